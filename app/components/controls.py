@@ -1,0 +1,81 @@
+"""The controls that all tabs share: one selection, every view follows it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import gradio as gr
+
+from app.services.models import Outline
+from app.state import BITS, FIELDS, LARGEST_SEED, LAST_TIMESTEP, MOST_STEPS, STRENGTHS, Selection
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shared:
+    """The shared controls, one for each field of `Selection` and named as it, and the outline of the explored model.
+
+    They are made unrendered: the bar renders csb, ssc, weight_bits, activation_bits and strength; Inspect renders layer
+    and timestep; Compare renders class_id, seed, steps and guidance. Every tab may listen to and set any of them.
+    """
+
+    outline: Outline
+    layer: gr.Dropdown
+    timestep: gr.Slider
+    weight_bits: gr.Dropdown
+    activation_bits: gr.Dropdown
+    csb: gr.Checkbox
+    ssc: gr.Checkbox
+    strength: gr.Dropdown
+    class_id: gr.Dropdown
+    seed: gr.Number
+    steps: gr.Slider
+    guidance: gr.Slider
+
+    @property
+    def inputs(self) -> list[gr.components.Component]:
+        """All controls in the order that `Selection.from_controls` takes their values."""
+        return [getattr(self, name) for name in FIELDS]
+
+    def changed(self, *names: str) -> list[Any]:
+        """The change events of the named controls, as triggers for `gr.on`; of all where none is named."""
+        return [getattr(self, name).change for name in names or FIELDS]
+
+
+def make_controls(outline: Outline) -> Shared:
+    """The shared controls at their default values, not yet rendered."""
+    start = Selection()
+    return Shared(
+        outline=outline,
+        layer=gr.Dropdown(outline.layers, value=start.layer, label="Layer", render=False),
+        timestep=gr.Slider(0, LAST_TIMESTEP, start.timestep, step=1, label="Timestep", render=False),
+        weight_bits=_bits("Weights", start.weight_bits),
+        activation_bits=_bits("Activations", start.activation_bits),
+        csb=gr.Checkbox(start.csb, label="CSB", container=False, min_width=72, render=False),
+        ssc=gr.Checkbox(start.ssc, label="SSC", container=False, min_width=72, render=False),
+        strength=gr.Dropdown(
+            [("as trained", 1)] + [(f"x {n}, function unchanged", n) for n in STRENGTHS[1:]],
+            value=start.strength,
+            label="Salience",
+            min_width=120,
+            render=False,
+        ),
+        **_picture_controls(outline, start),
+    )
+
+
+def _bits(label: str, value: int) -> gr.Dropdown:
+    """A control for a bit-width."""
+    choices = [(f"{bits} bit" if bits < 16 else "float", bits) for bits in BITS]
+    return gr.Dropdown(choices, value=value, label=label, min_width=90, render=False)
+
+
+def _picture_controls(outline: Outline, start: Selection) -> dict[str, Any]:
+    """The controls that choose a picture: class, seed, steps, guidance."""
+    classes = [(name, i) for i, name in enumerate(outline.labels)]
+    return {
+        "class_id": gr.Dropdown(classes, value=start.class_id, label="Class", render=False),
+        "seed": gr.Number(start.seed, label="Seed", minimum=0, maximum=LARGEST_SEED, precision=0, render=False),
+        "steps": gr.Slider(1, MOST_STEPS, start.steps, step=1, label="Steps", render=False),
+        "guidance": gr.Slider(1.0, 20.0, start.guidance, step=0.5, label="Guidance", render=False),
+    }

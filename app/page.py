@@ -1,0 +1,40 @@
+"""The page: header, selection bar, tabs.
+
+How a tab plugs in: `app/tabs/<name>.py` exposes `create_<name>_tab(shared: Shared) -> None`, called inside its `gr.Tab`.
+`Shared` (app/components/controls.py) holds one control for each field of `app.state.Selection`:
+
+- to follow the selection: `gr.on(shared.changed("layer", "csb", ...), handler, inputs=shared.inputs, outputs=[...],
+  trigger_mode="always_last", api_visibility="private")`, and in the handler `Selection.from_controls(*values)`;
+- to move it: name `shared.<field>` among a handler's outputs, and every view that listens follows;
+- to show a control that its tab owns: `shared.<field>.render()`, once on the whole page.
+
+Controls are a session's whole state: nothing about a visitor is kept on the server.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from importlib.util import find_spec
+
+import gradio as gr
+
+from app.components.bar import create_bar
+from app.components.controls import make_controls
+from app.content import words
+from app.services import models
+
+TABS = ("start", "learn", "inspect", "compare", "about")
+
+
+def build() -> gr.Blocks:
+    """The whole page; theme and style come with `app.theme.launch_options` at launch."""
+    with gr.Blocks(title="PTQ4DiT", analytics_enabled=False) as page:
+        shared = make_controls(models.outline())
+        gr.Markdown(words("header"), elem_id="header")
+        create_bar(page, shared)
+        with gr.Tabs(elem_id="tabs"):
+            for name in TABS:
+                if find_spec(f"app.tabs.{name}"):
+                    with gr.Tab(name.capitalize(), id=name):
+                        getattr(import_module(f"app.tabs.{name}"), f"create_{name}_tab")(shared)
+    return page

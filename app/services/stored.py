@@ -1,0 +1,168 @@
+"""Stored results of the demo model: pictures and numbers that need no torch and no model.
+
+``assets/recipes/results.py`` writes ``results.json`` and the pictures beside it; this module only reads them.
+"""
+
+import base64
+import json
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Literal
+
+FORMAT = 1
+VARIANTS = ("none", "csb", "csb+ssc")
+RESULTS = Path(__file__).resolve().parents[2] / "assets" / "demo" / "results"
+
+VariantName = Literal["none", "csb", "csb+ssc"]
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Which stored quantization to look at: bit-widths (``"W4A8"``), salience dial, and the two switches."""
+
+    bits: str = "W4A8"
+    strength: int = 1
+    csb: bool = False
+    ssc: bool = False
+
+    @property
+    def variant(self) -> VariantName:
+        """The switches in one word; SSC without CSB has nothing to act on and counts as off."""
+        if not self.csb:
+            return "none"
+        return "csb+ssc" if self.ssc else "csb"
+
+    @property
+    def key(self) -> str:
+        """The name under which ``results.json`` files this choice, e.g. ``"W4A8/x8/csb+ssc"``."""
+        return f"{self.bits}/x{self.strength}/{self.variant}"
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One stored picture, and its distance to the full-precision one from the same noise (None for that one)."""
+
+    path: Path
+    psnr: float | None = None
+    ssim: float | None = None
+
+    @property
+    def data_uri(self) -> str:
+        """The file as a ``data:`` address, so that a switch costs no further request."""
+        return _data_uri(self.path, self.path.stat().st_mtime_ns)
+
+
+@dataclass(frozen=True)
+class Mean:
+    """Mean distance to full precision over ``pictures`` pictures."""
+
+    psnr: float
+    ssim: float
+    pictures: int
+
+
+@dataclass(frozen=True)
+class Example:
+    """One class and seed, with its picture in full precision and in every stored quantization."""
+
+    class_id: int
+    class_name: str
+    seed: int
+    full_precision: Picture
+    quantized: dict[str, Picture]
+
+    @property
+    def title(self) -> str:
+        """What a person reads, e.g. ``"torus, seed 3"``."""
+        return f"{self.class_name}, seed {self.seed}"
+
+
+@dataclass(frozen=True)
+class StoredResults:
+    """Everything the Start tab shows: ``examples``, ``means`` by key, and ``made``: how, when, on what."""
+
+    examples: tuple[Example, ...]
+    means: dict[str, Mean]
+    made: dict[str, Any]
+
+    @property
+    def bits(self) -> tuple[str, ...]:
+        """Stored bit-widths in the file's order."""
+        return tuple(dict.fromkeys(key.split("/")[0] for key in self.means))
+
+    @property
+    def strengths(self) -> tuple[int, ...]:
+        """Stored settings of the salience dial in rising order."""
+        return tuple(sorted({int(key.split("/")[1].removeprefix("x")) for key in self.means}))
+
+    def example(self, index: int) -> Example:
+        """The example at ``index``; ValueError when there is none."""
+        if not 0 <= index < len(self.examples):
+            raise ValueError(
+                f"example: expected 0 to {len(self.examples) - 1}, got {index}; choose one of the stored examples"
+            )
+        return self.examples[index]
+
+    def picture(self, index: int, choice: Choice) -> Picture:
+        """The quantized picture of an example; ValueError when this choice was not stored."""
+        return _stored(self.example(index).quantized, choice)
+
+    def mean(self, choice: Choice) -> Mean:
+        """Mean distance to full precision at ``choice``; ValueError when this choice was not stored."""
+        return _stored(self.means, choice)
+
+
+def _stored(table: dict[str, Any], choice: Choice) -> Any:
+    if choice.key not in table:
+        raise ValueError(f"stored result: expected one of {', '.join(table)}, got {choice.key}; generate it in Compare")
+    return table[choice.key]
+
+
+def load_results(folder: Path = RESULTS) -> StoredResults:
+    """Read ``results.json`` in ``folder``.
+
+    Raises:
+        ValueError: the file is missing, of another format, or names a picture that is not there.
+    """
+    file = folder / "results.json"
+    if not file.is_file():
+        raise ValueError(f"stored results: expected {file}, got no such file; run python assets/recipes/results.py")
+    return _read(folder, file.stat().st_mtime_ns)
+
+
+@lru_cache(maxsize=4)
+def _read(folder: Path, _modified: int) -> StoredResults:
+    data = json.loads((folder / "results.json").read_text())
+    if data.get("format") != FORMAT:
+        raise ValueError(
+            f"stored results: expected format {FORMAT}, got {data.get('format')}; run python assets/recipes/results.py"
+        )
+    return StoredResults(
+        examples=tuple(_example(folder, item) for item in data["examples"]),
+        means={key: Mean(**value) for key, value in data["means"].items()},
+        made=data["made"],
+    )
+
+
+def _example(folder: Path, item: dict[str, Any]) -> Example:
+    return Example(
+        class_id=item["class_id"],
+        class_name=item["class_name"],
+        seed=item["seed"],
+        full_precision=_picture(folder, item["full_precision"]),
+        quantized={key: _picture(folder, value) for key, value in item["quantized"].items()},
+    )
+
+
+def _picture(folder: Path, item: dict[str, Any]) -> Picture:
+    path = folder / item["file"]
+    if not path.is_file():
+        raise ValueError(f"stored results: expected {path}, got no such file; run python assets/recipes/results.py")
+    return Picture(path, item.get("psnr"), item.get("ssim"))
+
+
+@lru_cache(maxsize=512)
+def _data_uri(path: Path, _modified: int) -> str:
+    kind = path.suffix.removeprefix(".")
+    return f"data:image/{kind};base64,{base64.b64encode(path.read_bytes()).decode()}"

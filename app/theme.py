@@ -1,0 +1,31 @@
+"""How the app looks and is served: theme, style, launch options. System fonts only; nothing is fetched from outside."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+from gradio.themes.utils import colors
+
+SYSTEM_FONT = ("system-ui", "-apple-system", "Segoe UI", "Roboto", "Helvetica Neue", "Arial", "sans-serif")
+MONO_FONT = ("ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "monospace")
+
+
+def theme() -> gr.themes.Base:
+    """A quiet theme around the blue that stands for activations."""
+    return gr.themes.Default(
+        primary_hue=colors.sky, secondary_hue=colors.sky, neutral_hue=colors.slate, font=SYSTEM_FONT, font_mono=MONO_FONT
+    )
+
+
+def launch_options() -> dict[str, Any]:
+    """Keyword arguments for `gr.Blocks.launch`."""
+    return {
+        "theme": theme(),
+        "css_paths": Path(__file__).parent / "style.css",
+        "footer_links": ["api", "settings"],
+        "run_history": False,
+        "ssr_mode": False,
+        "show_error": True,
+    }
