@@ -1,0 +1,129 @@
+"""Load a diffusion transformer with its VAE and scheduler, through diffusers' own loading code."""
+
+import dataclasses
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import AutoencoderKL, DiTPipeline, DiTTransformer2DModel
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Dit:
+    """A DiT, float or quantized, with what is needed to make pictures with it.
+
+    Attributes:
+        transformer: diffusers' ``DiTTransformer2DModel``; after `ptq4dit.quantize` its block linears are quantized.
+        vae: diffusers' ``AutoencoderKL``.
+        scheduler: the diffusers scheduler that the model comes with; never modified.
+        id2label: class index -> name.
+        source: where it was loaded from.
+    """
+
+    transformer: DiTTransformer2DModel
+    vae: AutoencoderKL
+    scheduler: Any
+    id2label: Mapping[int, str]
+    source: str
+
+    @property
+    def config(self) -> Any:
+        """The transformer's diffusers config."""
+        return self.transformer.config
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes, the null class not counted."""
+        return int(self.config.num_embeds_ada_norm)
+
+    @property
+    def null_class(self) -> int:
+        """Class index that means "no class", the unconditional half of guidance."""
+        return int(self.config.num_embeds_ada_norm)
+
+    @property
+    def latent_shape(self) -> tuple[int, int, int]:
+        """Shape of one image's latents: (channels, height, width)."""
+        return int(self.config.in_channels), int(self.config.sample_size), int(self.config.sample_size)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the transformer is."""
+        return next(self.transformer.parameters()).device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Floating type of the transformer."""
+        return next(self.transformer.parameters()).dtype
+
+    def with_transformer(self, transformer: DiTTransformer2DModel) -> "Dit":
+        """The same bundle with another transformer."""
+        return dataclasses.replace(self, transformer=transformer)
+
+
+def load(source: str | os.PathLike[str], dtype: torch.dtype = torch.float32, device: str | torch.device = "cpu") -> Dit:
+    """Load a ``DiTPipeline`` folder or hub repository.
+
+    Args:
+        source: a local folder with ``model_index.json``, or a hub id such as ``"facebook/DiT-XL-2-256"``.
+        dtype: floating type to load into, whatever the files hold; half precision is several times slower on a CPU.
+        device: where to put the transformer and the VAE.
+
+    Returns:
+        The bundle, in evaluation mode.
+
+    Raises:
+        ValueError: if there is no such folder or repository, or it holds something other than a DiT.
+    """
+    name = os.fspath(source)
+    _require_loadable(name)
+    try:
+        index = DiTPipeline.load_config(name)
+        _require_dit(name, index)
+        pipeline = DiTPipeline.from_pretrained(name, torch_dtype=dtype)
+    except OSError as error:
+        raise ValueError(
+            f"Expected a DiTPipeline folder or a reachable hub id, got {name!r}, which could not be read: {error}"
+        ) from error
+    transformer, vae = pipeline.transformer.to(device).eval(), pipeline.vae.to(device).eval()
+    return bundle(transformer, vae, pipeline.scheduler, id2label=index.get("id2label"), source=name)
+
+
+def bundle(
+    transformer: DiTTransformer2DModel,
+    vae: AutoencoderKL,
+    scheduler: Any,
+    id2label: Mapping[int, str] | Mapping[str, str] | None = None,
+    source: str = "memory",
+) -> Dit:
+    """Put loaded parts together.
+
+    Args:
+        transformer: a diffusers ``DiTTransformer2DModel``.
+        vae: a diffusers ``AutoencoderKL``.
+        scheduler: a diffusers scheduler.
+        id2label: class index -> name; missing names become ``"class <i>"``.
+        source: where they came from, for messages and manifests.
+    """
+    names = {int(key): str(value) for key, value in (id2label or {}).items()}
+    labels = {i: names.get(i, f"class {i}") for i in range(int(transformer.config.num_embeds_ada_norm))}
+    return Dit(transformer=transformer, vae=vae, scheduler=scheduler, id2label=labels, source=source)
+
+
+def _require_loadable(name: str) -> None:
+    path = Path(name)
+    if path.suffix == ".pt":
+        raise ValueError(f"Official .pt checkpoints are not available yet, got {name!r}. Give a diffusers folder.")
+    if path.is_file() or (path.is_dir() and not (path / "model_index.json").is_file()):
+        raise ValueError(
+            f"Expected a DiTPipeline folder with model_index.json, got {name!r}. "
+            "Save one with DiTPipeline.save_pretrained(...), or give a hub id."
+        )
+
+
+def _require_dit(name: str, index: Mapping[str, Any]) -> None:
+    if index.get("_class_name") != "DiTPipeline":
+        raise ValueError(f"Expected a DiTPipeline, got a {index.get('_class_name')} in {name!r}.")
