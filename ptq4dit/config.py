@@ -4,9 +4,10 @@ import dataclasses
 import json
 import math
 from dataclasses import dataclass
-from typing import Any, Literal, Self
+from typing import Any, Literal, TypeVar
 
 RangeMethod = Literal["minmax", "mse"]
+ConfigT = TypeVar("ConfigT", bound="_Config")
 FLOAT_BITS = 16
 """The number of bits that means: leave this operand in float."""
 
@@ -18,7 +19,7 @@ class _Config:
         return json.dumps(dataclasses.asdict(self), sort_keys=True)
 
     @classmethod
-    def from_json(cls, text: str) -> Self:
+    def from_json(cls: type[ConfigT], text: str) -> ConfigT:
         """The config that `to_json` wrote.
 
         Raises:

@@ -61,9 +61,9 @@ def make_dit():
     def make(seed=0, dtype=torch.float32, **overrides):
         from ptq4dit.dit import bundle
 
-        transformer = random_transformer(seed, **overrides).to(dtype)
+        transformer = torch.nn.Module.to(random_transformer(seed, **overrides), dtype)
         names = {0: "sphere", 1: "cube", 2: "cone", 3: "torus", 4: "cross"}
-        return bundle(transformer, random_vae(seed).to(dtype), ddim_scheduler(), names)
+        return bundle(transformer, torch.nn.Module.to(random_vae(seed), dtype), ddim_scheduler(), names)
 
     return make
 
