@@ -5,7 +5,16 @@ from numpy.typing import NDArray
 
 # Black over purple and orange to pale yellow: lightness rises evenly, so it reads in grey and for the colour-blind.
 _RAMP = np.array(
-    [(0, 0, 4), (40, 11, 84), (101, 21, 110), (159, 42, 99), (212, 72, 66), (245, 125, 21), (250, 193, 39), (252, 255, 164)],
+    [
+        (0, 0, 4),
+        (40, 11, 84),
+        (101, 21, 110),
+        (159, 42, 99),
+        (212, 72, 66),
+        (245, 125, 21),
+        (250, 193, 39),
+        (252, 255, 164),
+    ],
     dtype=np.float64,
 )
 

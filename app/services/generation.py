@@ -1,0 +1,194 @@
+"""Live comparison: one noise denoised by several variants of the model, step by step and side by side.
+
+The variants advance in lock-step, so that their distance along the trajectory and their intermediate pictures come as
+they happen. Whoever takes the frames may stop at any of them; a set `cancelled` stops the run within one step.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from threading import Event, Lock
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from app.services.cache import shared
+from app.services.models import explored, outline
+from app.services.request import Request, Variant
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ptq4dit import Dit
+    from ptq4dit.sampling import DenoiseState
+
+PREVIEW_SECONDS = 0.25  # between two intermediate pictures; decoding one takes a fraction of it
+QUANTIZED_MODELS = 16  # kept for all visitors, about 50 MB each
+FINISHED_RUNS = 128  # kept for all visitors, about 100 kB each
+
+Image = NDArray[np.uint8]
+
+_keeping = Lock()
+_finished: dict[Request, Frame] = {}
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Frame:
+    """The comparison at one moment; tuples hold one entry a contender, or one a variant without full precision.
+
+    step: 0 while models are made ready, then 1..steps. pictures: (height, width, 3), the clean picture that each
+    contender foresees, None before the first preview. timesteps: those passed. drift: a variant's relative error
+    ||z_q - z||^2 / ||z||^2 of the latents at each of them. psnr, ssim: against full precision, empty until finished.
+    """
+
+    request: Request
+    note: str
+    step: int = 0
+    pictures: tuple[Image, ...] | None = None
+    timesteps: tuple[int, ...] = ()
+    drift: tuple[tuple[float, ...], ...] = ()
+    psnr: tuple[float, ...] = ()
+    ssim: tuple[float, ...] = ()
+    seconds: float = 0.0
+    finished: bool = False
+
+
+def run(request: Request, cancelled: Event | None = None) -> Iterator[Frame]:
+    """A frame for each model made ready and each step, then a finished one; ends early once `cancelled` is set.
+
+    Raises ValueError for a class that the model has not, ModelMissing where there is no model.
+    """
+    stop = cancelled or Event()
+    require_class(request.class_id)
+    begun = time.monotonic()
+    contenders = []
+    for variant in request.contenders:
+        yield Frame(request=request, note=f"Preparing {variant.label}", seconds=time.monotonic() - begun)
+        if stop.is_set():
+            return
+        contenders.append(contender(variant, request.strength))
+    for frame in _denoise(contenders, Frame(request=request, note="Starting"), stop):
+        yield replace(frame, seconds=time.monotonic() - begun)
+
+
+def single(request: Request) -> Image:
+    """The picture of the request's last contender alone. Raises as `run` does."""
+    require_class(request.class_id)
+    model = contender(request.contenders[-1], request.strength)
+    *_, last = _trajectory(model, request, Event())
+    return _pixels(_decode(model, [last.latents]))[0]
+
+
+def remember(frame: Frame) -> None:
+    """Keep a finished comparison for all visitors, in place of the oldest one when there are many."""
+    with _keeping:
+        _finished.pop(frame.request, None)
+        _finished[frame.request] = frame
+        while len(_finished) > FINISHED_RUNS:
+            del _finished[next(iter(_finished))]
+
+
+def recall(request: Request) -> Frame | None:
+    """The finished comparison of a request, where it is still kept."""
+    return _finished.get(request)
+
+
+def require_class(class_id: int) -> None:
+    """Raise ValueError, naming the classes there are, for one that is not among them."""
+    labels = outline().labels
+    if not 0 <= class_id < len(labels):
+        named = ", ".join(f"{i} {label}" for i, label in enumerate(labels[:12]))
+        raise ValueError(f"class_id: expected 0 to {len(labels) - 1} ({named}); got {class_id}")
+
+
+def contender(variant: Variant, strength: int) -> Dit:
+    """The model that a variant asks for, at a strength of the salience dial."""
+    return explored(strength).dit if variant.is_float else _quantized(variant, strength)
+
+
+@shared(maxsize=QUANTIZED_MODELS)
+def _quantized(variant: Variant, strength: int) -> Dit:
+    import ptq4dit
+
+    model = explored(strength)
+    config = ptq4dit.QuantConfig(
+        weight_bits=variant.weight_bits, activation_bits=variant.activation_bits, csb=variant.csb, ssc=variant.ssc
+    )
+    return ptq4dit.quantize(model.dit, model.stats, config)
+
+
+def _denoise(contenders: list[Dit], frame: Frame, stop: Event) -> Iterator[Frame]:
+    last = frame.request.steps
+    runs = [_trajectory(model, frame.request, stop) for model in contenders]
+    next_preview = 0.0
+    for states in zip(*runs, strict=False):
+        frame = _advance(frame, states)
+        if frame.step == last:
+            yield _finish(contenders[0], frame, states)
+            return
+        if time.monotonic() >= next_preview:
+            foreseen = _decode(contenders[0], [state.denoised for state in states])
+            frame = replace(frame, pictures=_pixels(foreseen))
+            next_preview = time.monotonic() + PREVIEW_SECONDS
+        yield frame
+
+
+def _trajectory(model: Dit, request: Request, stop: Event) -> Iterator[DenoiseState]:
+    from ptq4dit.sampling import denoise
+
+    return denoise(
+        model,
+        class_labels=[request.class_id],
+        steps=request.steps,
+        guidance_scale=request.guidance,
+        seed=request.seed,
+        sampler=request.sampler,
+        cancelled=stop.is_set,
+    )
+
+
+def _advance(frame: Frame, states: tuple[DenoiseState, ...]) -> Frame:
+    """The frame one step on, with the drift of each variant's latents from those of full precision."""
+    from ptq4dit.metrics.tensor import relative_error
+
+    now = [float(relative_error(state.latents, states[0].latents)) for state in states[1:]]
+    before = frame.drift or ((),) * len(now)
+    return replace(
+        frame,
+        step=states[0].step,
+        note=f"Step {states[0].step} of {frame.request.steps}",
+        timesteps=(*frame.timesteps, int(states[0].timestep)),
+        drift=tuple((*old, new) for old, new in zip(before, now, strict=True)),
+    )
+
+
+def _finish(model: Dit, frame: Frame, states: tuple[DenoiseState, ...]) -> Frame:
+    """The last frame: the pictures as they came out, and their distance to the one of full precision."""
+    from ptq4dit.metrics.image import psnr, ssim
+
+    decoded = _decode(model, [state.latents for state in states])
+    reference, others = decoded[:1].expand_as(decoded[1:]), decoded[1:]
+    return replace(
+        frame,
+        note="Finished",
+        pictures=_pixels(decoded),
+        psnr=tuple(psnr(others, reference).tolist()) if len(others) else (),
+        ssim=tuple(ssim(others, reference).tolist()) if len(others) else (),
+        finished=True,
+    )
+
+
+def _decode(model: Dit, latents: list[Tensor]) -> Tensor:
+    """(contender, 3, height, width) in [0, 1]; the contenders share one VAE, so one batch does."""
+    import torch
+
+    from ptq4dit.sampling import decode
+
+    return decode(model, torch.cat(latents))
+
+
+def _pixels(pictures: Tensor) -> tuple[Image, ...]:
+    return tuple((pictures * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy())

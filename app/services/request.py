@@ -1,0 +1,107 @@
+"""What a comparison is asked to make: which picture, and by which variants of the model."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from app.state import Selection
+
+SAMPLERS = ("ddim", "ddpm", "dpm++")
+FLOAT_BITS = 16
+MOST_VARIANTS = 4
+DEFAULT_BITS = ("W8A8", "W4A8")
+_BITS = re.compile(r"W(\d{1,2})A(\d{1,2})", re.IGNORECASE)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Variant:
+    """How one contender is quantized; 16 bits leave weights or activations in float."""
+
+    weight_bits: int = FLOAT_BITS
+    activation_bits: int = FLOAT_BITS
+    csb: bool = False
+    ssc: bool = False
+
+    @classmethod
+    def parse(cls, bits: str, csb: bool, ssc: bool) -> Variant:
+        """The variant of bit-widths such as "W4A8"; ValueError for anything else."""
+        found = _BITS.fullmatch(bits.strip())
+        if not found:
+            raise ValueError(f"bits: expected W4A8 or the like, each number 2 to 8, or 16 for float; got {bits!r}")
+        return cls(weight_bits=int(found[1]), activation_bits=int(found[2]), csb=csb, ssc=ssc)
+
+    @property
+    def is_float(self) -> bool:
+        """Whether nothing is rounded."""
+        return self.weight_bits == self.activation_bits == FLOAT_BITS
+
+    @property
+    def label(self) -> str:
+        """"FP32", or the bit-widths such as "W4A8"."""
+        return "FP32" if self.is_float else f"W{self.weight_bits}A{self.activation_bits}"
+
+    @property
+    def balancing(self) -> str:
+        """"no balancing", "CSB" or "CSB+SSC"."""
+        return ("CSB+SSC" if self.ssc else "CSB") if self.csb else "no balancing"
+
+    @property
+    def name(self) -> str:
+        """The whole name, e.g. "W4A8, simulated, CSB+SSC"."""
+        return "FP32, full precision" if self.is_float else f"{self.label}, simulated, {self.balancing}"
+
+
+FULL_PRECISION = Variant()
+
+
+def parse_variants(bits: Sequence[str], csb: bool, ssc: bool) -> tuple[Variant, ...]:
+    """The variants of bit-widths such as ["W8A8", "W4A8"], each once; ValueError where there is none."""
+    if not bits:
+        raise ValueError("bits: expected at least one variant such as W4A8; got none. Choose one to compare with")
+    return tuple(dict.fromkeys(Variant.parse(name, csb, ssc) for name in bits))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """One picture of a class from a seed, by full precision and by each of `variants`, from the same noise.
+
+    Raises ValueError for a value out of range; the message says what was expected, what came, what to do.
+    """
+
+    class_id: int = 0
+    seed: int = 0
+    steps: int = 25
+    guidance: float = 4.0
+    sampler: str = "ddim"
+    strength: int = 1
+    variants: tuple[Variant, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be generated."""
+        if len(self.variants) > MOST_VARIANTS:
+            raise ValueError(f"variants: expected at most {MOST_VARIANTS}; got {len(self.variants)}")
+        if self.sampler not in SAMPLERS:
+            raise ValueError(f"sampler: expected one of {', '.join(SAMPLERS)}; got {self.sampler!r}")
+        for variant in self.contenders:
+            self._selection(variant)
+
+    @property
+    def contenders(self) -> tuple[Variant, ...]:
+        """Full precision, then the variants."""
+        return (FULL_PRECISION, *self.variants)
+
+    def _selection(self, variant: Variant) -> Selection:
+        """What the app would have chosen to see one variant; making it checks every value."""
+        return Selection(
+            class_id=self.class_id,
+            seed=self.seed,
+            steps=self.steps,
+            guidance=self.guidance,
+            strength=self.strength,
+            weight_bits=variant.weight_bits,
+            activation_bits=variant.activation_bits,
+            csb=variant.csb,
+            ssc=variant.ssc,
+        )

@@ -1,0 +1,124 @@
+"""What a program calls: `/generate` for one picture, `/compare` for full precision against several variants."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gradio as gr
+from gradio.processing_utils import save_img_array_to_cache
+from gradio.utils import get_upload_folder
+
+from app.components.messages import explained
+from app.services import generation
+from app.services.generation import Frame, Image
+from app.services.request import DEFAULT_BITS, FULL_PRECISION, Request, Variant, parse_variants
+from app.tabs.compare_files import settings
+
+
+def create_endpoints(limits: dict[str, Any]) -> None:
+    """Offer both endpoints; `limits` are the concurrency settings that they share with the page."""
+    gr.api(generate, api_name="generate", **limits)
+    gr.api(compare, api_name="compare", **limits)
+
+
+def generate(
+    class_id: int = 0,
+    seed: int = 0,
+    steps: int = 25,
+    guidance: float = 4.0,
+    sampler: str = "ddim",
+    bits: str = "W4A8",
+    csb: bool = True,
+    ssc: bool = True,
+    strength: int = 1,
+) -> dict[str, Any]:
+    """Generate one picture with the demo model, in full precision or quantized (simulated).
+
+    Args:
+        class_id: index of the class, 0 (sphere) to 9 (cross).
+        seed: 0 or more; the same seed gives the same noise to every variant.
+        steps: denoising steps, 1 to 250.
+        guidance: classifier-free guidance scale, 1.0 (none) to 20.0.
+        sampler: "ddim", "ddpm" or "dpm++".
+        bits: "FP32", or weight and activation bits such as "W4A8" (2 to 8, 16 = float).
+        csb: Channel-wise Salience Balancing.
+        ssc: Spearman's rho-guided Salience Calibration; needs csb.
+        strength: salience dial, 1 (as trained), 2, 4, 8 or 16; the model's function is unchanged.
+
+    Returns:
+        name, picture (PNG file) and settings.
+    """
+    with explained():
+        variant = FULL_PRECISION if bits.strip().upper() == "FP32" else Variant.parse(bits, csb, ssc)
+        alone = () if variant.is_float else (variant,)
+        request = _request(class_id, seed, steps, guidance, sampler, strength, alone)
+        picture = generation.single(request)
+    return {"name": variant.name, "picture": _file(picture), "settings": settings(request)}
+
+
+def compare(
+    class_id: int = 0,
+    seed: int = 0,
+    steps: int = 25,
+    guidance: float = 4.0,
+    sampler: str = "ddim",
+    bits: list[str] | None = None,
+    csb: bool = True,
+    ssc: bool = True,
+    strength: int = 1,
+) -> dict[str, Any]:
+    """Generate one picture in full precision and by quantized variants from the same noise, and measure the distance.
+
+    Args:
+        class_id: index of the class, 0 (sphere) to 9 (cross).
+        seed: 0 or more.
+        steps: denoising steps, 1 to 250.
+        guidance: classifier-free guidance scale, 1.0 (none) to 20.0.
+        sampler: "ddim", "ddpm" or "dpm++".
+        bits: one to four variants such as ["W8A8", "W4A8"], which is the default.
+        csb: Channel-wise Salience Balancing.
+        ssc: Spearman's rho-guided Salience Calibration; needs csb.
+        strength: salience dial, 1 (as trained), 2, 4, 8 or 16; the model's function is unchanged.
+
+    Returns:
+        full_precision: its name and picture (PNG file); variants: for each its name, picture, psnr (dB), ssim, and
+        drift, the relative error of its latents after every step; settings.
+    """
+    with explained():
+        chosen = parse_variants(DEFAULT_BITS if bits is None else bits, csb, ssc)
+        *_, frame = generation.run(_request(class_id, seed, steps, guidance, sampler, strength, chosen))
+    return _answer(frame)
+
+
+def _request(
+    class_id: int, seed: int, steps: int, guidance: float, sampler: str, strength: int, chosen: tuple[Variant, ...]
+) -> Request:
+    return Request(
+        class_id=class_id,
+        seed=seed,
+        steps=steps,
+        guidance=guidance,
+        sampler=sampler,
+        strength=strength,
+        variants=chosen,
+    )
+
+
+def _answer(frame: Frame) -> dict[str, Any]:
+    """A finished comparison as plain JSON with files."""
+    reference, *pictures = frame.pictures or ()
+    scores = zip(frame.request.variants, pictures, frame.psnr, frame.ssim, frame.drift, strict=True)
+    return {
+        "full_precision": {"name": FULL_PRECISION.name, "picture": _file(reference)},
+        "variants": [
+            {"name": v.name, "picture": _file(picture), "psnr": p, "ssim": s, "drift": list(drift)}
+            for v, picture, p, s, drift in scores
+        ],
+        "settings": settings(frame.request) | {"seconds": round(frame.seconds, 2)},
+    }
+
+
+def _file(picture: Image) -> dict[str, Any]:
+    """A picture as a file that gradio serves and clients download."""
+    path = save_img_array_to_cache(picture, cache_dir=get_upload_folder(), format="png")
+    return {"path": path, "meta": {"_type": "gradio.FileData"}}

@@ -1,0 +1,66 @@
+"""A finished comparison as one zip: pictures, difference maps, numbers and how they were made."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import zipfile
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from app.figures.difference import difference_map
+from app.services.generation import Frame
+from app.services.models import outline
+from app.services.request import Request, Variant
+from app.tabs.compare_view import png
+
+
+def write_zip(frame: Frame, gain: float, folder: Path) -> Path:
+    """Write the zip of a finished frame into `folder`; its name tells class and seed."""
+    request = frame.request
+    label = outline().labels[request.class_id].replace(" ", "-")
+    path = folder / f"ptq4dit-{label}-seed{request.seed}.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for variant, picture in zip(request.contenders, frame.pictures or (), strict=True):
+            archive.writestr(f"{_file(variant)}.png", png(picture))
+            if not variant.is_float and frame.pictures:
+                difference = difference_map(picture, frame.pictures[0], gain)
+                archive.writestr(f"{_file(variant)}-difference.png", png(difference))
+        archive.writestr("numbers.csv", _numbers(frame))
+        archive.writestr("drift.csv", _drift(frame))
+        archive.writestr("settings.json", json.dumps(settings(request) | {"difference_gain": gain}, indent=1))
+    return path
+
+
+def settings(request: Request) -> dict[str, Any]:
+    """How a comparison is made, as plain JSON."""
+    return {
+        **asdict(request),
+        "class_name": outline().labels[request.class_id],
+        "model": outline().source,
+        "backend": "simulated",
+    }
+
+
+def _file(variant: Variant) -> str:
+    balancing = variant.balancing.lower().replace(" ", "-").replace("+", "-")
+    return variant.label if variant.is_float else f"{variant.label}-{balancing}"
+
+
+def _numbers(frame: Frame) -> str:
+    rows = zip(frame.request.variants, frame.psnr, frame.ssim, strict=True)
+    return _csv([("variant", "psnr_db", "ssim"), *((v.name, psnr, ssim) for v, psnr, ssim in rows)])
+
+
+def _drift(frame: Frame) -> str:
+    heading = ("step", "timestep", *(variant.name for variant in frame.request.variants))
+    steps = range(1, len(frame.timesteps) + 1)
+    return _csv([heading, *zip(steps, frame.timesteps, *frame.drift, strict=True)])
+
+
+def _csv(rows: list[Any]) -> str:
+    buffer = io.StringIO()
+    csv.writer(buffer).writerows(rows)
+    return buffer.getvalue()

@@ -1,0 +1,88 @@
+"""What the Compare tab shows: frames of a comparison in, values of its parts out."""
+
+from __future__ import annotations
+
+import base64
+import io
+from typing import Any
+
+import plotly.graph_objects as go
+from PIL import Image as PILImage
+
+from app.figures.difference import difference_map
+from app.figures.drift import drift
+from app.services.generation import Frame, Image
+from app.services.models import outline
+from app.services.request import Request, Variant
+
+
+def progress(frame: Frame) -> dict[str, Any]:
+    """How far the run is, in words and per cent."""
+    most = frame.request.steps
+    note = f"{frame.note}, {frame.seconds:.1f} s" if frame.seconds else frame.note
+    return {"step": frame.step, "most": most, "percent": round(100 * frame.step / most), "note": note}
+
+
+def idle(request: Request, note: str = "Press Generate") -> dict[str, Any]:
+    """The progress part while nothing runs."""
+    return {"step": 0, "most": request.steps, "percent": 0, "note": note}
+
+
+def cards(frame: Frame, gain: float) -> dict[str, Any]:
+    """A card for each contender: its picture, its name, where it differs from full precision, its scores."""
+    shown = [_card(frame, index, gain) for index in range(len(frame.request.contenders))]
+    return {"label": f"Pictures of {subject(frame.request)}", "cards": shown}
+
+
+def subject(request: Request) -> str:
+    """The class and seed in words, e.g. "torus, seed 3"."""
+    return f"{outline().labels[request.class_id]}, seed {request.seed}"
+
+
+def _card(frame: Frame, index: int, gain: float) -> dict[str, Any]:
+    variant = frame.request.contenders[index]
+    card: dict[str, Any] = {"title": variant.label, "detail": _detail(variant, frame.request.strength), "remark": ""}
+    if index == 0:
+        card["remark"] = "the reference"
+    if frame.pictures is None:
+        return card
+    picture, reference = frame.pictures[index], frame.pictures[0]
+    card |= {"src": data_uri(picture), "alt": f"{subject(frame.request)}, {variant.name}"}
+    if index and frame.finished:
+        card |= {
+            "difference": data_uri(difference_map(picture, reference, gain)),
+            "difference_alt": f"Where {variant.name} differs from full precision, times {gain:g}",
+            "psnr": f"{frame.psnr[index - 1]:.1f}",
+            "ssim": f"{frame.ssim[index - 1]:.3f}",
+        }
+    return card
+
+
+def _detail(variant: Variant, strength: int) -> str:
+    dial = "" if strength == 1 else f", salience x {strength}"
+    return f"full precision{dial}" if variant.is_float else f"simulated, {variant.balancing}{dial}"
+
+
+def chart(frame: Frame) -> go.Figure:
+    """The drift of each variant so far."""
+    names = [variant.name for variant in frame.request.variants]
+    values = frame.drift or [()] * len(names)
+    return drift(dict(zip(names, values, strict=True)), frame.request.steps)
+
+
+def numbers(frame: Frame) -> list[list[str]]:
+    """Rows of the table: name, PSNR, SSIM, drift after the last step."""
+    columns = zip(frame.request.variants, frame.psnr, frame.ssim, frame.drift, strict=True)
+    return [[v.name, f"{p:.2f}", f"{s:.4f}", f"{100 * d[-1]:.3g} %"] for v, p, s, d in columns]
+
+
+def data_uri(picture: Image) -> str:
+    """A picture as a `data:` address, PNG."""
+    return f"data:image/png;base64,{base64.b64encode(png(picture)).decode()}"
+
+
+def png(picture: Image) -> bytes:
+    """A picture as the bytes of a PNG file."""
+    buffer = io.BytesIO()
+    PILImage.fromarray(picture).save(buffer, format="png")
+    return buffer.getvalue()
