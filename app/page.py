@@ -1,10 +1,11 @@
 """The page: header, selection bar, tabs.
 
-How a tab plugs in: `app/tabs/<name>.py` exposes `create_<name>_tab(shared: Shared) -> None`, called inside its `gr.Tab`.
+How a tab plugs in: `app/tabs/<name>.py` has `create_<name>_tab(shared: Shared) -> None`, called inside its `gr.Tab`.
 `Shared` (app/components/controls.py) holds one control for each field of `app.state.Selection`:
 
 - to follow the selection: `gr.on(shared.changed("layer", "csb", ...), handler, inputs=shared.inputs, outputs=[...],
   trigger_mode="always_last", api_visibility="private")`, and in the handler `Selection.from_controls(*values)`;
+- to draw itself once the page is open: `shared.opened.then(handler, ...)` with the same arguments;
 - to move it: name `shared.<field>` among a handler's outputs, and every view that listens follows;
 - to show a control that its tab owns: `shared.<field>.render()`, once on the whole page.
 
@@ -29,9 +30,9 @@ TABS = ("start", "learn", "inspect", "compare", "about")
 def build() -> gr.Blocks:
     """The whole page; theme and style come with `app.theme.launch_options` at launch."""
     with gr.Blocks(title="PTQ4DiT", analytics_enabled=False) as page:
-        shared = make_controls(models.outline())
+        shared = make_controls(page, models.outline())
         gr.Markdown(words("header"), elem_id="header")
-        create_bar(page, shared)
+        create_bar(shared)
         with gr.Tabs(elem_id="tabs"):
             for name in TABS:
                 if find_spec(f"app.tabs.{name}"):

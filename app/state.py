@@ -22,8 +22,8 @@ _TRUE, _FALSE = {"1", "true", "yes", "on"}, {"0", "false", "no", "off"}
 class Selection:
     """One view of the app: which layer, when, at which bits, with which parts of the method, and which picture.
 
-    `timestep` is a training index 0..999; `strength` the salience dial; `ssc` needs `csb`. Raises ValueError, naming the
-    field, what it takes and what came, for a value out of range.
+    `timestep` is a training index 0..999; `strength` the salience dial; `ssc` needs `csb`. Raises ValueError for a
+    value out of range: the field, what it takes and what came.
     """
 
     layer: str = "blocks.0.fc1"
@@ -41,7 +41,9 @@ class Selection:
     def __post_init__(self) -> None:
         """Refuse what no view can show."""
         if not _LAYER.fullmatch(self.layer):
-            raise ValueError(f"layer: expected 'blocks.<number>.<role>' with role {', '.join(ROLES)}; got {self.layer!r}")
+            raise ValueError(
+                f"layer: expected 'blocks.<number>.<role>' with role {', '.join(ROLES)}; got {self.layer!r}"
+            )
         _within("timestep", self.timestep, 0, LAST_TIMESTEP)
         _one_of("weight_bits", self.weight_bits, BITS)
         _one_of("activation_bits", self.activation_bits, BITS)
@@ -51,7 +53,9 @@ class Selection:
         _within("steps", self.steps, 1, MOST_STEPS)
         _within("guidance", self.guidance, 1.0, 20.0)
         if self.ssc and not self.csb:
-            raise ValueError("ssc: needs csb, which it weighs the timesteps for; got csb=False. Switch csb on or ssc off")
+            raise ValueError(
+                "ssc: needs csb, which it weighs the timesteps for; got csb=False. Switch csb on or ssc off"
+            )
 
     @classmethod
     def from_controls(cls, *values: Any) -> Selection:

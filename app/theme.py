@@ -15,7 +15,11 @@ MONO_FONT = ("ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "monospace")
 def theme() -> gr.themes.Base:
     """A quiet theme around the blue that stands for activations."""
     return gr.themes.Default(
-        primary_hue=colors.sky, secondary_hue=colors.sky, neutral_hue=colors.slate, font=SYSTEM_FONT, font_mono=MONO_FONT
+        primary_hue=colors.sky,
+        secondary_hue=colors.sky,
+        neutral_hue=colors.slate,
+        font=SYSTEM_FONT,
+        font_mono=MONO_FONT,
     )
 
 

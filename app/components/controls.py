@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import gradio as gr
+from gradio.events import Dependency
 
 from app.services.models import Outline
 from app.state import BITS, FIELDS, LARGEST_SEED, LAST_TIMESTEP, MOST_STEPS, STRENGTHS, Selection
@@ -15,6 +16,7 @@ from app.state import BITS, FIELDS, LARGEST_SEED, LAST_TIMESTEP, MOST_STEPS, STR
 class Shared:
     """The shared controls, one for each field of `Selection` and named as it, and the outline of the explored model.
 
+    `opened` is the event after the page's link has set the controls: a tab draws itself first with `opened.then(...)`.
     They are made unrendered: the bar renders csb, ssc, weight_bits, activation_bits and strength; Inspect renders layer
     and timestep; Compare renders class_id, seed, steps and guidance. Every tab may listen to and set any of them.
     """
@@ -31,6 +33,7 @@ class Shared:
     seed: gr.Number
     steps: gr.Slider
     guidance: gr.Slider
+    opened: Dependency
 
     @property
     def inputs(self) -> list[gr.components.Component]:
@@ -42,22 +45,39 @@ class Shared:
         return [getattr(self, name).change for name in names or FIELDS]
 
 
-def make_controls(outline: Outline) -> Shared:
-    """The shared controls at their default values, not yet rendered."""
+def make_controls(page: gr.Blocks, outline: Outline) -> Shared:
+    """The shared controls at their default values, unrendered; opening the page sets them to what its link asks for."""
+    controls = _selection_controls(outline)
+    opened = page.load(
+        open_link, None, [controls[name] for name in FIELDS], api_visibility="private", show_progress="hidden"
+    )
+    return Shared(outline=outline, opened=opened, **controls)
+
+
+def open_link(request: gr.Request) -> list[Any]:
+    """The controls' values that the page's address asks for; says what of it was ignored."""
+    selection, ignored = Selection.from_query(dict(request.query_params))
+    for message in ignored:
+        gr.Warning(f"Part of the link was ignored. {message}")
+    return [getattr(selection, name) for name in FIELDS]
+
+
+def _selection_controls(outline: Outline) -> dict[str, Any]:
+    """One control a field of `Selection`."""
     start = Selection()
-    return Shared(
-        outline=outline,
-        layer=gr.Dropdown(outline.layers, value=start.layer, label="Layer", render=False),
-        timestep=gr.Slider(0, LAST_TIMESTEP, start.timestep, step=1, label="Timestep", render=False),
+    return dict(
+        layer=gr.Dropdown(outline.layers, value=start.layer, label="Layer", interactive=True, render=False),
+        timestep=gr.Slider(0, LAST_TIMESTEP, start.timestep, step=1, label="Timestep", interactive=True, render=False),
         weight_bits=_bits("Weights", start.weight_bits),
         activation_bits=_bits("Activations", start.activation_bits),
-        csb=gr.Checkbox(start.csb, label="CSB", container=False, min_width=72, render=False),
-        ssc=gr.Checkbox(start.ssc, label="SSC", container=False, min_width=72, render=False),
+        csb=gr.Checkbox(start.csb, label="CSB", container=False, min_width=72, interactive=True, render=False),
+        ssc=gr.Checkbox(start.ssc, label="SSC", container=False, min_width=72, interactive=True, render=False),
         strength=gr.Dropdown(
             [("as trained", 1)] + [(f"x {n}, function unchanged", n) for n in STRENGTHS[1:]],
             value=start.strength,
             label="Salience",
             min_width=120,
+            interactive=True,
             render=False,
         ),
         **_picture_controls(outline, start),
@@ -67,15 +87,17 @@ def make_controls(outline: Outline) -> Shared:
 def _bits(label: str, value: int) -> gr.Dropdown:
     """A control for a bit-width."""
     choices = [(f"{bits} bit" if bits < 16 else "float", bits) for bits in BITS]
-    return gr.Dropdown(choices, value=value, label=label, min_width=90, render=False)
+    return gr.Dropdown(choices, value=value, label=label, min_width=90, interactive=True, render=False)
 
 
 def _picture_controls(outline: Outline, start: Selection) -> dict[str, Any]:
     """The controls that choose a picture: class, seed, steps, guidance."""
     classes = [(name, i) for i, name in enumerate(outline.labels)]
     return {
-        "class_id": gr.Dropdown(classes, value=start.class_id, label="Class", render=False),
-        "seed": gr.Number(start.seed, label="Seed", minimum=0, maximum=LARGEST_SEED, precision=0, render=False),
-        "steps": gr.Slider(1, MOST_STEPS, start.steps, step=1, label="Steps", render=False),
-        "guidance": gr.Slider(1.0, 20.0, start.guidance, step=0.5, label="Guidance", render=False),
+        "class_id": gr.Dropdown(classes, value=start.class_id, label="Class", interactive=True, render=False),
+        "seed": gr.Number(
+            start.seed, label="Seed", minimum=0, maximum=LARGEST_SEED, precision=0, interactive=True, render=False
+        ),
+        "steps": gr.Slider(1, MOST_STEPS, start.steps, step=1, label="Steps", interactive=True, render=False),
+        "guidance": gr.Slider(1.0, 20.0, start.guidance, step=0.5, label="Guidance", interactive=True, render=False),
     }

@@ -42,3 +42,40 @@ def layout(height: int, **more: Any) -> dict[str, Any]:
         "dragmode": False,
     }
     return base | more
+
+
+# Cividis at equal steps: rises evenly in lightness, told apart by the colour-blind.
+_CIVIDIS = (
+    "#00224e",
+    "#123570",
+    "#3b496c",
+    "#575d6d",
+    "#707173",
+    "#8a8678",
+    "#a59c74",
+    "#c3b369",
+    "#e1cc55",
+    "#fee838",
+)
+
+
+def heat_colours(fraction: float) -> tuple[str, str]:
+    """Fill and ink, as hex colours, for a value at `fraction` (0..1, clamped) of its range."""
+    position = min(max(fraction, 0.0), 1.0) * (len(_CIVIDIS) - 1)
+    low = min(int(position), len(_CIVIDIS) - 2)
+    channels = [
+        round(a + (b - a) * (position - low)) for a, b in zip(_rgb(_CIVIDIS[low]), _rgb(_CIVIDIS[low + 1]), strict=True)
+    ]
+    fill = "#" + "".join(f"{channel:02x}" for channel in channels)
+    return fill, "#ffffff" if _luminance(channels) < 0.25 else "#111827"
+
+
+def _rgb(colour: str) -> list[int]:
+    """A hex colour's red, green and blue, 0..255."""
+    return [int(colour[i : i + 2], 16) for i in (1, 3, 5)]
+
+
+def _luminance(channels: list[int]) -> float:
+    """Relative luminance, 0..1, of red, green and blue 0..255 (WCAG 2)."""
+    linear = [c / 3294.6 if c <= 10 else ((c / 255 + 0.055) / 1.055) ** 2.4 for c in channels]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]

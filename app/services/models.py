@@ -1,17 +1,29 @@
-"""The explored model: its outline read from JSON at once, itself loaded with torch in the background, both kept once."""
+"""The explored model: its outline read from JSON at once, the model itself loaded in the background."""
 
 from __future__ import annotations
 
 import json
 import os
+from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import TimeoutError as WaitedTooLong
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from threading import Lock, Timer
+from typing import TYPE_CHECKING
 
+from app.services.cache import shared
 from app.state import ROLES
 
+if TYPE_CHECKING:
+    from ptq4dit import Calibration, Dit
+
 DEMO = "assets/demo"
-FIRST_PAGE_HEAD_START = 3.0  # seconds that the first page has the processor for itself before torch is imported
+FIRST_PAGE_HEAD_START = 2.0  # seconds that the first page has the processor for itself before torch is imported
+PATIENCE = 120.0  # seconds that a handler waits for the model
+
+_start = Lock()
+_loading: Future[Explored] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,6 +40,18 @@ class Outline:
         return [f"blocks.{block}.{role}" for block in range(self.blocks) for role in ROLES]
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Explored:
+    """A float model and its calibration."""
+
+    dit: Dit
+    stats: Calibration
+
+
+class ModelMissing(RuntimeError):
+    """There is no model, or no calibration of it, to explore; the message says what to do."""
+
+
 def source() -> str:
     """The explored model: PTQ4DIT_MODEL where it is set, else the demo model."""
     return os.environ.get("PTQ4DIT_MODEL") or DEMO
@@ -35,7 +59,7 @@ def source() -> str:
 
 @lru_cache(maxsize=1)
 def outline() -> Outline:
-    """The outline of the explored model, from its JSON files alone; an empty one where there is no such folder."""
+    """The outline of the explored model, from its JSON files alone; of one block where there is no such folder."""
     folder = Path(source())
     if not (folder / "model_index.json").is_file():
         return Outline(source=str(folder), blocks=1, labels=("0",))
@@ -48,3 +72,59 @@ def outline() -> Outline:
 
 def warm_up_later() -> None:
     """Begin loading torch and the model once the first page has had the processor."""
+    timer = Timer(FIRST_PAGE_HEAD_START, _load_once)
+    timer.daemon = True
+    timer.start()
+
+
+def explored(strength: int = 1) -> Explored:
+    """The model and its calibration at a strength of the salience dial; waits for the first load, which it may begin.
+
+    Raises ModelMissing where there is nothing to load, and where loading takes longer than PATIENCE.
+    """
+    try:
+        trained = _load_once().result(timeout=PATIENCE)
+    except WaitedTooLong:
+        raise ModelMissing("The model is still loading. Try again in a minute.") from None
+    return trained if strength == 1 else _amplified(strength)
+
+
+def is_loaded() -> bool:
+    """Whether `explored` would answer at once."""
+    return _loading is not None and _loading.done()
+
+
+def _load_once() -> Future[Explored]:
+    """The one load of this process, begun by whoever asks first; a failed one is begun anew."""
+    global _loading
+    with _start:
+        if _loading is None or (_loading.done() and _loading.exception()):
+            executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="load")
+            _loading = executor.submit(_load)
+            executor.shutdown(wait=False)
+        return _loading
+
+
+def _load() -> Explored:
+    """Import torch and the engine, then read the model and its calibration."""
+    folder = Path(source())
+    calibration = folder / "calibration.safetensors"
+    if not calibration.is_file():
+        raise ModelMissing(
+            f"There is no calibration at {calibration}. Make one with "
+            "`ptq4dit.calibrate(ptq4dit.load(folder), ptq4dit.CalibrationConfig()).save(path)`."
+        )
+    import ptq4dit
+
+    return Explored(dit=ptq4dit.load(str(folder)), stats=ptq4dit.Calibration.load(calibration))
+
+
+@shared(maxsize=3)
+def _amplified(strength: int) -> Explored:
+    """The model with its salience raised, function unchanged, and what calibrating that model would give."""
+    from ptq4dit import lab
+
+    trained = explored()
+    factors = lab.amplification_factors(trained.dit.transformer, strength)
+    dit = lab.amplify_salience(trained.dit, strength)
+    return Explored(dit=dit, stats=trained.stats.rescaled(factors, dit.transformer))

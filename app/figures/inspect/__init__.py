@@ -1,0 +1,1 @@
+"""The charts of one layer: its channels, its timesteps, its quantization error."""

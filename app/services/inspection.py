@@ -1,0 +1,147 @@
+"""Look-ups for the Inspect tab: one layer's salience, correlation and error, and one number a layer for the map."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from app.services.cache import shared
+from app.services.models import explored
+
+MEASURES = {
+    "activation": "activation salience, max / median",
+    "weight": "weight salience, max / median",
+    "rho": "mean rho over timesteps",
+    "none": "error, no balancing (%)",
+    "balanced": "error, CSB + SSC (%)",
+}
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class LayerView:
+    """One layer before and after balancing. Arrays are numpy; t counts the calibrated timesteps.
+
+    timesteps (t,); activation, balanced_activation (t, channel); weight, balanced_weight (channel,); rho, rho_balanced
+    (t,); weights (t,), eq. 11 with SSC, all on the middle timestep without; factors (channel,), the diagonal of B_X.
+    Where nothing is balanced (csb off, or fc2) the balanced arrays equal the others and `balanced` is False.
+    """
+
+    layer: str
+    role: str
+    csb: bool
+    ssc: bool
+    strength: int
+    balanced: bool
+    timesteps: np.ndarray
+    activation: np.ndarray
+    weight: np.ndarray
+    balanced_activation: np.ndarray
+    balanced_weight: np.ndarray
+    factors: np.ndarray
+    rho: np.ndarray
+    rho_balanced: np.ndarray
+    weights: np.ndarray
+
+    def nearest(self, timestep: int) -> int:
+        """The index of the calibrated timestep nearest to the chosen one."""
+        return int(np.abs(self.timesteps - timestep).argmin())
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class LayerErrors:
+    """Relative output error ||XW - Q(X)Q(W)||^2 / ||XW||^2 of one layer, simulated, keyed none / csb / csb+ssc.
+
+    overall: one number a variant; over_time: (t,) a variant.
+    """
+
+    overall: Mapping[str, float]
+    over_time: Mapping[str, np.ndarray]
+
+
+def variant(csb: bool, ssc: bool) -> str:
+    """The key of `LayerErrors` that the switches stand for."""
+    return ("csb+ssc" if ssc else "csb") if csb else "none"
+
+
+def require_layer(layer: str) -> None:
+    """Raise ValueError, naming the layers there are, for one that is not among them."""
+    layers = list(explored().stats.layers)
+    if layer not in layers:
+        raise ValueError(f"layer: expected one of {layers[0]} ... {layers[-1]}; got {layer!r}")
+
+
+@shared(maxsize=128)
+def layer_view(layer: str, csb: bool, ssc: bool, strength: int) -> LayerView:
+    """Everything the charts of one layer show except its error. Raises ValueError for an unknown layer."""
+    from ptq4dit.paper import csb as balancing
+    from ptq4dit.paper import ssc as calibrating
+
+    require_layer(layer)
+    stats = explored(strength).stats
+    activation, weight = stats.activation_salience[layer], stats.weight_salience[layer]
+    role = layer.rsplit(".", 1)[1]
+    balanced = csb and role != "fc2"
+    middle = calibrating.middle_timestep_salience(activation)
+    salience = calibrating.calibrated_salience(activation, weight) if ssc else middle
+    b_x, b_w = balancing.balance_factors(salience, weight)
+    if not balanced:
+        b_x, b_w = b_x * 0 + 1, b_w * 0 + 1
+    return LayerView(
+        layer=layer,
+        role=role,
+        csb=csb,
+        ssc=ssc,
+        strength=strength,
+        balanced=balanced,
+        timesteps=_array(stats.timesteps),
+        activation=_array(activation),
+        weight=_array(weight),
+        balanced_activation=_array(activation * b_x),
+        balanced_weight=_array(weight * b_w),
+        factors=_array(b_x),
+        rho=_array(calibrating.spearman_rho(activation, weight)),
+        rho_balanced=_array(calibrating.spearman_rho(activation * b_x, weight * b_w)),
+        weights=_array(calibrating.timestep_weights(activation, weight)),
+    )
+
+
+def _array(tensor: Any) -> np.ndarray:
+    """A tensor as a numpy array."""
+    return np.asarray(tensor)
+
+
+@shared(maxsize=512)
+def layer_errors(layer: str, weight_bits: int, activation_bits: int, strength: int) -> LayerErrors:
+    """The error of one layer without balancing, with CSB and with CSB + SSC; fc2 has the first only."""
+    raise NotImplementedError
+
+
+@shared(maxsize=64)
+def map_numbers(measure: str, weight_bits: int, activation_bits: int, strength: int) -> dict[str, float]:
+    """One number a layer; errors in percent. Raises ValueError for an unknown measure."""
+    stats = explored(strength).stats
+    return {layer: _map_number(measure, layer, weight_bits, activation_bits, strength) for layer in stats.layers}
+
+
+def _map_number(measure: str, layer: str, weight_bits: int, activation_bits: int, strength: int) -> float:
+    """The number that the map shows for one layer."""
+    if measure in ("none", "balanced"):
+        errors = layer_errors(layer, weight_bits, activation_bits, strength).overall
+        return 100 * errors.get({"none": "none", "balanced": "csb+ssc"}[measure], float("nan"))
+    view = layer_view(layer, False, False, strength)
+    match measure:
+        case "activation":
+            return salience_ratio(view.activation.max(axis=0))
+        case "weight":
+            return salience_ratio(view.weight)
+        case "rho":
+            return float(view.rho.mean())
+    raise ValueError(f"measure: expected one of {', '.join(MEASURES)}; got {measure!r}")
+
+
+def salience_ratio(salience: np.ndarray) -> float:
+    """How far the most salient of (channel,) stands out: the largest over the median."""
+    return float(salience.max() / max(float(np.median(salience)), 1e-12))
