@@ -1,0 +1,80 @@
+"""ptq4dit: post-training quantization of diffusion transformers by the PTQ4DiT method (arXiv 2405.16005).
+
+Names are imported when they are first used, so that ``import ptq4dit`` does not wait for torch.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ptq4dit import lab, metrics, paper
+    from ptq4dit.calibration import Calibration
+    from ptq4dit.config import CalibrationConfig, QuantConfig
+    from ptq4dit.dit import Dit, bundle, load
+    from ptq4dit.linears import Layer, balanced_layers
+    from ptq4dit.observe import Cancelled, calibrate
+    from ptq4dit.quantized.convert import describe, quantize
+    from ptq4dit.quantized.layer_error import layer_errors, layer_errors_per_timestep
+    from ptq4dit.sampling import DenoiseState, decode, denoise, generate
+
+__version__ = "0.1.0"
+
+_MODULE_OF = {
+    "Calibration": "calibration",
+    "CalibrationConfig": "config",
+    "Cancelled": "observe",
+    "DenoiseState": "sampling",
+    "Dit": "dit",
+    "Layer": "linears",
+    "QuantConfig": "config",
+    "balanced_layers": "linears",
+    "bundle": "dit",
+    "calibrate": "observe",
+    "decode": "sampling",
+    "denoise": "sampling",
+    "describe": "quantized.convert",
+    "generate": "sampling",
+    "layer_errors": "quantized.layer_error",
+    "layer_errors_per_timestep": "quantized.layer_error",
+    "load": "dit",
+    "quantize": "quantized.convert",
+}
+_SUBMODULES = ("lab", "metrics", "paper")
+
+__all__ = [
+    "Calibration",
+    "CalibrationConfig",
+    "Cancelled",
+    "DenoiseState",
+    "Dit",
+    "Layer",
+    "QuantConfig",
+    "balanced_layers",
+    "bundle",
+    "calibrate",
+    "decode",
+    "denoise",
+    "describe",
+    "generate",
+    "lab",
+    "layer_errors",
+    "layer_errors_per_timestep",
+    "load",
+    "metrics",
+    "paper",
+    "quantize",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _SUBMODULES:
+        return importlib.import_module(f"ptq4dit.{name}")
+    if name not in _MODULE_OF:
+        raise AttributeError(f"module 'ptq4dit' has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"ptq4dit.{_MODULE_OF[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

@@ -142,9 +142,12 @@ def make_scheduler(model: Dit, steps: int, sampler: str | None) -> Any:
     return scheduler
 
 
-def image_generator(seed: int, index: int) -> torch.Generator:
-    """The random generator of one image: a function of (seed, index) only, on the CPU whatever the model's device."""
-    state = np.random.SeedSequence([seed, index]).generate_state(1, np.uint64)
+def image_generator(seed: int, index: int, *stream: int) -> torch.Generator:
+    """The random generator of one image: a function of (seed, index) only, on the CPU whatever the model's device.
+
+    ``stream`` (first number not 0) names an independent generator of the same image, for other draws than its noise.
+    """
+    state = np.random.SeedSequence([seed, index, *stream]).generate_state(1, np.uint64)
     return torch.Generator().manual_seed(int(state[0]) % 2**63)
 
 

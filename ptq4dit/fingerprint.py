@@ -1,0 +1,40 @@
+"""A short identity of a transformer's weights, to refuse statistics that belong to another model."""
+
+import hashlib
+import json
+
+import torch
+from torch import nn
+
+from ptq4dit.linears import balanced_layers
+from ptq4dit.paper.salience import weight_salience
+
+_SAMPLED = 256
+
+
+@torch.no_grad()
+def fingerprint(transformer: nn.Module) -> str:
+    """Hash of the config, the weight salience of every quantized layer and evenly spread values of all parameters.
+
+    Cheap for large models, and any channel-wise rescaling changes it. Half-precision files loaded as float32 or
+    float64 give the same fingerprint.
+
+    Args:
+        transformer: a float diffusers ``DiTTransformer2DModel``.
+
+    Returns:
+        32 hexadecimal digits.
+    """
+    digest = hashlib.blake2b(digest_size=16)
+    config = {k: v for k, v in dict(transformer.config).items() if not k.startswith("_")}  # type: ignore[arg-type]
+    digest.update(json.dumps(config, sort_keys=True, default=str).encode())
+    for layer in balanced_layers(transformer).values():
+        digest.update(_bytes(weight_salience([linear.weight for linear in layer.linears])))
+    for name, parameter in sorted(transformer.named_parameters()):
+        digest.update(f"{name}{tuple(parameter.shape)}".encode())
+        digest.update(_bytes(parameter.flatten()[:: max(1, parameter.numel() // _SAMPLED)]))
+    return digest.hexdigest()
+
+
+def _bytes(values: torch.Tensor) -> bytes:
+    return values.detach().float().cpu().contiguous().numpy().tobytes()

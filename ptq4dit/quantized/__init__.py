@@ -1,0 +1,1 @@
+"""Quantized linear layers and the conversion of a float DiT."""

@@ -1,0 +1,108 @@
+"""A linear layer with integer weights and a rounded input, simulated in floats."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from ptq4dit.affine import AffineSpec, affine_from_range, dequantize, least_squares_range, quantize, value_range
+from ptq4dit.config import FLOAT_BITS, QuantConfig
+
+
+class QuantizedLinear(nn.Module):
+    """``y = dequantize(quantize(x)) dequantize(W_q)^T + bias``, PTQ4DiT eq. 2 on both operands.
+
+    Buffers, all saved: ``weight_q`` ``(d_out, d_in)`` uint8, ``weight_scale`` and ``weight_zero_point`` ``(d_out, 1)``
+    (or ``weight`` itself when left in float), ``activation_scale`` and ``activation_zero_point`` ``()``, ``bias``.
+    Derived, not saved: ``weight``, the dequantized weight that the simulated product uses.
+    """
+
+    weight: Tensor
+    bias: Tensor | None
+    weight_q: Tensor | None
+    weight_scale: Tensor
+    weight_zero_point: Tensor
+    activation_scale: Tensor
+    activation_zero_point: Tensor
+
+    def __init__(
+        self, in_features: int, out_features: int, *, bias: bool, weight_bits: int, activation_bits: int
+    ) -> None:
+        super().__init__()
+        self.in_features, self.out_features = in_features, out_features
+        self.weight_bits, self.activation_bits = weight_bits, activation_bits
+        float_weight = weight_bits == FLOAT_BITS
+        self.register_buffer("weight", torch.zeros(out_features, in_features), persistent=float_weight)
+        self.register_buffer("bias", torch.zeros(out_features) if bias else None)
+        if not float_weight:
+            self.register_buffer("weight_q", torch.zeros(out_features, in_features, dtype=torch.uint8))
+            self.register_buffer("weight_scale", torch.ones(out_features, 1))
+            self.register_buffer("weight_zero_point", torch.zeros(out_features, 1, dtype=torch.int32))
+        if activation_bits != FLOAT_BITS:
+            self.register_buffer("activation_scale", torch.ones(()))
+            self.register_buffer("activation_zero_point", torch.zeros((), dtype=torch.int32))
+
+    @classmethod
+    @torch.no_grad()
+    def from_float(
+        cls, linear: nn.Linear, config: QuantConfig, activation_range: tuple[Float[Tensor, ""], Float[Tensor, ""]]
+    ) -> "QuantizedLinear":
+        """Quantize a float linear.
+
+        Args:
+            linear: left as it is.
+            config: bits and the way weight ranges are chosen.
+            activation_range: smallest and largest input value to represent.
+        """
+        result = cls(
+            linear.in_features,
+            linear.out_features,
+            bias=linear.bias is not None,
+            weight_bits=config.weight_bits,
+            activation_bits=config.activation_bits,
+        )
+        if linear.bias is not None:
+            result.bias = linear.bias.detach().clone()
+        if config.weight_bits == FLOAT_BITS:
+            result.weight = linear.weight.detach().clone()
+        else:
+            weight_q, scale, zero_point = quantize_weight(linear.weight.detach(), config)
+            result.weight_q, result.weight_scale, result.weight_zero_point = weight_q, scale, zero_point
+            result.weight = dequantize(weight_q, scale, zero_point)
+        if config.activation_bits != FLOAT_BITS:
+            low, high = activation_range
+            scale, zero_point = affine_from_range(low, high, activation_spec(config))
+            device = linear.weight.device
+            result.activation_scale, result.activation_zero_point = scale.float().to(device), zero_point.to(device)
+        return result
+
+    def forward(self, x: Float[Tensor, "*batch d_in"]) -> Float[Tensor, "*batch d_out"]:
+        """``(..., d_in) -> (..., d_out)``."""
+        if self.activation_bits != FLOAT_BITS:
+            x = torch.fake_quantize_per_tensor_affine(
+                x, self.activation_scale, self.activation_zero_point, 0, 2**self.activation_bits - 1
+            )
+        return nn.functional.linear(x, self.weight, self.bias)
+
+    def extra_repr(self) -> str:
+        """Shown by ``repr``."""
+        return f"{self.in_features}, {self.out_features}, W{self.weight_bits}A{self.activation_bits}"
+
+
+def weight_spec(config: QuantConfig) -> AffineSpec:
+    """Weights: asymmetric, one scale and zero point per output channel (PTQ4DiT Section 5.1)."""
+    return AffineSpec(bits=config.weight_bits, granularity="per_channel")
+
+
+def activation_spec(config: QuantConfig) -> AffineSpec:
+    """Activations: asymmetric, one static scale for the tensor at all timesteps (PTQ4DiT Section 5.1)."""
+    return AffineSpec(bits=config.activation_bits, granularity="per_tensor")
+
+
+def quantize_weight(weight: Float[Tensor, "d_out d_in"], config: QuantConfig) -> tuple[Tensor, Tensor, Tensor]:
+    """Integers ``(d_out, d_in)``, scale ``(d_out, 1)`` and zero point ``(d_out, 1)`` of a weight."""
+    spec = weight_spec(config)
+    low, high = value_range(weight, spec)
+    if config.weight_range == "mse":
+        low, high = least_squares_range(weight, low, high, spec)
+    scale, zero_point = affine_from_range(low, high, spec)
+    return quantize(weight, scale, zero_point, spec), scale, zero_point
