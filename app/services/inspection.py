@@ -76,19 +76,15 @@ def require_layer(layer: str) -> None:
 @shared(maxsize=128)
 def layer_view(layer: str, csb: bool, ssc: bool, strength: int) -> LayerView:
     """Everything the charts of one layer show except its error. Raises ValueError for an unknown layer."""
-    from ptq4dit.paper import csb as balancing
-    from ptq4dit.paper import ssc as calibrating
+    from ptq4dit.paper.ssc import spearman_rho, timestep_weights
+    from ptq4dit.quantized.balance import layer_factor
 
     require_layer(layer)
     stats = explored(strength).stats
     activation, weight = stats.activation_salience[layer], stats.weight_salience[layer]
     role = layer.rsplit(".", 1)[1]
     balanced = csb and role != "fc2"
-    middle = calibrating.middle_timestep_salience(activation)
-    salience = calibrating.calibrated_salience(activation, weight) if ssc else middle
-    b_x, b_w = balancing.balance_factors(salience, weight)
-    if not balanced:
-        b_x, b_w = b_x * 0 + 1, b_w * 0 + 1
+    b_x = layer_factor(stats, layer, csb=csb, ssc=ssc)
     return LayerView(
         layer=layer,
         role=role,
@@ -100,11 +96,11 @@ def layer_view(layer: str, csb: bool, ssc: bool, strength: int) -> LayerView:
         activation=_array(activation),
         weight=_array(weight),
         balanced_activation=_array(activation * b_x),
-        balanced_weight=_array(weight * b_w),
+        balanced_weight=_array(weight / b_x),
         factors=_array(b_x),
-        rho=_array(calibrating.spearman_rho(activation, weight)),
-        rho_balanced=_array(calibrating.spearman_rho(activation * b_x, weight * b_w)),
-        weights=_array(calibrating.timestep_weights(activation, weight)),
+        rho=_array(spearman_rho(activation, weight)),
+        rho_balanced=_array(spearman_rho(activation * b_x, weight / b_x)),
+        weights=_array(timestep_weights(activation, weight)),
     )
 
 
@@ -116,7 +112,17 @@ def _array(tensor: Any) -> np.ndarray:
 @shared(maxsize=512)
 def layer_errors(layer: str, weight_bits: int, activation_bits: int, strength: int) -> LayerErrors:
     """The error of one layer without balancing, with CSB and with CSB + SSC; fc2 has the first only."""
-    raise NotImplementedError
+    import ptq4dit
+
+    require_layer(layer)
+    model = explored(strength)
+    config = ptq4dit.QuantConfig(weight_bits=weight_bits, activation_bits=activation_bits)
+    arguments = model.dit.transformer, model.stats, layer, config
+    overall, over_time = ptq4dit.layer_errors(*arguments), ptq4dit.layer_errors_per_timestep(*arguments)
+    shown = ["none"] if layer.endswith(".fc2") else list(overall)
+    return LayerErrors(
+        overall={key: overall[key] for key in shown}, over_time={key: _array(over_time[key]) for key in shown}
+    )
 
 
 @shared(maxsize=64)

@@ -127,4 +127,4 @@ def _amplified(strength: int) -> Explored:
     trained = explored()
     factors = lab.amplification_factors(trained.dit.transformer, strength)
     dit = lab.amplify_salience(trained.dit, strength)
-    return Explored(dit=dit, stats=trained.stats.rescaled(factors, dit.transformer))
+    return Explored(dit=dit, stats=trained.stats.rescaled_for(factors, dit.transformer))
