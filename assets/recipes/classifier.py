@@ -1,0 +1,95 @@
+"""The small CNN whose features and predictions judge the demo's pictures, and its training.
+
+    python assets/recipes/classifier.py --minutes 4
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+from scenes import CLASSES
+from torch import Tensor, nn
+from train_vae import load_images, load_labels, to_signal
+
+FEATURES = 128
+
+
+class SceneClassifier(nn.Module):
+    """Pictures in [-1, 1], (n, 3, 64, 64) -> logits (n, classes); `features` gives the pooled (n, 128) before them."""
+
+    def __init__(self, classes: int = len(CLASSES)):
+        super().__init__()
+        layers: list[nn.Module] = []
+        width = [3, 32, 64, 96, FEATURES]
+        for wide_in, wide_out in zip(width[:-1], width[1:], strict=True):
+            layers += [nn.Conv2d(wide_in, wide_out, 3, stride=2, padding=1), nn.GroupNorm(8, wide_out), nn.GELU()]
+        layers += [nn.Conv2d(FEATURES, FEATURES, 3, padding=1), nn.GroupNorm(8, FEATURES), nn.GELU()]
+        self.body = nn.Sequential(*layers)
+        self.head = nn.Linear(FEATURES, classes)
+
+    def features(self, picture: Tensor) -> Tensor:
+        return self.body(picture).mean(dim=(2, 3))
+
+    def forward(self, picture: Tensor) -> Tensor:
+        return self.head(self.features(picture))
+
+
+def load_classifier(path: Path) -> SceneClassifier:
+    model = SceneClassifier()
+    model.load_state_dict({name: value.float() for name, value in load_file(path).items()})
+    return model.eval()
+
+
+@torch.inference_mode()
+def accuracy(model: SceneClassifier, images: Tensor, labels: Tensor) -> float:
+    right = [(model(to_signal(x)).argmax(1) == y) for x, y in zip(images.split(200), labels.split(200), strict=True)]
+    return float(torch.cat(right).float().mean())
+
+
+def augment(picture: Tensor, generator: torch.Generator) -> Tensor:
+    """Mirror, add noise and soften at random, so that a generated picture's slight blur is not held against it."""
+    if torch.rand((), generator=generator) < 0.5:
+        picture = picture.flip(-1)
+    if torch.rand((), generator=generator) < 0.5:
+        picture = nn.functional.avg_pool2d(nn.functional.pad(picture, (1, 1, 1, 1), mode="replicate"), 3, stride=1)
+    strength = torch.rand((), generator=generator) * 0.1
+    return picture + strength * torch.randn(picture.shape, generator=generator)
+
+
+def train(model: SceneClassifier, images: Tensor, labels: Tensor, minutes: float, batch: int = 128) -> int:
+    optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3, weight_decay=1e-3, fused=True)
+    generator = torch.Generator().manual_seed(0)
+    start, step = time.monotonic(), 0
+    while (done := (time.monotonic() - start) / (60 * minutes)) < 1:
+        optimizer.param_groups[0]["lr"] = 2e-3 * min(1.0, (step + 1) / 100, 1.5 * (1 - done))
+        rows = torch.randint(len(images), (batch,), generator=generator)
+        loss = nn.functional.cross_entropy(model(augment(to_signal(images[rows]), generator)), labels[rows])
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        step += 1
+    return step
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--work", type=Path, default=Path(".build"))
+    parser.add_argument("--minutes", type=float, default=4)
+    args = parser.parse_args()
+    torch.manual_seed(0)
+    model = SceneClassifier()
+    train_labels, test_labels = (load_labels(args.work / f"{name}.npz") for name in ("train", "test"))
+    steps = train(model, load_images(args.work / "train.npz"), train_labels, args.minutes)
+    report = {"steps": steps, "accuracy_unseen": accuracy(model.eval(), load_images(args.work / "test.npz"), test_labels)}
+    save_file({k: v.half() for k, v in model.state_dict().items()}, args.work / "classifier.safetensors")
+    (args.work / "classifier.json").write_text(json.dumps(report, indent=2))
+    print(json.dumps(report))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,55 @@
+"""Assemble `assets/demo`, a diffusers `DiTPipeline` folder, from what the training recipes left in the work folder.
+
+Weights are stored in float16, in files under 10 MB. The folder's other content (calibration, results, model card) stays.
+
+    python assets/recipes/export.py
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+from pathlib import Path
+
+import torch
+from diffusers import AutoencoderKL, DiTPipeline
+from scenes import CLASSES
+from train_dit import build_dit, build_scheduler
+
+PARTS = ("transformer", "vae", "scheduler", "model_index.json")
+
+
+def build_pipeline(work: Path) -> DiTPipeline:
+    """The trained pipeline; the embedder that all blocks shared in training becomes equal copies, as diffusers stores it."""
+    ema = torch.load(work / "dit.pt", weights_only=True)["ema"]
+    transformer = type(build_dit()).from_config(build_dit().config)
+    transformer.load_state_dict(ema)
+    vae = AutoencoderKL.from_pretrained(work / "vae")
+    pipeline = DiTPipeline(transformer.half(), vae.half(), build_scheduler())
+    pipeline.register_to_config(id2label={str(index): name for index, name in enumerate(CLASSES)})
+    return pipeline
+
+
+def replace(source: Path, target: Path) -> None:
+    if target.is_dir():
+        shutil.rmtree(target)
+    source.replace(target)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--work", type=Path, default=Path(".build"))
+    parser.add_argument("--out", type=Path, default=Path("assets/demo"))
+    args = parser.parse_args()
+    fresh = args.out.with_name(f".{args.out.name}.partial")
+    build_pipeline(args.work).save_pretrained(fresh, max_shard_size="8MB")
+    args.out.mkdir(parents=True, exist_ok=True)
+    for part in PARTS:
+        replace(fresh / part, args.out / part)
+    (args.out / "classifier").mkdir(exist_ok=True)
+    shutil.copyfile(args.work / "classifier.safetensors", args.out / "classifier" / "model.safetensors")
+    shutil.rmtree(fresh)
+
+
+if __name__ == "__main__":
+    main()
