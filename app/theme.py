@@ -14,13 +14,14 @@ MONO_FONT = ("ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "monospace")
 
 def theme() -> gr.themes.Base:
     """A quiet theme around the blue that stands for activations."""
-    return gr.themes.Default(
+    look = gr.themes.Default(
         primary_hue=colors.sky,
         secondary_hue=colors.sky,
         neutral_hue=colors.slate,
         font=SYSTEM_FONT,
         font_mono=MONO_FONT,
     )
+    return look.set(body_text_color_subdued="*neutral_500", body_text_color_subdued_dark="*neutral_400")
 
 
 def launch_options() -> dict[str, Any]:

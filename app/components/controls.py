@@ -68,26 +68,35 @@ def _selection_controls(outline: Outline) -> dict[str, Any]:
     return dict(
         layer=gr.Dropdown(outline.layers, value=start.layer, label="Layer", interactive=True, render=False),
         timestep=gr.Slider(0, LAST_TIMESTEP, start.timestep, step=1, label="Timestep", interactive=True, render=False),
-        weight_bits=_bits("Weights", start.weight_bits),
-        activation_bits=_bits("Activations", start.activation_bits),
-        csb=gr.Checkbox(start.csb, label="CSB", container=False, min_width=72, interactive=True, render=False),
-        ssc=gr.Checkbox(start.ssc, label="SSC", container=False, min_width=72, interactive=True, render=False),
-        strength=gr.Dropdown(
-            [("as trained", 1)] + [(f"x {n}, function unchanged", n) for n in STRENGTHS[1:]],
-            value=start.strength,
-            label="Salience",
-            min_width=120,
-            interactive=True,
-            render=False,
-        ),
+        **_method_controls(start),
         **_picture_controls(outline, start),
     )
 
 
-def _bits(label: str, value: int) -> gr.Dropdown:
-    """A control for a bit-width."""
-    choices = [(f"{bits} bit" if bits < 16 else "float", bits) for bits in BITS]
-    return gr.Dropdown(choices, value=value, label=label, min_width=90, interactive=True, render=False)
+def _method_controls(start: Selection) -> dict[str, Any]:
+    """The bar's controls: each says in its own words what it holds, so that the bar needs no labels."""
+    weights = [(f"{bits}-bit weights" if bits < 16 else "float weights", bits) for bits in BITS]
+    activations = [(f"{bits}-bit activations" if bits < 16 else "float activations", bits) for bits in BITS]
+    strengths = [("salience as trained", 1)] + [(f"salience x {n}, function unchanged", n) for n in STRENGTHS[1:]]
+    return {
+        "csb": _switch("CSB", start.csb),
+        "ssc": _switch("SSC", start.ssc),
+        "weight_bits": _choice("Weights", weights, start.weight_bits),
+        "activation_bits": _choice("Activations", activations, start.activation_bits),
+        "strength": _choice("Salience dial", strengths, start.strength),
+    }
+
+
+def _switch(label: str, value: bool) -> gr.Checkbox:
+    """A switch of the bar."""
+    return gr.Checkbox(value, label=label, container=False, elem_classes="toggle", interactive=True, render=False)
+
+
+def _choice(label: str, choices: list[tuple[str, int]], value: int) -> gr.Dropdown:
+    """A drop-down of the bar."""
+    return gr.Dropdown(
+        choices, value=value, label=label, show_label=False, container=False, interactive=True, render=False
+    )
 
 
 def _picture_controls(outline: Outline, start: Selection) -> dict[str, Any]:

@@ -55,8 +55,8 @@ def timesteps_reading(
     """Where rho (t,) is low and high, and which timesteps the balancing listens to."""
     low, high = int(rho.argmin()), int(rho.argmax())
     text = (
-        f"rho is **{rho[at]:.2f}** at timestep {timesteps[at]}; over time it runs from {rho[low]:.2f} "
-        f"(timestep {timesteps[low]}) to {rho[high]:.2f} (timestep {timesteps[high]}). Low means complementary. "
+        f"rho is **{_signed(rho[at])}** at timestep {timesteps[at]}; over time it runs from {_signed(rho[low])} "
+        f"(timestep {timesteps[low]}) to {_signed(rho[high])} (timestep {timesteps[high]}). Low means complementary. "
     )
     if csb and ssc:
         most = weights[low] / weights[high]
@@ -98,9 +98,24 @@ def error_reading(errors: Mapping[str, float], weight_bits: int, activation_bits
     return f"{text}, {_percent(errors['csb'])} with CSB and **{_percent(best)}** with CSB + SSC: {verdict} (simulated)."
 
 
+def error_over_time_reading(timesteps: np.ndarray, errors: Mapping[str, np.ndarray], chosen: str) -> str:
+    """When the chosen variant's error (t,) is worst, and when it is least."""
+    values = errors[chosen]
+    worst, best = int(values.argmax()), int(values.argmin())
+    return (
+        f"As switched, the error is largest at timestep **{timesteps[worst]}** ({_percent(values[worst])}) and "
+        f"smallest at {timesteps[best]} ({_percent(values[best])}). One scale serves all timesteps (simulated)."
+    )
+
+
 def _ratio(values: np.ndarray) -> float:
     """The largest value over the median."""
     return float(values.max() / max(float(np.median(values)), 1e-12))
+
+
+def _signed(value: float) -> str:
+    """A number with two decimals, never a negative zero."""
+    return f"{round(float(value), 2) + 0.0:.2f}"
 
 
 def _percent(fraction: float) -> str:

@@ -1,10 +1,13 @@
-"""What all charts share: colours that the colour-blind can tell apart, and a layout legible on light and dark pages."""
+"""What all charts share: colours that the colour-blind can tell apart, and a layout legible on light and dark pages.
+
+The colours are Okabe and Ito's, the blue a little lighter: each stands out at least 3 to 1 from a white and a dark card.
+"""
 
 from __future__ import annotations
 
 from typing import Any
 
-ACTIVATION = "#0072B2"
+ACTIVATION = "#2A86C2"
 WEIGHT = "#D55E00"
 BALANCED = "#009E73"
 SPEARMAN = "#CC79A7"
@@ -35,7 +38,7 @@ def layout(height: int, **more: Any) -> dict[str, Any]:
         "paper_bgcolor": "rgba(0,0,0,0)",
         "plot_bgcolor": "rgba(0,0,0,0)",
         "font": {"family": FONT, "size": 12, "color": TEXT},
-        "margin": {"l": 48, "r": 12, "t": 28, "b": 40},
+        "margin": {"l": 44, "r": 8, "t": 28, "b": 40},
         "legend": {"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom", "font": {"size": 12}},
         "hovermode": "x unified",
         "hoverlabel": {"font": {"family": FONT, "size": 12}},

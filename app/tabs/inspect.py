@@ -38,79 +38,74 @@ def create_inspect_tab(shared: Shared) -> None:
     """Build the tab and let it follow the shared selection."""
     gr.Markdown(words("inspect"))
     places: dict[str, Any] = {}
-    with gr.Row(equal_height=False, elem_classes="inspect-top"):
+    with gr.Row(equal_height=True):
         with gr.Column(scale=3, min_width=320, elem_classes="card"):
-            measure = gr.Dropdown(
-                [(text, key) for key, text in MEASURES.items()], label="Colour the map by", value="activation"
-            )
-            empty = dict.fromkeys(shared.outline.layers, float("nan"))
-            places["map"] = layer_map(map_value(MEASURES["activation"], empty, Selection().layer))
-        with gr.Column(scale=2, min_width=280, elem_classes="card"):
-            shared.layer.render()
-            shared.timestep.render()
-            span = gr.Radio(
-                [("at this timestep", "one"), ("over all timesteps", "all")], value="one", label="Show salience"
-            )
-            places["summary"] = gr.Markdown(LOADING, elem_classes="reading")
-    order, scale = _channel_charts(places)
-    _time_charts(places)
-    _effect_charts(places)
+            measure = _map_card(shared, places)
+        with gr.Column(scale=2, min_width=300, elem_classes="card"):
+            span = _choice_card(shared, places)
+    with gr.Column(elem_classes="card"):
+        order, scale = _channel_card(places)
+    with gr.Row(equal_height=True):
+        _card(places, "timesteps", "Timesteps: Spearman's rho, and what each timestep counts", 340)
+        _card(places, "heatmap", "Activation salience, channel by timestep", 340)
+    with gr.Row(equal_height=True):
+        _card(places, "complementarity", "Activation against weight", 300)
+        _card(places, "error", "Quantization error of this layer", 300)
+        _card(places, "error_over_time", "Error over the timesteps", 300)
     look = _Look(measure=measure, span=span, order=order, scale=scale)
     _wire(shared, look, places)
 
 
-def _place(places: dict[str, Any], name: str, title: str, height: int) -> None:
-    """A titled chart with its reading beneath."""
-    gr.Markdown(f"### {title}", elem_classes="chart-title")
+def _map_card(shared: Shared, places: dict[str, Any]) -> gr.Dropdown:
+    """The layer map, empty until the model is there, and what colours it."""
+    gr.Markdown("### Layers")
+    choices = [(text, key) for key, text in MEASURES.items()]
+    measure = gr.Dropdown(choices, value="activation", label="Coloured by", show_label=False, container=False)
+    empty = dict.fromkeys(shared.outline.layers, float("nan"))
+    places["map"] = layer_map(map_value(MEASURES["activation"], empty, Selection().layer))
+    return measure
+
+
+def _choice_card(shared: Shared, places: dict[str, Any]) -> gr.Radio:
+    """What is chosen: layer, timestep, and whether one timestep is shown or all."""
+    places["summary"] = gr.Markdown(LOADING, elem_classes="reading")
+    shared.layer.render()
+    shared.timestep.render()
+    return gr.Radio([("at this timestep", "one"), ("over all timesteps", "all")], value="one", label="Salience")
+
+
+def _channel_card(places: dict[str, Any]) -> tuple[gr.Radio, gr.Radio]:
+    """The channels, with the controls of their order and scale."""
+    gr.Markdown("### Channels: activation upward, weight downward")
+    with gr.Row():
+        scales = [("times the median", "median"), ("linear", "linear"), ("log", "log")]
+        scale = gr.Radio(scales, value="median", label="Scale", min_width=240)
+        orders = [("by number", "channel"), ("most salient first", "salience")]
+        order = gr.Radio(orders, value="channel", label="Order", min_width=240)
+    _chart(places, "channels", "Channels", 400)
+    return order, scale
+
+
+def _card(places: dict[str, Any], name: str, title: str, height: int) -> None:
+    """A card of one chart."""
+    with gr.Column(min_width=320, elem_classes="card"):
+        gr.Markdown(f"### {title}")
+        _chart(places, name, title, height)
+
+
+def _chart(places: dict[str, Any], name: str, title: str, height: int) -> None:
+    """A chart with its reading beneath."""
     places[name] = chart(title, height)
     places[f"{name}_reading"] = gr.Markdown(elem_classes="reading")
 
 
-def _channel_charts(places: dict[str, Any]) -> tuple[gr.Radio, gr.Radio]:
-    """The channels, with the controls of their order and scale."""
-    with gr.Column(elem_classes="card"):
-        _place(places, "channels", "Channels: activation up, weight down", 380)
-        with gr.Row():
-            order = gr.Radio(
-                [("by number", "channel"), ("most salient first", "salience")],
-                value="channel",
-                label="Order",
-                min_width=200,
-            )
-            scale = gr.Radio(
-                [("linear", "linear"), ("log", "log"), ("times the median", "median")],
-                value="linear",
-                label="Scale",
-                min_width=200,
-            )
-    return order, scale
-
-
-def _time_charts(places: dict[str, Any]) -> None:
-    """The timesteps: rho with its weights, and the heat map."""
-    with gr.Row(equal_height=True):
-        with gr.Column(min_width=320, elem_classes="card"):
-            _place(places, "timesteps", "Timesteps: Spearman's rho and what SSC makes of it", 340)
-        with gr.Column(min_width=320, elem_classes="card"):
-            _place(places, "heatmap", "Activation salience, channel by timestep", 340)
-
-
-def _effect_charts(places: dict[str, Any]) -> None:
-    """Complementarity, and what rounding costs."""
-    with gr.Row(equal_height=True):
-        with gr.Column(min_width=320, elem_classes="card"):
-            _place(places, "complementarity", "Complementarity: activation against weight", 340)
-        with gr.Column(min_width=320, elem_classes="card"):
-            _place(places, "error", "Quantization error of this layer", 300)
-            places["error_over_time"] = chart("Quantization error over timesteps", 300)
-
-
 def _wire(shared: Shared, look: _Look, places: dict[str, Any]) -> None:
     """One handler for each kind of change, drawing all that it moves and nothing else."""
-    over_time = ["summary", "channels", "timesteps", "heatmap", "complementarity", "error"]
+    everything = list(handlers.PLACES)
+    layer_only = [part for part in everything if part != "map"]
     moves = [
-        (list(handlers.PLACES), shared.changed("layer", "csb", "ssc", "strength")),
-        (over_time, [*shared.changed("timestep"), look.span.change]),
+        (everything, shared.changed("layer", "strength")),
+        (layer_only, [*shared.changed("csb", "ssc", "timestep"), look.span.change]),
         (["map", "error"], shared.changed("weight_bits", "activation_bits")),
         (["channels", "heatmap"], [look.order.change]),
         (["channels"], [look.scale.change]),
@@ -118,7 +113,7 @@ def _wire(shared: Shared, look: _Look, places: dict[str, Any]) -> None:
     ]
     for parts, triggers in moves:
         gr.on(triggers, **_drawing(shared, look, places, parts), trigger_mode="always_last")
-    shared.opened.then(**_drawing(shared, look, places, list(handlers.PLACES)))
+    shared.opened.then(**_drawing(shared, look, places, everything))
     places["map"].select(
         handlers.pick_layer, None, shared.layer, queue=False, show_progress="hidden", api_visibility="private"
     )

@@ -28,7 +28,7 @@ PLACES = {
     "timesteps": ("timesteps", "timesteps_reading"),
     "heatmap": ("heatmap", "heatmap_reading"),
     "complementarity": ("complementarity", "complementarity_reading"),
-    "error": ("error", "error_reading", "error_over_time"),
+    "error": ("error", "error_reading", "error_over_time", "error_over_time_reading"),
 }
 
 
@@ -39,7 +39,7 @@ class Look:
     measure: str = "activation"
     span: str = "one"
     order: str = "channel"
-    scale: Scale = "linear"
+    scale: Scale = "median"
 
 
 def draw(parts: Sequence[str], *values: Any) -> list[Any]:
@@ -125,6 +125,7 @@ def draw_error(selection: Selection, look: Look) -> list[Any]:
         shown(error_figure(errors.overall, chosen)),
         readings.error_reading(errors.overall, selection.weight_bits, selection.activation_bits),
         shown(error_over_time_figure(view.timesteps, errors.over_time, chosen, at)),
+        readings.error_over_time_reading(view.timesteps, errors.over_time, chosen),
     ]
 
 

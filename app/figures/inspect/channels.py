@@ -28,9 +28,9 @@ def channels_figure(
     sides = [("activation", activation, ACTIVATION, "y"), ("weight", weight, WEIGHT, "y2")]
     traces = []
     for i, (name, before, colour, y) in enumerate(sides):
-        traces.append(_area(f"{name}, before", before, order, scale, colour, y, bold=balanced is None))
+        traces.append(_area(name, before, order, scale, colour, y, bold=balanced is None))
         if balanced is not None:
-            traces.append(_line(f"{name}, balanced", balanced[i], order, scale, y, legend=i == 0))
+            traces.append(_line("balanced", balanced[i], order, scale, y, legend=i == 0))
     return go.Figure({"data": traces, "layout": _layout(order, scale)}, skip_invalid=True)
 
 
@@ -56,7 +56,7 @@ def _area(
     look = {
         "line": {"color": colour, "width": 1, "shape": "hvh"},
         "fill": "tozeroy",
-        "fillcolor": _faded(colour, 0.75 if bold else 0.4),
+        "fillcolor": _faded(colour, 0.75 if bold else 0.45),
     }
     return _step(name, values, order, scale, y) | look
 
@@ -73,7 +73,7 @@ def _layout(order: np.ndarray, scale: Scale) -> dict[str, Any]:
     ordered = bool((np.diff(order) == 1).all())
     title = "input channel" if ordered else "input channels, most salient activation first"
     return layout(
-        380,
+        400,
         xaxis=axis(title, anchor="y2", showgrid=False, zeroline=False),
         yaxis=axis("activation", domain=[0.5, 1], type=kind, rangemode="tozero", nticks=5),
         yaxis2=axis("weight", domain=[0, 0.5], type=kind, autorange="reversed", rangemode="tozero", nticks=5),

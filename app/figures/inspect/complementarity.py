@@ -9,6 +9,8 @@ import plotly.graph_objects as go
 
 from app.figures.style import ACTIVATION, BALANCED, axis, layout
 
+LOG = {"type": "log", "dtick": "D2", "minorloglabels": "complete"}
+
 
 def complementarity_figure(
     activation: np.ndarray, weight: np.ndarray, balanced: tuple[np.ndarray, np.ndarray] | None
@@ -21,10 +23,10 @@ def complementarity_figure(
     if balanced is not None:
         traces.append(_dots("balanced", *balanced, BALANCED, 0.75))
     figure_layout = layout(
-        340,
+        300,
         hovermode="closest",
-        xaxis=axis("activation salience", type="log", zeroline=False),
-        yaxis=axis("weight salience", type="log", zeroline=False),
+        xaxis=axis("activation salience", zeroline=False, **LOG),
+        yaxis=axis("weight salience", zeroline=False, **LOG),
     )
     return go.Figure({"data": traces, "layout": figure_layout}, skip_invalid=True)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import plotly.graph_objects as go
 
-from app.figures.style import NEUTRAL, axis, layout
+from app.figures.style import WEIGHT, axis, layout
 
 
 def heatmap_figure(timesteps: np.ndarray, salience: np.ndarray, order: np.ndarray, chosen: int) -> go.Figure:
@@ -31,6 +31,6 @@ def heatmap_figure(timesteps: np.ndarray, salience: np.ndarray, order: np.ndarra
         hovermode="closest",
         xaxis=axis("input channel", showgrid=False, zeroline=False),
         yaxis=axis("timestep", showgrid=False, zeroline=False),
-        shapes=[mark | {"line": {"color": NEUTRAL, "width": 1.5, "dash": "dot"}}],
+        shapes=[mark | {"line": {"color": WEIGHT, "width": 1.5}}],
     )
     return go.Figure({"data": [trace], "layout": figure_layout}, skip_invalid=True)

@@ -26,7 +26,7 @@ def timesteps_figure(
     """
     traces = [_line("rho", timesteps, rho, SPEARMAN)]
     if rho_balanced is not None:
-        traces.append(_line("rho, balanced", timesteps, rho_balanced, BALANCED))
+        traces.append(_line("rho balanced", timesteps, rho_balanced, BALANCED))
     traces.append(_bars(timesteps, weights, weights_used))
     figure_layout = layout(
         340,
@@ -57,7 +57,7 @@ def _bars(timesteps: np.ndarray, weights: np.ndarray, used: bool) -> dict[str, A
     """How much each timestep counts; pale where the balancing does not ask."""
     return {
         "type": "bar",
-        "name": "weight of the timestep" if used else "weight of the timestep (not in use)",
+        "name": "weight" if used else "weight, not in use",
         "x": timesteps,
         "y": weights,
         "yaxis": "y2",
