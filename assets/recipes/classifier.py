@@ -1,6 +1,6 @@
 """The small CNN whose features and predictions judge the demo's pictures, and its training.
 
-    python assets/recipes/classifier.py --minutes 4
+python assets/recipes/classifier.py --minutes 4
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
+from itertools import pairwise
 from pathlib import Path
 
 import torch
@@ -26,7 +27,7 @@ class SceneClassifier(nn.Module):
         super().__init__()
         layers: list[nn.Module] = []
         width = [3, 32, 64, 96, FEATURES]
-        for wide_in, wide_out in zip(width[:-1], width[1:], strict=True):
+        for wide_in, wide_out in pairwise(width):
             layers += [nn.Conv2d(wide_in, wide_out, 3, stride=2, padding=1), nn.GroupNorm(8, wide_out), nn.GELU()]
         layers += [nn.Conv2d(FEATURES, FEATURES, 3, padding=1), nn.GroupNorm(8, FEATURES), nn.GELU()]
         self.body = nn.Sequential(*layers)
@@ -85,7 +86,8 @@ def main() -> None:
     model = SceneClassifier()
     train_labels, test_labels = (load_labels(args.work / f"{name}.npz") for name in ("train", "test"))
     steps = train(model, load_images(args.work / "train.npz"), train_labels, args.minutes)
-    report = {"steps": steps, "accuracy_unseen": accuracy(model.eval(), load_images(args.work / "test.npz"), test_labels)}
+    unseen = accuracy(model.eval(), load_images(args.work / "test.npz"), test_labels)
+    report = {"steps": steps, "accuracy_unseen": unseen}
     save_file({k: v.half() for k, v in model.state_dict().items()}, args.work / "classifier.safetensors")
     (args.work / "classifier.json").write_text(json.dumps(report, indent=2))
     print(json.dumps(report))

@@ -1,6 +1,7 @@
 """Assemble `assets/demo`, a diffusers `DiTPipeline` folder, from what the training recipes left in the work folder.
 
-Weights are stored in float16, in files under 10 MB. The folder's other content (calibration, results, model card) stays.
+Weights are stored in float16, in files under 10 MB. The folder's other content (calibration, results, model card)
+stays.
 
     python assets/recipes/export.py
 """
@@ -20,7 +21,7 @@ PARTS = ("transformer", "vae", "scheduler", "model_index.json")
 
 
 def build_pipeline(work: Path) -> DiTPipeline:
-    """The trained pipeline; the embedder that all blocks shared in training becomes equal copies, as diffusers stores it."""
+    """The trained pipeline; the embedder that blocks shared in training becomes equal copies, as diffusers has it."""
     ema = torch.load(work / "dit.pt", weights_only=True)["ema"]
     transformer = type(build_dit()).from_config(build_dit().config)
     transformer.load_state_dict(ema)

@@ -142,7 +142,9 @@ def draw_scenes(n: int, height: float, generator: torch.Generator) -> Scenes:
     scale = uniform(0.8, 1.12)
     azimuth, rise, far = uniform(-0.35, 0.35), uniform(0.26, 0.5), uniform(4.4, 5.2)
     around = torch.stack([azimuth.sin() * rise.cos(), rise.sin(), -azimuth.cos() * rise.cos()], dim=-1)
-    target = torch.stack([uniform(-0.28, 0.28), scale * height * 0.75 + uniform(-0.05, 0.3), uniform(-0.1, 0.1)], dim=-1)
+    target = torch.stack(
+        [uniform(-0.28, 0.28), scale * height * 0.75 + uniform(-0.05, 0.3), uniform(-0.1, 0.1)], dim=-1
+    )
     sun, sun_rise = uniform(0.75, 1.5) * uniform(-1, 1).sign(), uniform(0.6, 0.95)
     light = torch.stack([sun.sin() * sun_rise.cos(), sun_rise.sin(), -sun.cos() * sun_rise.cos()], dim=-1)
     tint = uniform(0, 1)
@@ -264,7 +266,7 @@ def _shade_floor(tracer: _Tracer, p: Tensor, away: Tensor, image: Tensor) -> Ten
     occlusion[near] = (0.35 + 0.9 * tracer.distance(p[near], image[near])).clamp(0, 1)
     direct = tracer.shadow(p, image) * scenes.light[image][:, 1]
     lit = base * (0.36 * occlusion[:, None] * scenes.zenith[image].lerp(torch.ones(3), 0.5) + 0.95 * direct[:, None])
-    fog = (1 - torch.exp(-((away - 4) / 7).clamp_min(0) ** 2))[:, None]
+    fog = (1 - torch.exp(-(((away - 4) / 7).clamp_min(0) ** 2)))[:, None]
     return torch.lerp(lit, scenes.horizon[image] ** 2.2, fog)
 
 
