@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Integer
 from torch import Tensor
 
 Granularity = Literal["per_tensor", "per_channel", "per_token"]
@@ -91,7 +91,7 @@ def affine_from_range(
 
 def quantize(
     x: Float[Tensor, "..."], scale: Float[Tensor, "..."], zero_point: Int[Tensor, "..."], spec: AffineSpec
-) -> Int[Tensor, "..."]:
+) -> Integer[Tensor, "..."]:
     """``q = clamp(round(x / scale) + zero_point, qmin, qmax)`` (PTQ4DiT eq. 2), ties to even.
 
     The division is a product with ``1 / scale``, as in PyTorch's kernels, so that both give the same bits.
@@ -100,7 +100,7 @@ def quantize(
 
 
 def dequantize(
-    q: Int[Tensor, "..."], scale: Float[Tensor, "..."], zero_point: Int[Tensor, "..."]
+    q: Integer[Tensor, "..."], scale: Float[Tensor, "..."], zero_point: Int[Tensor, "..."]
 ) -> Float[Tensor, "..."]:
     """``x~ = scale * (q - zero_point)`` (PTQ4DiT eq. 2), in the type of ``scale``."""
     return (q.to(scale.dtype) - zero_point) * scale

@@ -83,7 +83,7 @@ def load(source: str | os.PathLike[str], dtype: torch.dtype = torch.float32, dev
     try:
         index = DiTPipeline.load_config(name)
         _require_dit(name, index)
-        pipeline = DiTPipeline.from_pretrained(name, torch_dtype=dtype)
+        pipeline = DiTPipeline.from_pretrained(name, dtype=dtype)
     except OSError as error:
         raise ValueError(
             f"Expected a DiTPipeline folder or a reachable hub id, got {name!r}, which could not be read: {error}"

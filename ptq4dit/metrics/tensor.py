@@ -12,8 +12,8 @@ def relative_error(exact: Float[Tensor, "*shape"], approximate: Float[Tensor, "*
     Returns:
         0 for equal tensors; infinity if ``exact`` is zero and ``approximate`` is not.
     """
-    wrong = float((approximate.double() - exact.double()).square().sum())
-    right = float(exact.double().square().sum())
+    exact, approximate = exact.detach().double(), approximate.detach().double()
+    wrong, right = float((approximate - exact).square().sum()), float(exact.square().sum())
     if wrong == 0:
         return 0.0
     return wrong / right if right > 0 else math.inf

@@ -1,0 +1,63 @@
+import pytest
+
+from ptq4dit.config import CalibrationConfig, QuantConfig
+from ptq4dit.lab import amplify_salience
+from ptq4dit.linears import balanced_layers
+from ptq4dit.metrics import relative_error
+from ptq4dit.observe import calibrate
+from ptq4dit.quantized.convert import quantize
+from ptq4dit.quantized.layer_error import layer_errors, layer_errors_per_timestep
+
+CALIBRATION = CalibrationConfig(timesteps=3, samples_per_timestep=4, steps=5, rows_per_timestep=8)
+CONFIG = QuantConfig(weight_bits=4, activation_bits=6)
+
+
+@pytest.fixture(scope="module")
+def louder(dit):
+    return amplify_salience(dit, 20.0, fraction=0.1)
+
+
+@pytest.fixture(scope="module")
+def stats(louder):
+    return calibrate(louder, CALIBRATION)
+
+
+@pytest.mark.parametrize("layer", ["blocks.0.qkv", "blocks.1.proj", "blocks.0.fc1"])
+def test_balancing_lowers_the_error_of_salient_layers(louder, stats, layer):
+    errors = layer_errors(louder.transformer, stats, layer, CONFIG)
+    assert list(errors) == ["none", "csb", "csb+ssc"]
+    assert 0 < errors["csb"] < errors["none"] and 0 < errors["csb+ssc"] < errors["none"]
+
+
+def test_fc2_is_not_balanced(louder, stats):
+    assert len(set(layer_errors(louder.transformer, stats, "blocks.0.fc2", CONFIG).values())) == 1
+
+
+def test_equals_the_quantized_models_own_linear(louder, stats):
+    """fc2 has no factor and no neighbour's, so the converted model's module must give exactly this error."""
+    linear = balanced_layers(louder.transformer)["blocks.1.fc2"].linears[0]
+    converted = quantize(louder, stats, CONFIG).transformer.get_submodule("transformer_blocks.1.ff.net.2")
+    rows = stats.samples["blocks.1.fc2"].float()
+    expected = relative_error(rows @ linear.weight.T, converted(rows) - linear.bias)
+    actual = layer_errors(louder.transformer, stats, "blocks.1.fc2", CONFIG)["csb+ssc"]
+    assert actual == pytest.approx(expected, rel=1e-4)
+
+
+def test_timesteps_average_to_the_whole(louder, stats):
+    layer = "blocks.0.qkv"
+    per_timestep = layer_errors_per_timestep(louder.transformer, stats, layer, CONFIG)
+    whole = layer_errors(louder.transformer, stats, layer, CONFIG)
+    for variant, errors in per_timestep.items():
+        assert errors.shape == (3,)
+        assert errors.min() <= whole[variant] <= errors.max()
+
+
+def test_float_bits_make_no_error(louder, stats):
+    config = QuantConfig(weight_bits=16, activation_bits=16)
+    errors = layer_errors(louder.transformer, stats, "blocks.0.qkv", config)
+    assert all(error < 1e-10 for error in errors.values())
+
+
+def test_refuses_an_unknown_layer(louder, stats):
+    with pytest.raises(ValueError, match="Unknown layer"):
+        layer_errors(louder.transformer, stats, "blocks.0.fc3", CONFIG)
