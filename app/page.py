@@ -29,7 +29,7 @@ TABS = ("start", "learn", "inspect", "compare", "about")
 
 def build() -> gr.Blocks:
     """The whole page; theme and style come with `app.theme.launch_options` at launch."""
-    with gr.Blocks(title="PTQ4DiT", analytics_enabled=False) as page:
+    with gr.Blocks(title="PTQ4DiT", analytics_enabled=False, delete_cache=(3600, 3600)) as page:
         shared = make_controls(page, models.outline())
         gr.Markdown(words("header"), elem_id="header")
         create_bar(shared)

@@ -1,6 +1,6 @@
 """What all charts share: colours that the colour-blind can tell apart, and a layout legible on light and dark pages.
 
-The colours are Okabe and Ito's, the blue a little lighter: each stands out at least 3 to 1 from a white and a dark card.
+The colours are Okabe and Ito's, the blue a little lighter: each stands out at least 3 to 1 from white and from dark.
 """
 
 from __future__ import annotations

@@ -15,6 +15,8 @@ from app.content import words
 from app.services.inspection import MEASURES
 from app.state import Selection
 from app.tabs import inspect_handlers as handlers
+from app.tabs.inspect_api import create_endpoints
+from app.tabs.inspect_files import download, offer_csv, offer_png
 
 LOADING = "The model is loading; the charts appear by themselves in a few seconds."
 
@@ -53,7 +55,11 @@ def create_inspect_tab(shared: Shared) -> None:
         _card(places, "error", "Quantization error of this layer", 300)
         _card(places, "error_over_time", "Error over the timesteps", 300)
     look = _Look(measure=measure, span=span, order=order, scale=scale)
+    with gr.Row():
+        download("Charts' data as CSV", offer_csv, shared.inputs + look.inputs, "inspect-csv")
+        download("Charts as PNG", offer_png, shared.inputs + look.inputs, "inspect-png")
     _wire(shared, look, places)
+    create_endpoints()
 
 
 def _map_card(shared: Shared, places: dict[str, Any]) -> gr.Dropdown:

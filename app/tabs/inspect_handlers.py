@@ -82,7 +82,7 @@ def draw_summary(selection: Selection, look: Look) -> list[Any]:
 def draw_channels(selection: Selection, look: Look) -> list[Any]:
     """Channel chart and reading."""
     view = view_of(selection)
-    activation, balanced = _salience(view, selection, look)
+    activation, balanced = salience_on_show(view, selection, look)
     figure = channels_figure(activation, view.weight, balanced, _order(activation, look), look.scale)
     return [shown(figure), readings.channels_reading(activation, view.weight, balanced, view.role)]
 
@@ -101,7 +101,7 @@ def draw_timesteps(selection: Selection, look: Look) -> list[Any]:
 def draw_heatmap(selection: Selection, look: Look) -> list[Any]:
     """Channel by timestep, balanced where the switches say so, and reading."""
     view = view_of(selection)
-    order = _order(_salience(view, selection, look)[0], look)
+    order = _order(salience_on_show(view, selection, look)[0], look)
     at = int(view.timesteps[view.nearest(selection.timestep)])
     figure = heatmap_figure(view.timesteps, view.balanced_activation, order, at)
     return [shown(figure), readings.heatmap_reading(view.timesteps, view.balanced_activation)]
@@ -110,7 +110,7 @@ def draw_heatmap(selection: Selection, look: Look) -> list[Any]:
 def draw_complementarity(selection: Selection, look: Look) -> list[Any]:
     """Activation against weight, and reading."""
     view = view_of(selection)
-    activation, balanced = _salience(view, selection, look)
+    activation, balanced = salience_on_show(view, selection, look)
     figure = complementarity_figure(activation, view.weight, balanced)
     return [shown(figure), readings.complementarity_reading(activation, view.weight)]
 
@@ -140,7 +140,7 @@ DRAWERS: dict[str, Callable[[Selection, Look], list[Any]]] = {
 }
 
 
-def _salience(
+def salience_on_show(
     view: LayerView, selection: Selection, look: Look
 ) -> tuple[np.ndarray, tuple[np.ndarray, np.ndarray] | None]:
     """Activation salience at the chosen timestep or over all, and the balanced pair where there is one."""

@@ -1,0 +1,119 @@
+"""What a program looks up: the layers, and one layer's salience, correlation over time and quantization error."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gradio as gr
+import numpy as np
+
+from app.components.messages import explained
+from app.services import inspection
+from app.services.models import explored
+from app.services.request import Variant
+from app.state import Selection
+
+
+def create_endpoints() -> None:
+    """Offer the look-ups; they need no queue."""
+    for endpoint in (layers, layer_salience, layer_correlation, layer_error):
+        gr.api(endpoint, api_name=endpoint.__name__, concurrency_limit=4, concurrency_id="look-up")
+
+
+def layers() -> list[str]:
+    """List the layers that can be looked up, in model order.
+
+    Returns:
+        Names such as "blocks.3.fc1"; roles are qkv, proj, fc1 and fc2.
+    """
+    with explained():
+        return list(explored().stats.layers)
+
+
+def layer_salience(
+    layer: str, timestep: int = 500, csb: bool = True, ssc: bool = True, strength: int = 1
+) -> dict[str, Any]:
+    """Look up the salience max |value| of a layer's input channels, before and after balancing.
+
+    Args:
+        layer: such as "blocks.3.fc1".
+        timestep: 0 to 999; the nearest calibrated timestep answers.
+        csb: Channel-wise Salience Balancing.
+        ssc: Spearman's rho-guided Salience Calibration; needs csb.
+        strength: salience dial, 1 (as trained), 2, 4, 8 or 16; the model's function is unchanged.
+
+    Returns:
+        layer, timestep; one number a channel in activation, weight, balanced_activation, balanced_weight, factors.
+    """
+    with explained():
+        view = _view(layer, csb, ssc, strength, timestep)
+        at = view.nearest(timestep)
+        return {
+            "layer": layer,
+            "timestep": int(view.timesteps[at]),
+            "activation": _list(view.activation[at]),
+            "weight": _list(view.weight),
+            "balanced_activation": _list(view.balanced_activation[at]),
+            "balanced_weight": _list(view.balanced_weight),
+            "factors": _list(view.factors),
+        }
+
+
+def layer_correlation(layer: str, csb: bool = True, ssc: bool = True, strength: int = 1) -> dict[str, Any]:
+    """Look up Spearman's rho between activation and weight salience over the timesteps, and the timesteps' weights.
+
+    Args:
+        layer: such as "blocks.3.fc1".
+        csb: Channel-wise Salience Balancing; acts on rho_balanced.
+        ssc: Spearman's rho-guided Salience Calibration; needs csb.
+        strength: salience dial, 1 (as trained), 2, 4, 8 or 16; the model's function is unchanged.
+
+    Returns:
+        layer, and one number a calibrated timestep in timesteps, rho, rho_balanced and weights (eta, eq. 11).
+    """
+    with explained():
+        view = _view(layer, csb, ssc, strength)
+        return {
+            "layer": layer,
+            "timesteps": view.timesteps.tolist(),
+            "rho": _list(view.rho),
+            "rho_balanced": _list(view.rho_balanced),
+            "weights": _list(view.weights),
+        }
+
+
+def layer_error(layer: str, bits: str = "W4A8", strength: int = 1) -> dict[str, Any]:
+    """Look up the relative output error of one quantized layer (simulated) without balancing, with CSB, with CSB + SSC.
+
+    Args:
+        layer: such as "blocks.3.fc1"; fc2 is not balanced and has the first only.
+        bits: weight and activation bits such as "W4A8" (2 to 8, 16 = float).
+        strength: salience dial, 1 (as trained), 2, 4, 8 or 16; the model's function is unchanged.
+
+    Returns:
+        layer, bits, timesteps, overall (variant to fraction) and over_time (variant to one fraction a timestep).
+    """
+    with explained():
+        view = _view(layer, False, False, strength)
+        wanted = Variant.parse(bits, False, False)
+        errors = inspection.layer_errors(layer, wanted.weight_bits, wanted.activation_bits, strength)
+        return {
+            "layer": layer,
+            "bits": bits,
+            "made_by": "simulated",
+            "timesteps": view.timesteps.tolist(),
+            "overall": dict(errors.overall),
+            "over_time": {variant: _list(values) for variant, values in errors.over_time.items()},
+        }
+
+
+def _view(layer: str, csb: bool, ssc: bool, strength: int, timestep: int = 0) -> inspection.LayerView:
+    """The layer that was asked for, refused in words where there is none such."""
+    inspection.require_layer(layer)
+    chosen = Selection(layer=layer, timestep=timestep, csb=csb, ssc=ssc, strength=strength)
+    return inspection.layer_view(chosen.layer, chosen.csb, chosen.ssc, chosen.strength)
+
+
+def _list(values: np.ndarray) -> list[float]:
+    """An array as plain numbers with seven significant digits."""
+    return [float(f"{value:.7g}") for value in values]
