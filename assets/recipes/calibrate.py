@@ -1,6 +1,6 @@
 """Calibrate the demo model and report its salience: writes `calibration.safetensors` and `results/salience.json`.
 
-    python assets/recipes/calibrate.py
+python assets/recipes/calibrate.py
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from provenance import ROOT, made_by, write_json
 
 sys.path.insert(0, str(ROOT))
 
-import ptq4dit  # noqa: E402
-from ptq4dit.paper.ssc import spearman_rho  # noqa: E402
+import ptq4dit
+from ptq4dit.paper.ssc import spearman_rho
 
 
 def layer_report(stats: ptq4dit.Calibration, layer: str) -> dict[str, float]:
