@@ -25,6 +25,11 @@ def html_part(name: str, value: dict[str, Any], **options: Any) -> gr.HTML:
     )
 
 
+def script(name: str) -> str:
+    """The script `name` by itself: an expression that is a function, for the `js` of an event."""
+    return _read(name, "js").strip()
+
+
 def _read(name: str, suffix: str) -> str:
     file = PARTS / f"{name}.{suffix}"
     return file.read_text() if file.is_file() else ""

@@ -12,7 +12,7 @@ COLOURS = (style.ACTIVATION, style.WEIGHT, style.BALANCED, style.SPEARMAN)
 DASHES = ("solid", "dash", "dot", "dashdot")
 
 
-def drift(error: Mapping[str, Sequence[float]], steps: int, *, height: int = 260) -> go.Figure:
+def drift(error: Mapping[str, Sequence[float]], steps: int, *, height: int = 300) -> go.Figure:
     """Lines of the relative error of the latents over the sampling steps, on a logarithmic scale.
 
     Args:

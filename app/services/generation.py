@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.services.cache import shared
-from app.services.models import explored, outline
+from app.services.models import explored, is_loaded, outline
 from app.services.request import Request, Variant
 
 if TYPE_CHECKING:
@@ -66,7 +66,8 @@ def run(request: Request, cancelled: Event | None = None) -> Iterator[Frame]:
     begun = time.monotonic()
     contenders = []
     for variant in request.contenders:
-        yield Frame(request=request, note=f"Preparing {variant.label}", seconds=time.monotonic() - begun)
+        note = f"Preparing {variant.label}" if is_loaded() else "Loading the model"
+        yield Frame(request=request, note=note, seconds=time.monotonic() - begun)
         if stop.is_set():
             return
         contenders.append(contender(variant, request.strength))

@@ -12,7 +12,8 @@ SAMPLERS = ("ddim", "ddpm", "dpm++")
 FLOAT_BITS = 16
 MOST_VARIANTS = 4
 DEFAULT_BITS = ("W8A8", "W4A8")
-_BITS = re.compile(r"W(\d{1,2})A(\d{1,2})", re.IGNORECASE)
+BALANCING = {"none": (False, False), "csb": (True, False), "csb+ssc": (True, True)}
+_BITS = re.compile(r"W(\d{1,2})A(\d{1,2})(?: (none|csb|csb\+ssc))?", re.IGNORECASE)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,10 +27,18 @@ class Variant:
 
     @classmethod
     def parse(cls, bits: str, csb: bool, ssc: bool) -> Variant:
-        """The variant of bit-widths such as "W4A8"; ValueError for anything else."""
+        """The variant of bit-widths such as "W4A8", or of "W4A8 csb", which sets the switches itself.
+
+        Raises ValueError for anything else.
+        """
         found = _BITS.fullmatch(bits.strip())
         if not found:
-            raise ValueError(f"bits: expected W4A8 or the like, each number 2 to 8, or 16 for float; got {bits!r}")
+            raise ValueError(
+                "bits: expected W<bits>A<bits>, each 2 to 8 or 16 for float, and none, csb or csb+ssc after a space "
+                f"where it is to differ from the switches, e.g. W4A8 or 'W4A8 none'; got {bits!r}"
+            )
+        if found[3]:
+            csb, ssc = BALANCING[found[3].lower()]
         return cls(weight_bits=int(found[1]), activation_bits=int(found[2]), csb=csb, ssc=ssc)
 
     @property

@@ -3,12 +3,15 @@
 ``assets/recipes/results.py`` writes ``results.json`` and the pictures beside it; this module only reads them.
 """
 
-import base64
 import json
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
 
 FORMAT = 1
 VARIANTS = ("none", "csb", "csb+ssc")
@@ -47,10 +50,10 @@ class Picture:
     psnr: float | None = None
     ssim: float | None = None
 
-    @property
-    def data_uri(self) -> str:
-        """The file as a ``data:`` address, so that a switch costs no further request."""
-        return _data_uri(self.path, self.path.stat().st_mtime_ns)
+    def pixels(self) -> NDArray[np.uint8]:
+        """The picture, (height, width, 3)."""
+        with Image.open(self.path) as image:
+            return np.asarray(image.convert("RGB"))
 
 
 @dataclass(frozen=True)
@@ -160,9 +163,3 @@ def _picture(folder: Path, item: dict[str, Any]) -> Picture:
     if not path.is_file():
         raise ValueError(f"stored results: expected {path}, got no such file; run python assets/recipes/results.py")
     return Picture(path, item.get("psnr"), item.get("ssim"))
-
-
-@lru_cache(maxsize=512)
-def _data_uri(path: Path, _modified: int) -> str:
-    kind = path.suffix.removeprefix(".")
-    return f"data:image/{kind};base64,{base64.b64encode(path.read_bytes()).decode()}"

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from app.figures.difference import difference_map
+from app.figures.picture import png
 from app.services.generation import Frame
 from app.services.models import outline
 from app.services.request import Request, Variant
-from app.tabs.compare_view import png
 
 
 def write_zip(frame: Frame, gain: float, folder: Path) -> Path:

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import base64
-import io
 from typing import Any
 
 import plotly.graph_objects as go
-from PIL import Image as PILImage
 
 from app.figures.difference import difference_map
 from app.figures.drift import drift
-from app.services.generation import Frame, Image
+from app.figures.picture import data_uri
+from app.services.generation import Frame
 from app.services.models import outline
 from app.services.request import Request, Variant
+
+COLUMNS = ("Against full precision", "PSNR (dB)", "SSIM", "Drift at the end")
 
 
 def progress(frame: Frame) -> dict[str, Any]:
@@ -50,7 +50,7 @@ def _card(frame: Frame, index: int, gain: float) -> dict[str, Any]:
     card |= {"src": data_uri(picture), "alt": f"{subject(frame.request)}, {variant.name}"}
     if index and frame.finished:
         card |= {
-            "difference": data_uri(difference_map(picture, reference, gain)),
+            "difference": data_uri(difference_map(picture, reference, gain), enlarge=1),
             "difference_alt": f"Where {variant.name} differs from full precision, times {gain:g}",
             "psnr": f"{frame.psnr[index - 1]:.1f}",
             "ssim": f"{frame.ssim[index - 1]:.3f}",
@@ -74,15 +74,3 @@ def numbers(frame: Frame) -> list[list[str]]:
     """Rows of the table: name, PSNR, SSIM, drift after the last step."""
     columns = zip(frame.request.variants, frame.psnr, frame.ssim, frame.drift, strict=True)
     return [[v.name, f"{p:.2f}", f"{s:.4f}", f"{100 * d[-1]:.3g} %"] for v, p, s, d in columns]
-
-
-def data_uri(picture: Image) -> str:
-    """A picture as a `data:` address, PNG."""
-    return f"data:image/png;base64,{base64.b64encode(png(picture)).decode()}"
-
-
-def png(picture: Image) -> bytes:
-    """A picture as the bytes of a PNG file."""
-    buffer = io.BytesIO()
-    PILImage.fromarray(picture).save(buffer, format="png")
-    return buffer.getvalue()

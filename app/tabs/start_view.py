@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import asdict, replace
+from functools import lru_cache
 from typing import Any
 
-from app.services.stored import VARIANTS, Choice, StoredResults
+from app.figures.picture import data_uri
+from app.services.stored import VARIANTS, Choice, Picture, StoredResults
 from app.state import Selection
 
 NAMES = {"none": "no balancing", "csb": "CSB", "csb+ssc": "CSB + SSC"}
@@ -28,11 +30,25 @@ def nearest(results: StoredResults, selection: Selection) -> Choice:
     )
 
 
-def note(selection: Selection, choice: Choice) -> str:
+def remark(selection: Selection, choice: Choice) -> str:
     """Says so where the stored choice is not what the selection asks for; empty where it is."""
     wanted = f"W{selection.weight_bits}A{selection.activation_bits}, salience x {selection.strength}"
     shown = f"{choice.bits}, salience x {choice.strength}"
     return "" if wanted == shown else f"{wanted} is not stored, so this shows {shown}. Compare makes any setting live."
+
+
+def pressed(choice: Choice, name: str, to: str) -> Choice:
+    """The choice after a switch was pressed; without CSB there is no SSC. ValueError for a switch that is not there."""
+    match name:
+        case "csb":
+            return replace(choice, csb=to == "true", ssc=choice.ssc and to == "true")
+        case "ssc":
+            return replace(choice, ssc=choice.csb and to == "true")
+        case "strength":
+            return replace(choice, strength=int(to))
+        case "bits":
+            return replace(choice, bits=to)
+    raise ValueError(f"switch: expected csb, ssc, strength or bits; got {name!r}")
 
 
 def matching_example(results: StoredResults, selection: Selection, index: int) -> int:
@@ -48,8 +64,42 @@ def shared_values(choice: Choice) -> list[Any]:
 
 
 def views(results: StoredResults, index: int, choice: Choice, remark: str = "") -> list[dict[str, Any]]:
-    """The values of the two parts that show a choice: the wipe and the verdict."""
-    return [wipe(results, index, choice), verdict(results, index, choice, remark)]
+    """The values of the parts that a switch changes: wipe, verdict, switchboard."""
+    return [
+        wipe(results, index, choice),
+        verdict(results, index, choice, remark),
+        switchboard(results, choice, remark),
+    ]
+
+
+def switchboard(results: StoredResults, choice: Choice, remark: str = "") -> dict[str, Any]:
+    """The switches as they stand; `choice` among them, so that the page holds the state and the server none."""
+    strengths = [("strength", n, "as trained" if n == 1 else f"x {n}, function unchanged") for n in results.strengths]
+    bits = [("bits", name, name) for name in results.bits]
+    return {
+        "choice": asdict(choice),
+        "remark": remark,
+        "csb": {"on": _text(choice.csb), "next": _text(not choice.csb)},
+        "ssc": {"on": _text(choice.ssc), "next": _text(not choice.ssc), "off": not choice.csb},
+        "choices": [
+            {"label": "Salience", "options": [_option(option, choice.strength) for option in strengths]},
+            {"label": "Bits", "options": [_option(option, choice.bits) for option in bits]},
+        ],
+    }
+
+
+def chosen(board: dict[str, Any]) -> Choice:
+    """The choice that a switchboard shows."""
+    return Choice(**board["choice"])
+
+
+def _option(option: tuple[str, Any, str], current: Any) -> dict[str, Any]:
+    name, value, text = option
+    return {"name": name, "value": value, "text": text, "chosen": _text(value == current)}
+
+
+def _text(flag: bool) -> str:
+    return "true" if flag else "false"
 
 
 def wipe(results: StoredResults, index: int, choice: Choice) -> dict[str, Any]:
@@ -58,12 +108,12 @@ def wipe(results: StoredResults, index: int, choice: Choice) -> dict[str, Any]:
     name = f"{choice.bits}, {NAMES[choice.variant]}"
     return {
         "left": {
-            "src": example.full_precision.data_uri,
+            "src": _enlarged(example.full_precision),
             "name": "FP32",
             "alt": f"{example.class_name}, drawn by the full-precision model",
         },
         "right": {
-            "src": results.picture(index, choice).data_uri,
+            "src": _enlarged(results.picture(index, choice)),
             "name": name,
             "alt": f"The same {example.class_name}, drawn by the model quantized to {name}, simulated",
         },
@@ -73,7 +123,7 @@ def wipe(results: StoredResults, index: int, choice: Choice) -> dict[str, Any]:
 def filmstrip(results: StoredResults, index: int) -> dict[str, Any]:
     """The examples as small pictures, one of them chosen."""
     items = [
-        {"src": e.full_precision.data_uri, "title": e.title, "chosen": str(i == index).lower()}
+        {"src": _enlarged(e.full_precision), "title": e.class_name, "chosen": _text(i == index)}
         for i, e in enumerate(results.examples)
     ]
     return {"label": "Examples", "items": items, "chosen": index}
@@ -96,7 +146,8 @@ def verdict(results: StoredResults, index: int, choice: Choice, remark: str = ""
             }
             for name, mean in means.items()
         ],
-        "note": remark,
+        "remark": remark,
+        "source": _source(results),
     }
 
 
@@ -105,9 +156,9 @@ def sentence(results: StoredResults, index: int, choice: Choice) -> str:
     plain = _psnr(results, index, _variant(choice, "none"))
     if choice.variant == "none":
         best = _psnr(results, index, _variant(choice, "csb+ssc"))
-        return f"Rounded to {choice.bits} as it is. With CSB and SSC it would be {_compare(best, plain)}."
+        return f"Rounded to {choice.bits} as it is. With CSB and SSC this picture would be {_compare(best, plain)}."
     here = _psnr(results, index, choice)
-    return f"With {NAMES[choice.variant].replace('+', 'and')} it is {_compare(here, plain)}."
+    return f"With {NAMES[choice.variant].replace('+', 'and')} this picture is {_compare(here, plain)}."
 
 
 def _compare(balanced: float, plain: float) -> str:
@@ -118,8 +169,21 @@ def _compare(balanced: float, plain: float) -> str:
     return f"{abs(gain):.1f} dB {where} full precision: {balanced:.1f} dB instead of {plain:.1f}"
 
 
+def _source(results: StoredResults) -> str:
+    made = results.made
+    return (
+        f"{made['steps']} steps, guidance {made['guidance_scale']:g}, {made['backend']} quantization. "
+        f"Made by {made['command']}, commit {made['commit']}, {made['date']}, on {made['hardware']}."
+    )
+
+
 def _psnr(results: StoredResults, index: int, choice: Choice) -> float:
     return results.picture(index, choice).psnr or 0.0
+
+
+@lru_cache(maxsize=512)
+def _enlarged(picture: Picture) -> str:
+    return data_uri(picture.pixels())
 
 
 def _variant(choice: Choice, name: str) -> Choice:
