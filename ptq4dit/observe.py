@@ -117,7 +117,8 @@ class Recorder:
         if position is None:
             return
         tokens = x.detach().reshape(-1, x.shape[-1])
-        low, high = tokens.amin(dim=0).cpu(), tokens.amax(dim=0).cpu()
+        dtype = torch.promote_types(x.dtype, torch.float32)
+        low, high = tokens.amin(dim=0).to("cpu", dtype), tokens.amax(dim=0).to("cpu", dtype)
         rows = tokens[self._candidates.to(tokens.device)].cpu()
         if position < len(self._low[name]):
             low = torch.minimum(low, self._low[name][position])

@@ -204,6 +204,6 @@ def _advance(
     predict: NoisePredictor, scheduler: Any, latents: Tensor, timestep: Tensor, generators: list[torch.Generator]
 ) -> tuple[Tensor, Tensor]:
     noise = predict(scheduler.scale_model_input(latents, timestep), int(timestep))
-    alpha = scheduler.alphas_cumprod[int(timestep)].to(latents.dtype)
+    alpha = scheduler.alphas_cumprod[int(timestep)]
     denoised = (latents - (1 - alpha).sqrt() * noise) / alpha.sqrt()
     return scheduler.step(noise, timestep, latents, generator=generators).prev_sample, denoised

@@ -48,7 +48,7 @@ def activation_range(
     smallest, largest = low.amin(), high.amax()
     if config.activation_range == "minmax" or config.activation_bits == FLOAT_BITS:
         return smallest, largest
-    return least_squares_range(samples.to(low.dtype), smallest, largest, activation_spec(config))
+    return least_squares_range(samples.to(low.dtype), smallest, largest, activation_spec(config.activation_bits))
 
 
 def activation_ranges(

@@ -68,7 +68,7 @@ def _energies(
 def _rounded_input(samples: Tensor, low: Tensor, high: Tensor, config: QuantConfig) -> Tensor:
     if config.activation_bits == FLOAT_BITS:
         return samples
-    spec = activation_spec(config)
+    spec = activation_spec(config.activation_bits)
     scale, zero_point = affine_from_range(*activation_range(low, high, samples, config), spec)
     return fake_quantize(samples, scale, zero_point, spec)
 

@@ -4,7 +4,15 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from ptq4dit.affine import AffineSpec, affine_from_range, dequantize, least_squares_range, quantize, value_range
+from ptq4dit.affine import (
+    AffineSpec,
+    affine_from_range,
+    dequantize,
+    fake_quantize,
+    least_squares_range,
+    quantize,
+    value_range,
+)
 from ptq4dit.config import FLOAT_BITS, QuantConfig
 
 
@@ -67,20 +75,19 @@ class QuantizedLinear(nn.Module):
         else:
             weight_q, scale, zero_point = quantize_weight(linear.weight.detach(), config)
             result.weight_q, result.weight_scale, result.weight_zero_point = weight_q, scale, zero_point
-            result.weight = dequantize(weight_q, scale, zero_point)
+            result.weight = dequantize(weight_q, scale, zero_point).to(linear.weight.dtype)
         if config.activation_bits != FLOAT_BITS:
             low, high = activation_range
-            scale, zero_point = affine_from_range(low, high, activation_spec(config))
+            scale, zero_point = affine_from_range(low, high, activation_spec(config.activation_bits))
             device = linear.weight.device
-            result.activation_scale, result.activation_zero_point = scale.float().to(device), zero_point.to(device)
+            result.activation_scale, result.activation_zero_point = scale.to(device), zero_point.to(device)
         return result
 
     def forward(self, x: Float[Tensor, "*batch d_in"]) -> Float[Tensor, "*batch d_out"]:
         """``(..., d_in) -> (..., d_out)``."""
         if self.activation_bits != FLOAT_BITS:
-            x = torch.fake_quantize_per_tensor_affine(
-                x, self.activation_scale, self.activation_zero_point, 0, 2**self.activation_bits - 1
-            )
+            spec = activation_spec(self.activation_bits)
+            x = fake_quantize(x, self.activation_scale, self.activation_zero_point, spec)
         return nn.functional.linear(x, self.weight, self.bias)
 
     def extra_repr(self) -> str:
@@ -88,19 +95,20 @@ class QuantizedLinear(nn.Module):
         return f"{self.in_features}, {self.out_features}, W{self.weight_bits}A{self.activation_bits}"
 
 
-def weight_spec(config: QuantConfig) -> AffineSpec:
+def weight_spec(bits: int) -> AffineSpec:
     """Weights: asymmetric, one scale and zero point per output channel (PTQ4DiT Section 5.1)."""
-    return AffineSpec(bits=config.weight_bits, granularity="per_channel")
+    return AffineSpec(bits=bits, granularity="per_channel")
 
 
-def activation_spec(config: QuantConfig) -> AffineSpec:
+def activation_spec(bits: int) -> AffineSpec:
     """Activations: asymmetric, one static scale for the tensor at all timesteps (PTQ4DiT Section 5.1)."""
-    return AffineSpec(bits=config.activation_bits, granularity="per_tensor")
+    return AffineSpec(bits=bits, granularity="per_tensor")
 
 
 def quantize_weight(weight: Float[Tensor, "d_out d_in"], config: QuantConfig) -> tuple[Tensor, Tensor, Tensor]:
-    """Integers ``(d_out, d_in)``, scale ``(d_out, 1)`` and zero point ``(d_out, 1)`` of a weight."""
-    spec = weight_spec(config)
+    """Integers ``(d_out, d_in)``, scale and zero point ``(d_out, 1)`` of a weight; the scale in at least float32."""
+    spec = weight_spec(config.weight_bits)
+    weight = weight.to(torch.promote_types(weight.dtype, torch.float32))
     low, high = value_range(weight, spec)
     if config.weight_range == "mse":
         low, high = least_squares_range(weight, low, high, spec)

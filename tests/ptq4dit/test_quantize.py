@@ -142,6 +142,19 @@ def test_inputs_are_left_alone(dit, stats):
     assert not hasattr(dit.transformer, "ptq4dit_record")
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_models(make_dit, dtype):
+    """Ranges and scales are kept in float32; only the products are in half precision."""
+    half = make_dit(dtype=dtype)
+    stats = calibrate(half, CALIBRATION)
+    model = quantize(half, stats)
+    linear = model.transformer.transformer_blocks[0].ff.net[2]
+    assert stats.activation_max["blocks.0.fc2"].dtype == linear.weight_scale.dtype == torch.float32
+    assert linear.weight.dtype == dtype and linear.activation_scale.dtype == torch.float32
+    image = generate(model, [0], steps=3)
+    assert image.dtype == dtype and torch.isfinite(image).all()
+
+
 def test_describe(dit, stats):
     import json
 
