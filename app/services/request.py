@@ -48,12 +48,12 @@ class Variant:
 
     @property
     def label(self) -> str:
-        """"FP32", or the bit-widths such as "W4A8"."""
+        """ "FP32", or the bit-widths such as "W4A8"."""
         return "FP32" if self.is_float else f"W{self.weight_bits}A{self.activation_bits}"
 
     @property
     def balancing(self) -> str:
-        """"no balancing", "CSB" or "CSB+SSC"."""
+        """ "no balancing", "CSB" or "CSB+SSC"."""
         return ("CSB+SSC" if self.ssc else "CSB") if self.csb else "no balancing"
 
     @property
@@ -69,7 +69,12 @@ def parse_variants(bits: Sequence[str], csb: bool, ssc: bool) -> tuple[Variant, 
     """The variants of bit-widths such as ["W8A8", "W4A8"], each once; ValueError where there is none."""
     if not bits:
         raise ValueError("bits: expected at least one variant such as W4A8; got none. Choose one to compare with")
-    return tuple(dict.fromkeys(Variant.parse(name, csb, ssc) for name in bits))
+    variants = tuple(dict.fromkeys(Variant.parse(name, csb, ssc) for name in bits))
+    if any(variant.is_float for variant in variants):
+        raise ValueError(
+            "bits: expected weights or activations of 2 to 8 bits; got float, which the others are held to"
+        )
+    return variants
 
 
 @dataclass(frozen=True, kw_only=True)

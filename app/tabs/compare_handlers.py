@@ -1,0 +1,126 @@
+"""What the Compare tab does when a control moves; named functions that need no server."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import gradio as gr
+
+from app.components.chart import shown
+from app.components.messages import explained
+from app.services import generation, running
+from app.services.generation import Frame
+from app.services.request import BALANCING, DEFAULT_BITS, FLOAT_BITS, Request, parse_variants
+from app.state import Selection
+from app.tabs import compare_view as view
+from app.tabs.compare_files import write_zip
+
+
+@dataclass(frozen=True, kw_only=True)
+class Update:
+    """New values of the tab's views; what is not named stays as it is."""
+
+    progress: Any = field(default_factory=gr.skip)
+    cards: Any = field(default_factory=gr.skip)
+    details: Any = field(default_factory=gr.skip)
+    table: Any = field(default_factory=gr.skip)
+    chart: Any = field(default_factory=gr.skip)
+    download: Any = field(default_factory=gr.skip)
+    cancel: Any = field(default_factory=gr.skip)
+    finished: Any = field(default_factory=gr.skip)
+
+    @property
+    def outputs(self) -> list[Any]:
+        """The values in order."""
+        return list(vars(self).values())
+
+
+def make_request(bits: list[str], sampler: str, selection: Selection) -> Request:
+    """What the controls ask for. Raises ValueError where it cannot be generated."""
+    return Request(
+        class_id=selection.class_id,
+        seed=selection.seed,
+        steps=selection.steps,
+        guidance=selection.guidance,
+        sampler=sampler,
+        strength=selection.strength,
+        variants=parse_variants(bits, selection.csb, selection.ssc),
+    )
+
+
+def compare_live(request: gr.Request, bits: list[str], sampler: str, gain: float, *values: Any) -> Iterator[list[Any]]:
+    """Run a comparison and show it as it goes; the last update brings numbers and files."""
+    with explained(), running.begin(request.session_hash or "") as cancelled:
+        asked = make_request(bits, sampler, Selection.from_controls(*values))
+        frame, pictures = Frame(request=asked, note="Starting"), None
+        for frame in generation.run(asked, cancelled):
+            if not frame.finished:
+                yield _going(frame, gain, frame.step == 0 or frame.pictures is not pictures).outputs
+                pictures = frame.pictures
+        if not frame.finished:
+            yield _cancelled(frame).outputs
+            return
+        generation.remember(frame)
+        with TemporaryDirectory() as folder:
+            yield _finished(frame, gain, Path(folder)).outputs
+
+
+def _going(frame: Frame, gain: float, new_pictures: bool) -> Update:
+    """Under way: progress at every step, pictures and drift when there are new ones."""
+    progress, cancel = view.progress(frame), gr.update(interactive=True)
+    if not new_pictures:
+        return Update(progress=progress, cancel=cancel)
+    return Update(
+        progress=progress,
+        cancel=cancel,
+        cards=view.cards(frame, gain),
+        details=gr.update(visible=True) if frame.pictures else gr.skip(),
+        chart=shown(view.chart(frame)) if frame.pictures else gr.skip(),
+        download=gr.update(interactive=False),
+        finished=None,
+    )
+
+
+def _finished(frame: Frame, gain: float, folder: Path) -> Update:
+    """Finished: everything."""
+    return Update(
+        progress=view.progress(frame),
+        cards=view.cards(frame, gain),
+        details=gr.update(visible=True),
+        table=view.numbers(frame),
+        chart=shown(view.chart(frame)),
+        download=gr.update(value=str(write_zip(frame, gain, folder)), interactive=True),
+        finished=frame.request,
+    )
+
+
+def _cancelled(frame: Frame) -> Update:
+    """Cancelled: what there is stays, and says so."""
+    note = f"Cancelled at step {frame.step} of {frame.request.steps}"
+    return Update(progress=view.progress(frame) | {"note": note})
+
+
+def cancel_run(request: gr.Request) -> None:
+    """Cancel the run of this session, if there is one; it stops within one step."""
+    running.cancel(request.session_hash or "")
+
+
+def regain(gain: float, finished: Request | None) -> Any:
+    """The cards of the last finished comparison, with difference maps at another gain."""
+    frame = generation.recall(finished) if finished else None
+    return gr.skip() if frame is None else view.cards(frame, gain)
+
+
+def line_up(by: str, weight_bits: int, activation_bits: int, bits: list[str]) -> list[str]:
+    """The variants to compare: the bar's bits, balanced in each way; or different bits, the bar's among them."""
+    named = f"W{weight_bits}A{activation_bits}"
+    if by == "balancing":
+        return [f"{named} {balancing}" for balancing in BALANCING]
+    plain = [name for name in bits if " " not in name] or list(DEFAULT_BITS)
+    if named in plain or weight_bits == activation_bits == FLOAT_BITS:
+        return plain
+    return [*plain[:-1], named]
