@@ -1,13 +1,12 @@
 """The small CNN whose features and predictions judge the demo's pictures, and its training.
 
-python assets/recipes/classifier.py --minutes 4
+python assets/recipes/classifier.py
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import time
 from itertools import pairwise
 from pathlib import Path
 
@@ -62,32 +61,29 @@ def augment(picture: Tensor, generator: torch.Generator) -> Tensor:
     return picture + strength * torch.randn(picture.shape, generator=generator)
 
 
-def train(model: SceneClassifier, images: Tensor, labels: Tensor, minutes: float, batch: int = 128) -> int:
+def train(model: SceneClassifier, images: Tensor, labels: Tensor, steps: int, batch: int = 128) -> None:
     optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3, weight_decay=1e-3, fused=True)
     generator = torch.Generator().manual_seed(0)
-    start, step = time.monotonic(), 0
-    while (done := (time.monotonic() - start) / (60 * minutes)) < 1:
-        optimizer.param_groups[0]["lr"] = 2e-3 * min(1.0, (step + 1) / 100, 1.5 * (1 - done))
+    for step in range(steps):
+        optimizer.param_groups[0]["lr"] = 2e-3 * min(1.0, (step + 1) / 100, 1.5 * (1 - step / steps))
         rows = torch.randint(len(images), (batch,), generator=generator)
         loss = nn.functional.cross_entropy(model(augment(to_signal(images[rows]), generator)), labels[rows])
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-        step += 1
-    return step
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--work", type=Path, default=Path(".build"))
-    parser.add_argument("--minutes", type=float, default=4)
+    parser.add_argument("--steps", type=int, default=1000)
     args = parser.parse_args()
     torch.manual_seed(0)
     model = SceneClassifier()
     train_labels, test_labels = (load_labels(args.work / f"{name}.npz") for name in ("train", "test"))
-    steps = train(model, load_images(args.work / "train.npz"), train_labels, args.minutes)
+    train(model, load_images(args.work / "train.npz"), train_labels, args.steps)
     unseen = accuracy(model.eval(), load_images(args.work / "test.npz"), test_labels)
-    report = {"steps": steps, "accuracy_unseen": unseen}
+    report = {"steps": args.steps, "accuracy_unseen": unseen}
     save_file({k: v.half() for k, v in model.state_dict().items()}, args.work / "classifier.safetensors")
     (args.work / "classifier.json").write_text(json.dumps(report, indent=2))
     print(json.dumps(report))
