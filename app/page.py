@@ -16,11 +16,13 @@ from __future__ import annotations
 
 from importlib import import_module
 from importlib.util import find_spec
+from typing import Any
 
 import gradio as gr
 
 from app.components.bar import create_bar
 from app.components.controls import make_controls
+from app.components.part import script
 from app.content import words
 from app.services import models
 
@@ -33,9 +35,17 @@ def build() -> gr.Blocks:
         shared = make_controls(page, models.outline())
         gr.Markdown(words("header"), elem_id="header")
         create_bar(shared)
-        with gr.Tabs(elem_id="tabs"):
+        with gr.Tabs(elem_id="tabs") as tabs:
             for name in TABS:
                 if find_spec(f"app.tabs.{name}"):
-                    with gr.Tab(name.capitalize(), id=name):
+                    with gr.Tab(name.capitalize(), id=name) as tab:
                         getattr(import_module(f"app.tabs.{name}"), f"create_{name}_tab")(shared)
+                    tab.select(None, js=f"() => ({script('show_tab')})('{name}')")
+        page.load(open_tab, None, tabs, queue=False, api_visibility="private", show_progress="hidden")
     return page
+
+
+def open_tab(request: gr.Request) -> Any:
+    """Open the tab that the page's address names, if it names one."""
+    name = request.query_params.get("tab")
+    return gr.Tabs(selected=name) if name in TABS else gr.skip()

@@ -83,10 +83,11 @@ class Selection:
             chosen["ssc"] = False
         return cls(**chosen), ignored
 
-    def to_query(self) -> dict[str, str]:
-        """The query string's pairs: what differs from the default, and only that."""
+    def to_query(self, *, everything: bool = False) -> dict[str, str]:
+        """The query string's pairs: what differs from the default, or everything."""
         default = asdict(Selection())
-        return {name: _write(value) for name, value in asdict(self).items() if value != default[name]}
+        chosen = asdict(self)
+        return {name: _write(chosen[name]) for name in FIELDS if everything or chosen[name] != default[name]}
 
 
 FIELDS = tuple(field.name for field in fields(Selection))
@@ -121,5 +122,5 @@ def _parse(name: str, text: str, kind: type) -> Any:
 
 
 def _write(value: Any) -> str:
-    """A value as a query pair's text."""
-    return str(int(value)) if isinstance(value, bool) else str(value)
+    """A value as a query pair's text, as JavaScript writes it too: 0 and 1 for switches, no needless decimals."""
+    return f"{value:g}" if isinstance(value, float) else str(int(value)) if isinstance(value, bool) else str(value)

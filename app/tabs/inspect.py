@@ -7,6 +7,7 @@ from functools import partial
 from typing import Any
 
 import gradio as gr
+from gradio.context import Context
 
 from app.components.chart import chart
 from app.components.controls import Shared
@@ -119,7 +120,9 @@ def _wire(shared: Shared, look: _Look, places: dict[str, Any]) -> None:
     ]
     for parts, triggers in moves:
         gr.on(triggers, **_drawing(shared, look, places, parts), trigger_mode="always_last")
-    shared.opened.then(**_drawing(shared, look, places, everything))
+    tab = Context.block
+    if isinstance(tab, gr.Tab):
+        tab.select(**_drawing(shared, look, places, everything))
     places["map"].select(
         handlers.pick_layer, None, shared.layer, queue=False, show_progress="hidden", api_visibility="private"
     )
