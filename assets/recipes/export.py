@@ -9,11 +9,13 @@ stays.
 from __future__ import annotations
 
 import argparse
+import json
 import shutil
 from pathlib import Path
 
 import torch
 from diffusers import AutoencoderKL, DiTPipeline
+from provenance import write_json
 from scenes import CLASSES
 from train_dit import build_dit, build_scheduler
 
@@ -26,6 +28,7 @@ def build_pipeline(work: Path) -> DiTPipeline:
     transformer = type(build_dit()).from_config(build_dit().config)
     transformer.load_state_dict(ema)
     vae = AutoencoderKL.from_pretrained(work / "vae")
+    vae.register_to_config(_name_or_path="")
     pipeline = DiTPipeline(transformer.half(), vae.half(), build_scheduler())
     pipeline.register_to_config(id2label={str(index): name for index, name in enumerate(CLASSES)})
     return pipeline
@@ -50,6 +53,10 @@ def main() -> None:
     (args.out / "classifier").mkdir(exist_ok=True)
     shutil.copyfile(args.work / "classifier.safetensors", args.out / "classifier" / "model.safetensors")
     shutil.rmtree(fresh)
+    for file in args.out.rglob("*.safetensors"):
+        file.chmod(0o644)
+    training = {name: json.loads((args.work / f"{name}.json").read_text()) for name in ("vae", "dit", "classifier")}
+    write_json(args.out / "results" / "training.json", training)
 
 
 if __name__ == "__main__":
