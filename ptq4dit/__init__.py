@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from ptq4dit import lab, metrics, paper
     from ptq4dit.calibration import Calibration
+    from ptq4dit.checkpoint import load_quantized, save_quantized
     from ptq4dit.config import CalibrationConfig, QuantConfig
     from ptq4dit.dit import Dit, bundle, load
     from ptq4dit.linears import Layer, balanced_layers
@@ -37,7 +38,9 @@ _MODULE_OF = {
     "layer_errors": "quantized.layer_error",
     "layer_errors_per_timestep": "quantized.layer_error",
     "load": "dit",
+    "load_quantized": "checkpoint",
     "quantize": "quantized.convert",
+    "save_quantized": "checkpoint",
 }
 _SUBMODULES = ("lab", "metrics", "paper")
 
@@ -60,9 +63,11 @@ __all__ = [
     "layer_errors",
     "layer_errors_per_timestep",
     "load",
+    "load_quantized",
     "metrics",
     "paper",
     "quantize",
+    "save_quantized",
 ]
 
 

@@ -26,28 +26,29 @@ class QuantizedLinear(nn.Module):
 
     weight: Tensor
     bias: Tensor | None
-    weight_q: Tensor | None
+    weight_q: Tensor
     weight_scale: Tensor
     weight_zero_point: Tensor
     activation_scale: Tensor
     activation_zero_point: Tensor
 
-    def __init__(
-        self, in_features: int, out_features: int, *, bias: bool, weight_bits: int, activation_bits: int
-    ) -> None:
+    def __init__(self, like: nn.Linear, config: QuantConfig) -> None:
+        """An unfilled layer with the shape, type and device of ``like``; fill it by `from_float` or a state dict."""
         super().__init__()
-        self.in_features, self.out_features = in_features, out_features
-        self.weight_bits, self.activation_bits = weight_bits, activation_bits
-        float_weight = weight_bits == FLOAT_BITS
-        self.register_buffer("weight", torch.zeros(out_features, in_features), persistent=float_weight)
-        self.register_buffer("bias", torch.zeros(out_features) if bias else None)
+        self.in_features, self.out_features = like.in_features, like.out_features
+        self.weight_bits, self.activation_bits = config.weight_bits, config.activation_bits
+        weight, float_weight = torch.zeros_like(like.weight.detach()), config.weight_bits == FLOAT_BITS
+        scale = torch.ones_like(weight[:, :1], dtype=torch.promote_types(weight.dtype, torch.float32))
+        self.register_buffer("weight", weight, persistent=float_weight)
+        self.register_buffer("bias", None if like.bias is None else torch.zeros_like(like.bias.detach()))
         if not float_weight:
-            self.register_buffer("weight_q", torch.zeros(out_features, in_features, dtype=torch.uint8))
-            self.register_buffer("weight_scale", torch.ones(out_features, 1))
-            self.register_buffer("weight_zero_point", torch.zeros(out_features, 1, dtype=torch.int32))
-        if activation_bits != FLOAT_BITS:
-            self.register_buffer("activation_scale", torch.ones(()))
-            self.register_buffer("activation_zero_point", torch.zeros((), dtype=torch.int32))
+            self.register_buffer("weight_q", torch.zeros_like(weight, dtype=torch.uint8))
+            self.register_buffer("weight_scale", scale)
+            self.register_buffer("weight_zero_point", torch.zeros_like(scale, dtype=torch.int32))
+        if config.activation_bits != FLOAT_BITS:
+            self.register_buffer("activation_scale", scale[0, 0].clone())
+            self.register_buffer("activation_zero_point", torch.zeros_like(scale[0, 0], dtype=torch.int32))
+        self.register_load_state_dict_post_hook(_derive_weight)
 
     @classmethod
     @torch.no_grad()
@@ -61,26 +62,18 @@ class QuantizedLinear(nn.Module):
             config: bits and the way weight ranges are chosen.
             activation_range: smallest and largest input value to represent.
         """
-        result = cls(
-            linear.in_features,
-            linear.out_features,
-            bias=linear.bias is not None,
-            weight_bits=config.weight_bits,
-            activation_bits=config.activation_bits,
-        )
-        if linear.bias is not None:
-            result.bias = linear.bias.detach().clone()
+        result, weight = cls(linear, config), linear.weight.detach()
+        if result.bias is not None:
+            result.bias.copy_(linear.bias)
         if config.weight_bits == FLOAT_BITS:
-            result.weight = linear.weight.detach().clone()
+            result.weight.copy_(weight)
         else:
-            weight_q, scale, zero_point = quantize_weight(linear.weight.detach(), config)
-            result.weight_q, result.weight_scale, result.weight_zero_point = weight_q, scale, zero_point
-            result.weight = dequantize(weight_q, scale, zero_point).to(linear.weight.dtype)
+            result.weight_q, result.weight_scale, result.weight_zero_point = quantize_weight(weight, config)
+            _derive_weight(result)
         if config.activation_bits != FLOAT_BITS:
-            low, high = activation_range
-            scale, zero_point = affine_from_range(low, high, activation_spec(config.activation_bits))
-            device = linear.weight.device
-            result.activation_scale, result.activation_zero_point = scale.to(device), zero_point.to(device)
+            scale, zero_point = affine_from_range(*activation_range, activation_spec(config.activation_bits))
+            result.activation_scale.copy_(scale)
+            result.activation_zero_point.copy_(zero_point)
         return result
 
     def forward(self, x: Float[Tensor, "*batch d_in"]) -> Float[Tensor, "*batch d_out"]:
@@ -114,3 +107,9 @@ def quantize_weight(weight: Float[Tensor, "d_out d_in"], config: QuantConfig) ->
         low, high = least_squares_range(weight, low, high, spec)
     scale, zero_point = affine_from_range(low, high, spec)
     return quantize(weight, scale, zero_point, spec), scale, zero_point
+
+
+@torch.no_grad()
+def _derive_weight(linear: QuantizedLinear, _incompatible_keys: object = None) -> None:
+    if linear.weight_bits != FLOAT_BITS:
+        linear.weight.copy_(dequantize(linear.weight_q, linear.weight_scale, linear.weight_zero_point))

@@ -1,0 +1,175 @@
+"""Save a quantized DiT as packed integers and load it again, bit for bit, without the float model.
+
+A checkpoint is a folder: ``manifest.json`` (format, what made it, what is in it), ``transformer/`` (config and one
+safetensors file), ``vae/`` and ``scheduler/`` as diffusers writes them.
+"""
+
+import hashlib
+import json
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import diffusers
+import torch
+from diffusers import AutoencoderKL, DiTTransformer2DModel
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from ptq4dit.config import FLOAT_BITS, CalibrationConfig, QuantConfig
+from ptq4dit.dit import Dit, bundle
+from ptq4dit.linears import balanced_layers
+from ptq4dit.packing import pack_int4, unpack_int4
+from ptq4dit.quantized.convert import QuantRecord
+from ptq4dit.quantized.linear import QuantizedLinear
+
+_FORMAT = "ptq4dit-checkpoint-1"
+_MANIFEST, _WEIGHTS, _CONFIG = "manifest.json", "transformer/quantized.safetensors", "transformer/config.json"
+_INTEGERS = ".weight_q"
+
+
+def save_quantized(model: Dit, folder: str | os.PathLike[str]) -> None:
+    """Write a quantized bundle.
+
+    Weights of up to 4 bits take half a byte each, others one byte. Tensors that occur more than once (diffusers' DiT
+    has a copy of the embedders in every block) are stored once. The folder appears whole or not at all.
+
+    Args:
+        model: what `ptq4dit.quantize` returned.
+        folder: a new folder, or an older checkpoint to replace.
+
+    Raises:
+        ValueError: if the model is not quantized, or the folder holds something else.
+    """
+    record = getattr(model.transformer, "ptq4dit_record", None)
+    if not isinstance(record, QuantRecord):
+        raise ValueError("Expected a quantized model, got a float one. Use ptq4dit.quantize(...) first.")
+    target = Path(folder)
+    if target.exists() and not (target / _MANIFEST).is_file():
+        raise ValueError(f"Expected a new folder or an older checkpoint, got {str(target)!r}, which holds other files.")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}-") as scratch:
+        new, old = Path(scratch) / "new", Path(scratch) / "old"
+        _write(model, record, new)
+        if target.exists():
+            os.replace(target, old)
+        os.replace(new, target)
+
+
+def load_quantized(folder: str | os.PathLike[str], device: str | torch.device = "cpu") -> Dit:
+    """Read what `save_quantized` wrote. The result computes the same bits on the same machine.
+
+    Args:
+        folder: the checkpoint.
+        device: where to put the transformer and the VAE.
+
+    Raises:
+        ValueError: if the folder is no checkpoint, is damaged, or lacks or adds a tensor.
+    """
+    source = Path(folder)
+    manifest = _read_manifest(source)
+    record = QuantRecord(
+        config=QuantConfig(**manifest["config"]),
+        calibration=CalibrationConfig(**manifest["calibration"]),
+        model=manifest["model"],
+    )
+    dtype = getattr(torch, manifest["dtype"])
+    transformer = _empty_transformer(json.loads((source / _CONFIG).read_text()), record.config, dtype)
+    _load_state(transformer, _unpacked(load_file(source / _WEIGHTS), manifest, record.config), source)
+    transformer.ptq4dit_record = record
+    vae = AutoencoderKL.from_pretrained(source / "vae", dtype=dtype).to(device).eval()
+    scheduler = getattr(diffusers, manifest["scheduler"]).from_pretrained(source / "scheduler")
+    return bundle(transformer.to(device).eval(), vae, scheduler, manifest["id2label"], source=manifest["source"])
+
+
+def _write(model: Dit, record: QuantRecord, folder: Path) -> None:
+    (folder / "transformer").mkdir(parents=True)
+    model.vae.save_pretrained(folder / "vae")
+    model.scheduler.save_pretrained(folder / "scheduler")
+    (folder / _CONFIG).write_text(json.dumps(dict(model.config), indent=2, default=str) + "\n")
+    stored, aliases = _packed(model.transformer.state_dict(), record.config)
+    save_file(stored, folder / _WEIGHTS, {"format": _FORMAT})
+    manifest = {
+        "format": _FORMAT,
+        "label": record.config.label,
+        "config": json.loads(record.config.to_json()),
+        "calibration": json.loads(record.calibration.to_json()),
+        "model": record.model,
+        "source": model.source,
+        "dtype": str(model.dtype).removeprefix("torch."),
+        "scheduler": type(model.scheduler).__name__,
+        "id2label": dict(model.id2label),
+        "columns": _columns(model.transformer),
+        "aliases": aliases,
+        "sha256": _digest(folder / _WEIGHTS),
+    }
+    (folder / _MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n")
+
+
+def _packed(state: dict[str, Tensor], config: QuantConfig) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Tensors to store, and for each repeated one the name of its first occurrence."""
+    stored: dict[str, Tensor] = {}
+    aliases: dict[str, str] = {}
+    first: dict[tuple[str, torch.Size, bytes], str] = {}
+    for name, tensor in state.items():
+        value = tensor.detach().cpu().contiguous()
+        value = pack_int4(value) if name.endswith(_INTEGERS) and config.weight_bits <= 4 else value
+        raw = value.view(torch.uint8) if value.ndim else value.reshape(1).view(torch.uint8)
+        key = (str(value.dtype), value.shape, hashlib.blake2b(raw.numpy().tobytes()).digest())
+        if key in first:
+            aliases[name] = first[key]
+        else:
+            first[key] = name
+            stored[name] = value.clone()
+    return stored, aliases
+
+
+def _unpacked(stored: dict[str, Tensor], manifest: dict[str, Any], config: QuantConfig) -> dict[str, Tensor]:
+    state = stored | {name: stored[original] for name, original in manifest["aliases"].items()}
+    if config.weight_bits > 4:
+        return state
+    columns = manifest["columns"]
+    return {name: unpack_int4(t, columns[name]) if name.endswith(_INTEGERS) else t for name, t in state.items()}
+
+
+def _columns(transformer: torch.nn.Module) -> dict[str, int]:
+    return {
+        f"{name}{_INTEGERS}": module.in_features
+        for name, module in transformer.named_modules()
+        if isinstance(module, QuantizedLinear) and module.weight_bits != FLOAT_BITS
+    }
+
+
+def _empty_transformer(architecture: dict[str, Any], config: QuantConfig, dtype: torch.dtype) -> Any:
+    transformer = torch.nn.Module.to(DiTTransformer2DModel.from_config(architecture), dtype)
+    for layer in balanced_layers(transformer).values():
+        for path, linear in zip(layer.paths, layer.linears, strict=True):
+            transformer.set_submodule(path, QuantizedLinear(linear, config))
+    return transformer
+
+
+def _load_state(transformer: Any, state: dict[str, Tensor], source: Path) -> None:
+    try:
+        transformer.load_state_dict(state, strict=True)
+    except RuntimeError as error:
+        raise ValueError(f"Expected exactly the tensors of this model in {str(source)!r}: {error}") from error
+
+
+def _read_manifest(folder: Path) -> dict[str, Any]:
+    path = folder / _MANIFEST
+    if not path.is_file():
+        raise ValueError(
+            f"Expected a checkpoint folder with {_MANIFEST}, got {str(folder)!r}. Make one: save_quantized."
+        )
+    manifest = json.loads(path.read_text())
+    if manifest.get("format") != _FORMAT:
+        raise ValueError(f"Expected format {_FORMAT!r} in {str(path)!r}, got {manifest.get('format')!r}.")
+    if _digest(folder / _WEIGHTS) != manifest["sha256"]:
+        raise ValueError(f"Expected the weights that were saved in {str(folder)!r}, got a damaged file. Copy it again.")
+    return manifest
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,113 @@
+import json
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from ptq4dit.checkpoint import load_quantized, save_quantized
+from ptq4dit.config import CalibrationConfig, QuantConfig
+from ptq4dit.observe import calibrate
+from ptq4dit.quantized.convert import describe, quantize
+from ptq4dit.sampling import generate
+
+CALIBRATION = CalibrationConfig(timesteps=3, samples_per_timestep=2, steps=4)
+
+
+@pytest.fixture(scope="module")
+def stats(dit):
+    return calibrate(dit, CALIBRATION)
+
+
+@pytest.fixture(scope="module")
+def model(dit, stats):
+    return quantize(dit, stats, QuantConfig(weight_bits=4))
+
+
+def weight_bytes(folder):
+    return (folder / "transformer" / "quantized.safetensors").stat().st_size
+
+
+@pytest.mark.parametrize("bits", [(8, 8), (4, 8), (3, 16), (5, 4), (16, 8)])
+def test_same_bits_after_loading(dit, stats, tmp_path, bits):
+    model = quantize(dit, stats, QuantConfig(weight_bits=bits[0], activation_bits=bits[1]))
+    save_quantized(model, tmp_path / "model")
+    loaded = load_quantized(tmp_path / "model")
+    state = loaded.transformer.state_dict()
+    assert all(torch.equal(value, state[key]) for key, value in model.transformer.state_dict().items())
+    assert torch.equal(generate(loaded, [1, 4], steps=3), generate(model, [1, 4], steps=3))
+    assert describe(loaded) == describe(model) and loaded.id2label == model.id2label
+
+
+def test_same_bits_in_a_fresh_process_without_the_float_model(model, tmp_path):
+    save_quantized(model, tmp_path / "model")
+    expected = generate(model, [2], steps=3)
+    code = (
+        "import sys, numpy, torch, ptq4dit; torch.set_num_threads(int(sys.argv[3]));"
+        "image = ptq4dit.generate(ptq4dit.load_quantized(sys.argv[1]), [2], steps=3);"
+        "numpy.save(sys.argv[2], image.numpy())"
+    )
+    output, threads = tmp_path / "image.npy", torch.get_num_threads()
+    subprocess.run([sys.executable, "-c", code, tmp_path / "model", output, str(threads)], check=True)
+    import numpy
+
+    assert numpy.array_equal(numpy.load(output), expected.numpy())
+
+
+def test_four_bits_take_half_a_byte_and_copies_are_stored_once(dit, stats, model, make_dit, tmp_path):
+    for bits in (4, 8):
+        save_quantized(quantize(dit, stats, QuantConfig(weight_bits=bits)), tmp_path / str(bits))
+    weights = sum(m.weight_q.numel() for m in model.transformer.modules() if hasattr(m, "weight_q"))
+    assert weight_bytes(tmp_path / "8") - weight_bytes(tmp_path / "4") == pytest.approx(weights / 2, rel=0.05)
+
+    tied = make_dit()
+    first, second = tied.transformer.transformer_blocks
+    second.norm1.emb.load_state_dict(first.norm1.emb.state_dict())
+    tied_model = quantize(tied, calibrate(tied, CALIBRATION), QuantConfig(weight_bits=4))
+    save_quantized(tied_model, tmp_path / "tied")
+    embedder = sum(p.numel() * 4 for p in first.norm1.emb.parameters())
+    assert weight_bytes(tmp_path / "4") - weight_bytes(tmp_path / "tied") > 0.95 * embedder
+    assert torch.equal(generate(load_quantized(tmp_path / "tied"), [0], steps=2), generate(tied_model, [0], steps=2))
+
+
+def test_replaces_an_older_checkpoint_and_leaves_nothing_behind(dit, stats, model, tmp_path):
+    for bits in (8, 4):
+        save_quantized(quantize(dit, stats, QuantConfig(weight_bits=bits)), tmp_path / "model")
+    assert json.loads((tmp_path / "model" / "manifest.json").read_text())["label"] == "W4A8"
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+
+
+def test_a_failed_save_leaves_the_older_checkpoint(model, tmp_path, monkeypatch):
+    save_quantized(model, tmp_path / "model")
+    monkeypatch.setattr("ptq4dit.checkpoint.save_file", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        save_quantized(model, tmp_path / "model")
+    assert load_quantized(tmp_path / "model").id2label == model.id2label
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+
+
+def test_refuses_to_save(dit, model, tmp_path):
+    with pytest.raises(ValueError, match="got a float one"):
+        save_quantized(dit, tmp_path / "model")
+    (tmp_path / "precious.txt").write_text("mine")
+    with pytest.raises(ValueError, match="holds other files"):
+        save_quantized(model, tmp_path)
+
+
+def test_refuses_to_load(model, tmp_path):
+    with pytest.raises(ValueError, match=r"with manifest\.json"):
+        load_quantized(tmp_path)
+    folder = tmp_path / "model"
+    save_quantized(model, folder)
+    weights, manifest = folder / "transformer" / "quantized.safetensors", folder / "manifest.json"
+    data, text = weights.read_bytes(), manifest.read_text()
+    weights.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+    with pytest.raises(ValueError, match="damaged file"):
+        load_quantized(folder)
+    weights.write_bytes(data)
+    manifest.write_text(text.replace("ptq4dit-checkpoint-1", "ptq4dit-checkpoint-9"))
+    with pytest.raises(ValueError, match="got 'ptq4dit-checkpoint-9'"):
+        load_quantized(folder)
+    manifest.write_text(text.replace('"weight_bits": 4', '"weight_bits": 16'))
+    with pytest.raises(ValueError, match="Expected exactly the tensors"):
+        load_quantized(folder)
