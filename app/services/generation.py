@@ -62,12 +62,13 @@ def run(request: Request, cancelled: Event | None = None) -> Iterator[Frame]:
     Raises ValueError for a class that the model has not, ModelMissing where there is no model.
     """
     stop = cancelled or Event()
-    require_class(request.class_id)
     begun = time.monotonic()
+    yield Frame(request=request, note="Starting" if is_loaded() else "Loading the model")
+    explored(request.strength)
+    require_class(request.class_id)
     contenders = []
     for variant in request.contenders:
-        note = f"Preparing {variant.label}" if is_loaded() else "Loading the model"
-        yield Frame(request=request, note=note, seconds=time.monotonic() - begun)
+        yield Frame(request=request, note=f"Preparing {variant.label}", seconds=time.monotonic() - begun)
         if stop.is_set():
             return
         contenders.append(contender(variant, request.strength))
@@ -77,8 +78,8 @@ def run(request: Request, cancelled: Event | None = None) -> Iterator[Frame]:
 
 def single(request: Request) -> Image:
     """The picture of the request's last contender alone. Raises as `run` does."""
-    require_class(request.class_id)
     model = contender(request.contenders[-1], request.strength)
+    require_class(request.class_id)
     *_, last = _trajectory(model, request, Event())
     return _pixels(_decode(model, [last.latents]))[0]
 
@@ -155,7 +156,7 @@ def _advance(frame: Frame, states: tuple[DenoiseState, ...]) -> Frame:
     """The frame one step on, with the drift of each variant's latents from those of full precision."""
     from ptq4dit.metrics.tensor import relative_error
 
-    now = [float(relative_error(state.latents, states[0].latents)) for state in states[1:]]
+    now = [relative_error(states[0].latents, state.latents) for state in states[1:]]
     before = frame.drift or ((),) * len(now)
     return replace(
         frame,

@@ -86,9 +86,9 @@ class Recipe:
     def _quantized(self, config: ptq4dit.QuantConfig, strength: int) -> ptq4dit.Dit:
         if strength == 1:
             return ptq4dit.quantize(self.dit, self.stats, config)
-        factors = lab.amplification_factors(self.dit.transformer, strength)
-        amplified = lab.amplify_salience(self.dit, strength)
-        return ptq4dit.quantize(amplified, self.stats.rescaled(factors, self.dit.transformer), config)
+        factors = lab.amplification_factors(self.dit.transformer, float(strength))
+        amplified = lab.amplify_salience(self.dit, float(strength))
+        return ptq4dit.quantize(amplified, self.stats.rescaled(factors, amplified.transformer), config)
 
     def _picture(self, model: ptq4dit.Dit, class_id: int, seed: int) -> torch.Tensor:
         return ptq4dit.generate(

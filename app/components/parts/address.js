@@ -8,6 +8,6 @@
     else query.set(name, text);
   });
   const search = query.toString();
-  window.history.replaceState(null, '', window.location.pathname + (search ? '?' + search : ''));
+  window.history.replaceState(null, '', window.location.pathname + (search ? '?' + search : '') + window.location.hash);
   return [];
 }

@@ -4,7 +4,7 @@
   if (name === 'start') query.delete('tab');
   else query.set('tab', name);
   const search = query.toString();
-  window.history.replaceState(null, '', window.location.pathname + (search ? '?' + search : ''));
+  window.history.replaceState(null, '', window.location.pathname + (search ? '?' + search : '') + (name === 'learn' ? window.location.hash : ''));
   window.setTimeout(() => window.dispatchEvent(new Event('resize')), 50);
   return [];
 }

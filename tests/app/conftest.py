@@ -1,0 +1,78 @@
+"""A tiny model on disk with its calibration, and stored results, for the app to explore."""
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+LABELS = ("sphere", "cube", "cone", "torus", "cross")
+
+
+@pytest.fixture(scope="session")
+def model_folder(dit, tmp_path_factory):
+    """The tiny bundle saved as the demo model is: a DiTPipeline folder with names and a calibration."""
+    from diffusers import DiTPipeline
+
+    import ptq4dit
+
+    folder = tmp_path_factory.mktemp("model")
+    DiTPipeline(transformer=dit.transformer, vae=dit.vae, scheduler=dit.scheduler).save_pretrained(folder)
+    index = json.loads((folder / "model_index.json").read_text())
+    (folder / "model_index.json").write_text(json.dumps(index | {"id2label": dict(enumerate(LABELS))}))
+    config = ptq4dit.CalibrationConfig(timesteps=4, samples_per_timestep=2, steps=4)
+    ptq4dit.calibrate(ptq4dit.load(folder), config).save(folder / "calibration.safetensors")
+    return folder
+
+
+@pytest.fixture
+def explored_model(model_folder, monkeypatch):
+    """The app explores the tiny model, from a clean start, and forgets it afterwards."""
+    from app.services import generation, models
+
+    monkeypatch.setenv("PTQ4DIT_MODEL", str(model_folder))
+    monkeypatch.setattr(models, "_loading", None)
+    caches = (models.outline, models._amplified, generation._quantized)
+    for cache in caches:
+        cache.cache_clear()
+    yield model_folder
+    for cache in caches:
+        cache.cache_clear()
+
+
+@pytest.fixture
+def stored_folder(tmp_path):
+    """Stored results of two examples; every number differs from every other, so that a mix-up shows."""
+    rng = np.random.default_rng(0)
+
+    def picture(name):
+        Image.fromarray(rng.integers(0, 256, (8, 8, 3), dtype=np.uint8)).save(tmp_path / name, lossless=True)
+        return {"file": name}
+
+    keys = [f"{b}/x{s}/{v}" for b in ("W4A8", "W8A8") for s in (1, 8) for v in ("none", "csb", "csb+ssc")]
+    examples = [
+        {
+            "class_id": class_id,
+            "class_name": name,
+            "seed": seed,
+            "full_precision": picture(f"{name}-fp.webp"),
+            "quantized": {
+                key: picture(f"{name}-{i}.webp") | {"psnr": 20.0 + 3 * i + 0.5 * class_id, "ssim": 0.8 + i / 100}
+                for i, key in enumerate(keys)
+            },
+        }
+        for class_id, name, seed in ((3, "torus", 5), (0, "sphere", 1))
+    ]
+    made = {
+        "command": "python assets/recipes/results.py",
+        "commit": "abc1234",
+        "date": "2026-01-01",
+        "hardware": "a test",
+        "backend": "simulated",
+        "steps": 50,
+        "guidance_scale": 4.0,
+    }
+    means = {key: {"psnr": 30.0 + i, "ssim": 0.9 + i / 1000, "pictures": 64} for i, key in enumerate(keys)}
+    text = json.dumps({"format": 1, "made": made, "examples": examples, "means": means})
+    (tmp_path / "results.json").write_text(text)
+    return tmp_path

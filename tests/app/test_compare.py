@@ -1,0 +1,210 @@
+"""Compare: what its handlers show, what its files hold, what its figures draw."""
+
+import base64
+import csv
+import io
+import json
+import zipfile
+from types import SimpleNamespace
+
+import gradio as gr
+import numpy as np
+import pytest
+from PIL import Image
+
+from app.components.controls import Shared
+from app.figures.difference import difference_map
+from app.figures.drift import drift
+from app.figures.picture import data_uri, png
+from app.services import generation, running
+from app.services.generation import Frame
+from app.services.request import Request, Variant
+from app.state import Selection
+from app.tabs import compare_handlers as handlers
+from app.tabs import compare_view as view
+from app.tabs.compare_files import write_zip
+
+SELECTED = list(vars(Selection(class_id=1, seed=4, steps=3, csb=False, ssc=False)).values())
+
+
+def pixels(address):
+    return np.asarray(Image.open(io.BytesIO(base64.b64decode(address.split(",")[1]))).convert("RGB"))
+
+
+@pytest.fixture
+def frame(explored_model):
+    """A finished comparison whose pictures differ in one known corner."""
+    rng = np.random.default_rng(0)
+    reference = rng.integers(0, 200, (8, 8, 3), dtype=np.uint8)
+    others = [reference.copy(), reference.copy()]
+    others[0][0, 0] += 12
+    others[1][:4, :4] += 51
+    variants = (
+        Variant(weight_bits=8, activation_bits=8, csb=True),
+        Variant(weight_bits=4, activation_bits=8, csb=True),
+    )
+    return Frame(
+        request=Request(class_id=3, seed=9, steps=2, strength=8, variants=variants),
+        note="Finished",
+        step=2,
+        pictures=(reference, *others),
+        timesteps=(500, 0),
+        drift=((1e-4, 2e-4), (0.01, 0.02)),
+        psnr=(40.25, 20.5),
+        ssim=(0.99, 0.75),
+        finished=True,
+    )
+
+
+def test_difference_map_is_black_where_equal_and_brightest_beyond_the_gain():
+    reference = np.zeros((2, 3, 3), dtype=np.uint8)
+    picture = reference.copy()
+    picture[0, 1] = 51  # a fifth of the range
+    picture[1, 2] = 255
+    shown = difference_map(picture, reference, gain=5)
+    assert (shown[0, 0] == (0, 0, 4)).all()
+    assert (shown[0, 1] == (252, 255, 164)).all()
+    assert (shown[1, 2] == (252, 255, 164)).all()
+    assert shown.dtype == np.uint8
+
+
+def test_difference_map_grows_brighter_with_the_difference():
+    steps = np.arange(0, 256, 15, dtype=np.uint8)
+    picture = np.repeat(steps[None, :, None], 3, axis=2)
+    light = difference_map(picture, np.zeros_like(picture), gain=1)[0] @ np.array([0.2126, 0.7152, 0.0722])
+    assert (np.diff(light) > 0).all()
+
+
+@pytest.mark.parametrize(("shape", "gain"), [((2, 2, 3), 0), ((3, 2, 3), 1)])
+def test_difference_map_refuses(shape, gain):
+    with pytest.raises(ValueError, match="expected"):
+        difference_map(np.zeros(shape, np.uint8), np.zeros((2, 2, 3), np.uint8), gain)
+
+
+def test_drift_draws_each_variant_step_by_step():
+    figure = drift({"a": [0.0, 1e-3], "b": [1e-4, 1e-2]}, steps=10)
+    assert [trace.name for trace in figure.data] == ["a", "b"]
+    assert list(figure.data[0].y) == [None, 1e-3]
+    assert list(figure.data[1].x) == [1, 2]
+    assert figure.layout.yaxis.type == "log"
+    assert tuple(figure.layout.xaxis.range) == (0.5, 10.5)
+    assert len({trace.line.dash for trace in figure.data}) == 2  # not told apart by colour alone
+
+
+def test_pictures_survive_as_files():
+    picture = np.random.default_rng(1).integers(0, 256, (4, 4, 3), dtype=np.uint8)
+    assert np.array_equal(np.asarray(Image.open(io.BytesIO(png(picture)))), picture)
+    assert np.array_equal(pixels(data_uri(picture, enlarge=1)), picture)
+    assert pixels(data_uri(picture)).shape == (16, 16, 3)
+
+
+def test_cards_name_each_picture_and_say_how_it_was_made(frame):
+    reference, w8, w4 = view.cards(frame, gain=8)["cards"]
+    assert (reference["title"], reference["detail"]) == ("FP32", "full precision, salience x 8")
+    assert (w8["title"], w8["detail"]) == ("W8A8", "simulated, CSB, salience x 8")
+    assert (w4["psnr"], w4["ssim"]) == ("20.5", "0.750")
+    assert w4["alt"] == "torus, seed 9, W4A8, simulated, CSB"
+    assert "difference" not in reference
+    assert np.array_equal(pixels(w4["difference"]), difference_map(frame.pictures[2], frame.pictures[0], 8))
+
+
+def test_numbers_are_the_frames(frame):
+    assert view.numbers(frame) == [
+        ["W8A8, simulated, CSB", "40.25", "0.9900", "0.02 %"],
+        ["W4A8, simulated, CSB", "20.50", "0.7500", "2 %"],
+    ]
+
+
+def test_the_zip_holds_pictures_numbers_and_settings(frame, tmp_path):
+    path = write_zip(frame, 8, tmp_path)
+    assert path.name == "ptq4dit-torus-seed9.zip"
+    with zipfile.ZipFile(path) as archive:
+        assert sorted(archive.namelist()) == [
+            "FP32.png",
+            "W4A8-csb-difference.png",
+            "W4A8-csb.png",
+            "W8A8-csb-difference.png",
+            "W8A8-csb.png",
+            "drift.csv",
+            "numbers.csv",
+            "settings.json",
+        ]
+        assert np.array_equal(np.asarray(Image.open(archive.open("W4A8-csb.png"))), frame.pictures[2])
+        rows = list(csv.reader(io.StringIO(archive.read("drift.csv").decode())))
+        settings = json.loads(archive.read("settings.json"))
+    assert rows[1:] == [["1", "500", "0.0001", "0.01"], ["2", "0", "0.0002", "0.02"]]
+    assert settings["backend"] == "simulated"
+    assert (settings["class_name"], settings["strength"], settings["difference_gain"]) == ("torus", 8, 8)
+
+
+def live(session="someone", bits=("W8A8", "W4A8")):
+    request = SimpleNamespace(session_hash=session)
+    return handlers.compare_live(request, list(bits), "ddim", 8, *SELECTED)
+
+
+def test_a_run_ends_with_pictures_numbers_and_files(explored_model):
+    updates = [handlers.Update(**dict(zip(vars(handlers.Update()), u, strict=True))) for u in live()]
+    last = updates[-1]
+    assert last.finished == Request(
+        class_id=1,
+        seed=4,
+        steps=3,
+        variants=tuple(Variant(weight_bits=bits, activation_bits=8) for bits in (8, 4)),
+    )
+    assert [card["title"] for card in last.cards["cards"]] == ["FP32", "W8A8", "W4A8"]
+    assert len(last.table) == 2
+    assert last.progress["percent"] == 100
+    assert [u.progress["step"] for u in updates] == sorted(u.progress["step"] for u in updates)
+
+
+def test_a_cancelled_run_says_so_and_keeps_its_pictures(explored_model):
+    run = live("impatient")
+    progress = {"step": 0}
+    while progress["step"] < 1:
+        progress = next(run)[0]
+    handlers.cancel_run(SimpleNamespace(session_hash="impatient"))
+    *_, last = run
+    assert last[0]["note"] == "Cancelled at step 1 of 3"
+    assert last[1] == gr.skip()
+    assert not running.cancel("impatient")
+
+
+@pytest.mark.parametrize(("bits", "message"), [([], "got none"), (["W1A8"], "weight_bits"), (["huh"], "got 'huh'")])
+def test_bad_input_is_explained(explored_model, bits, message):
+    with pytest.raises(gr.Error, match=message):
+        next(live(bits=bits))
+
+
+def test_a_missing_model_is_explained(tmp_path, monkeypatch, explored_model):
+    monkeypatch.setenv("PTQ4DIT_MODEL", str(tmp_path))
+    with pytest.raises(gr.Error, match="calibration"):
+        list(live())
+
+
+def test_another_gain_changes_the_maps_of_the_last_run(frame):
+    generation.remember(frame)
+    weak, strong = (handlers.regain(gain, frame.request)["cards"][1]["difference"] for gain in (1, 32))
+    assert weak != strong
+    assert handlers.regain(8, None) == gr.skip()
+    assert handlers.regain(8, Request(seed=77)) == gr.skip()
+
+
+@pytest.mark.parametrize(
+    ("by", "weight", "activation", "bits", "expected"),
+    [
+        ("bits", 4, 8, ["W8A8", "W4A8"], ["W8A8", "W4A8"]),
+        ("bits", 3, 8, ["W8A8", "W4A8"], ["W8A8", "W3A8"]),
+        ("bits", 16, 16, ["W8A8", "W4A8"], ["W8A8", "W4A8"]),
+        ("balancing", 4, 6, ["W8A8"], ["W4A6 none", "W4A6 csb", "W4A6 csb+ssc"]),
+        ("bits", 4, 8, ["W4A6 none", "W4A6 csb"], ["W8A8", "W4A8"]),
+    ],
+)
+def test_line_ups(by, weight, activation, bits, expected):
+    assert handlers.line_up(by, weight, activation, bits) == expected
+
+
+def test_the_updates_match_the_views():
+    from app.tabs.compare import _Views
+
+    assert list(_Views.__dataclass_fields__) == list(handlers.Update.__dataclass_fields__)
+    assert set(vars(Selection())) <= set(Shared.__dataclass_fields__)

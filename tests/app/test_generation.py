@@ -1,0 +1,157 @@
+"""Live comparison: the engine's own pictures and numbers, frame by frame, cancelled within one step, kept in bounds."""
+
+import threading
+from threading import Event
+
+import numpy as np
+import pytest
+import torch
+
+from app.services import generation, running
+from app.services.generation import Frame, run
+from app.services.request import FULL_PRECISION, Request, Variant
+
+W4A8 = Variant(weight_bits=4, activation_bits=8, csb=True, ssc=True)
+W2A4 = Variant(weight_bits=2, activation_bits=4)
+STEPS = 6
+
+
+def ask(**changes):
+    return Request(**({"class_id": 2, "seed": 3, "steps": STEPS, "variants": (W4A8, W2A4)} | changes))
+
+
+@pytest.fixture
+def eager(monkeypatch):
+    """A preview at every step."""
+    monkeypatch.setattr(generation, "PREVIEW_SECONDS", 0.0)
+
+
+def test_the_last_frame_is_what_the_engine_makes(explored_model):
+    import ptq4dit
+
+    *_, last = run(ask())
+    dit = ptq4dit.load(explored_model)
+    stats = ptq4dit.Calibration.load(explored_model / "calibration.safetensors")
+    quantized = [ptq4dit.quantize(dit, stats, ptq4dit.QuantConfig(weight_bits=4))]
+    config = ptq4dit.QuantConfig(weight_bits=2, activation_bits=4, csb=False, ssc=False)
+    quantized.append(ptq4dit.quantize(dit, stats, config))
+    expected = [ptq4dit.generate(m, [2], steps=STEPS, seed=3, sampler="ddim") for m in (dit, *quantized)]
+    assert last.finished
+    for shown, wanted in zip(last.pictures, expected, strict=True):
+        pixels = (wanted[0] * 255).round().byte().permute(1, 2, 0).numpy()
+        assert np.abs(shown.astype(int) - pixels.astype(int)).max() <= 1
+    for psnr, wanted in zip(last.psnr, expected[1:], strict=True):
+        assert psnr == pytest.approx(-10 * torch.log10((wanted - expected[0]).square().mean()).item(), abs=0.01)
+    assert last.psnr[0] > last.psnr[1]
+    assert last.ssim[0] > last.ssim[1]
+
+
+def test_every_step_is_seen_once_and_in_order(explored_model, eager):
+    frames = [frame for frame in run(ask()) if frame.step]
+    assert [frame.step for frame in frames] == list(range(1, STEPS + 1))
+    assert [frame.finished for frame in frames] == [False] * (STEPS - 1) + [True]
+    assert all(len(frame.pictures) == 3 for frame in frames)
+    assert list(frames[-1].timesteps) == sorted(frames[-1].timesteps, reverse=True)
+
+
+def test_drift_is_the_relative_error_of_the_latents(explored_model):
+    from ptq4dit.sampling import denoise
+
+    *_, last = run(ask())
+    models = [generation.contender(variant, 1) for variant in (FULL_PRECISION, W2A4)]
+    latents = [[s.latents for s in denoise(m, [2], steps=STEPS, seed=3, sampler="ddim")] for m in models]
+    expected = [((q - z).square().sum() / z.square().sum()).item() for z, q in zip(*latents, strict=True)]
+    assert last.drift[1] == pytest.approx(expected, rel=1e-4)
+
+
+def test_previews_are_what_is_foreseen_and_not_the_noise(explored_model, eager):
+    frames = list(run(ask(steps=20)))
+    first = next(frame for frame in frames if frame.pictures)
+    assert first.step == 1
+    assert not np.array_equal(first.pictures[0], frames[-1].pictures[0])
+
+
+@pytest.mark.parametrize("sampler", ["ddim", "ddpm", "dpm++"])
+def test_the_same_request_gives_the_same_picture(explored_model, sampler):
+    request = ask(sampler=sampler, variants=(W4A8,))
+    first, second = (list(run(request))[-1].pictures[1] for _ in range(2))
+    assert np.array_equal(first, second)
+
+
+def test_the_dial_leaves_full_precision_alone(explored_model):
+    pictures = [list(run(ask(strength=s)))[-1].pictures for s in (1, 8)]
+    assert np.abs(pictures[0][0].astype(int) - pictures[1][0].astype(int)).max() <= 1
+    assert not np.array_equal(pictures[0][2], pictures[1][2])
+
+
+def test_single_is_the_same_picture_as_in_a_comparison(explored_model):
+    *_, last = run(ask(variants=(W4A8,)))
+    assert np.array_equal(generation.single(ask(variants=(W4A8,))), last.pictures[1])
+    assert np.array_equal(generation.single(ask(variants=())), last.pictures[0])
+
+
+@pytest.mark.parametrize("class_id", [5, 999])
+def test_an_unknown_class_names_those_there_are(explored_model, class_id):
+    with pytest.raises(ValueError, match=rf"class_id: expected 0 to 4 \(0 sphere, 1 cube.*got {class_id}"):
+        list(run(ask(class_id=class_id)))
+
+
+def test_a_cancelled_run_stops_within_one_step(explored_model):
+    cancelled, seen = Event(), []
+    for frame in run(ask(steps=50), cancelled):
+        seen.append(frame)
+        if frame.step == 2:
+            cancelled.set()
+    assert seen[-1].step <= 3
+    assert not seen[-1].finished
+
+
+def test_a_run_cancelled_before_it_starts_makes_nothing(explored_model):
+    cancelled = Event()
+    cancelled.set()
+    assert all(frame.step == 0 for frame in run(ask(), cancelled))
+
+
+def test_quantized_models_are_shared(explored_model):
+    assert generation.contender(W4A8, 1) is generation.contender(W4A8, 1)
+    assert generation.contender(W4A8, 1) is not generation.contender(W4A8, 8)
+    assert generation.contender(FULL_PRECISION, 1) is not generation.contender(W4A8, 1)
+
+
+def test_two_visitors_at_once_get_their_own_pictures(explored_model):
+    requests = [ask(seed=seed, variants=(W4A8,)) for seed in (1, 2)]
+    alone = [list(run(request))[-1].pictures for request in requests]
+    together = [None, None]
+
+    def visit(index):
+        together[index] = list(run(requests[index]))[-1].pictures
+
+    threads = [threading.Thread(target=visit, args=(i,)) for i in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for one, other in zip(alone, together, strict=True):
+        assert all(np.array_equal(a, b) for a, b in zip(one, other, strict=True))
+
+
+def test_finished_runs_are_kept_in_bounds(monkeypatch):
+    monkeypatch.setattr(generation, "FINISHED_RUNS", 2)
+    monkeypatch.setattr(generation, "_finished", {})
+    requests = [Request(seed=seed) for seed in range(3)]
+    for request in requests:
+        generation.remember(Frame(request=request, note="", finished=True))
+    assert generation.recall(requests[0]) is None
+    assert generation.recall(requests[2]).request == requests[2]
+
+
+def test_a_session_has_one_run_at_a_time():
+    with running.begin("one") as first, running.begin("two") as other:
+        assert not first.is_set()
+        with running.begin("one") as second:
+            assert first.is_set()
+            assert running.cancel("one")
+            assert second.is_set()
+            assert not other.is_set()
+    assert not running.cancel("one")
+    assert not running.cancel("two")

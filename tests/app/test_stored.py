@@ -1,0 +1,82 @@
+"""Stored results: read without torch, found by choice, refused when incomplete."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from app.services.stored import Choice, load_results
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.mark.parametrize(
+    ("csb", "ssc", "key"),
+    [
+        (False, False, "W4A8/x8/none"),
+        (True, False, "W4A8/x8/csb"),
+        (True, True, "W4A8/x8/csb+ssc"),
+        (False, True, "W4A8/x8/none"),
+    ],
+)
+def test_switches_name_the_variant(csb, ssc, key):
+    assert Choice(bits="W4A8", strength=8, csb=csb, ssc=ssc).key == key
+
+
+def test_pictures_and_means_are_those_of_the_choice(stored_folder):
+    results = load_results(stored_folder)
+    choice = Choice(bits="W8A8", strength=8, csb=True)  # the 11th of the twelve keys
+    assert results.picture(0, choice).psnr == 20.0 + 3 * 10 + 1.5
+    assert results.mean(choice).psnr == 40.0
+    with Image.open(stored_folder / "torus-10.webp") as image:
+        assert np.array_equal(results.picture(0, choice).pixels(), np.asarray(image))
+
+
+def test_bits_and_strengths_are_read_off(stored_folder):
+    results = load_results(stored_folder)
+    assert results.bits == ("W4A8", "W8A8")
+    assert results.strengths == (1, 8)
+
+
+def test_what_is_not_stored_is_refused(stored_folder):
+    results = load_results(stored_folder)
+    with pytest.raises(ValueError, match=r"expected one of .*W4A8/x1/none.* got W3A8/x1/none"):
+        results.picture(0, Choice(bits="W3A8"))
+    with pytest.raises(ValueError, match="expected 0 to 1, got 2"):
+        results.example(2)
+
+
+def test_a_missing_file_names_the_command(tmp_path):
+    with pytest.raises(ValueError, match=r"run python assets/recipes/results\.py"):
+        load_results(tmp_path)
+
+
+def test_a_missing_picture_is_named(stored_folder):
+    (stored_folder / "torus-3.webp").unlink()
+    with pytest.raises(ValueError, match=r"torus-3\.webp"):
+        load_results(stored_folder)
+
+
+def test_another_format_is_refused(stored_folder):
+    file = stored_folder / "results.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"format": 2}))
+    with pytest.raises(ValueError, match="expected format 1, got 2"):
+        load_results(stored_folder)
+
+
+def test_new_results_are_seen_without_a_restart(stored_folder):
+    before = load_results(stored_folder)
+    file = stored_folder / "results.json"
+    data = json.loads(file.read_text())
+    data["means"]["W4A8/x1/none"]["psnr"] = 12.5
+    file.write_text(json.dumps(data))
+    assert load_results(stored_folder).mean(Choice()).psnr == 12.5 != before.mean(Choice()).psnr
+
+
+def test_start_needs_no_torch():
+    code = "import sys, app.tabs.start; sys.exit('torch' in sys.modules or 'diffusers' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
