@@ -1,174 +1,145 @@
 """Make the stored results of the demo model: every picture and number on the Start tab.
 
-    python assets/recipes/results.py
+python assets/recipes/results.py
 
-For each example (class, seed), bit-width, setting of the salience dial and variant (none, CSB, CSB+SSC) it stores the
-picture with its PSNR and SSIM against full precision from the same noise, and the means over a larger set. Everything
-is simulated quantization. It saves after each model and goes on where it stopped when run again.
+For each example (class, seed), bit-width, setting of the salience dial and variant (none, CSB, CSB+SSC): the picture,
+its PSNR and SSIM against full precision from the same noise, and the means over a larger set. All of it is simulated
+quantization. Saved after each model; run again, it goes on where it stopped.
 """
 
+from __future__ import annotations
+
 import argparse
-import datetime
 import json
 import os
-import platform
-import subprocess
 import sys
 from collections.abc import Iterator
 from itertools import product
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[2]
+from provenance import ROOT, made_by, write_json
+
 sys.path.insert(0, str(ROOT))
 
-import torch  # noqa: E402
-from PIL import Image  # noqa: E402
+from PIL import Image
+from torch import Tensor, cat
 
-import ptq4dit  # noqa: E402
-from ptq4dit import lab  # noqa: E402
-from ptq4dit.metrics.image import psnr, ssim  # noqa: E402
+import ptq4dit
+from ptq4dit import lab
+from ptq4dit.metrics.image import psnr, ssim
 
 FORMAT = 1
-EXAMPLES = ((4, 0), (0, 0), (8, 0), (3, 0), (9, 0), (1, 0))
+COMMAND = "python assets/recipes/results.py"
+EXAMPLES = ((4, 0), (0, 0), (8, 0), (3, 0), (9, 0), (1, 0))  # (class, seed)
 BITS = ((4, 8), (8, 8))
 STRENGTHS = (1, 8)
 VARIANTS = {"none": (False, False), "csb": (True, False), "csb+ssc": (True, True)}
-MEAN_SEED = 1000
+MEAN_SEED = 1000  # the set behind the means takes seeds from here on, apart from those of the examples
 BATCH = 16
 
 
-def main() -> None:
-    """Read the command line, make what is missing, write ``results.json``."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", type=Path, default=ROOT / "assets" / "demo")
-    parser.add_argument("--out", type=Path, help="default: results/ in the model's folder")
-    parser.add_argument("--pictures", type=int, default=64, help="pictures behind each mean")
-    parser.add_argument("--steps", type=int, default=50)
-    parser.add_argument("--guidance", type=float, default=4.0)
-    args = parser.parse_args()
-    Recipe(args.model, args.out or args.model / "results", args.pictures, args.steps, args.guidance).run()
-
-
 class Recipe:
-    """One run: the float model, its calibration, and the results so far."""
+    """One run: the float model, its calibration, how pictures are made, and the results so far."""
 
-    def __init__(self, model: Path, out: Path, pictures: int, steps: int, guidance: float) -> None:
-        self.out, self.pictures, self.steps, self.guidance = out, pictures, steps, guidance
-        self.dit = ptq4dit.load(str(model))
+    def __init__(self, model: Path, steps: int, guidance: float, pictures: int) -> None:
+        self.out = model / "results"
+        self.steps, self.guidance, self.pictures = steps, guidance, pictures
+        self.dit = ptq4dit.load(model)
         self.stats = ptq4dit.Calibration.load(model / "calibration.safetensors")
-        self.results = self._resume(self._made(model))
+        self.results = self.resume()
 
     def run(self) -> None:
-        """Full precision first, then one quantized model at a time; saved after each."""
-        names = self.dit.id2label
-        float_examples = [self._picture(self.dit, c, s) for c, s in EXAMPLES]
-        float_set = self._set(self.dit)
-        for (class_id, seed), picture in zip(EXAMPLES, float_examples, strict=True):
-            file = self._write(picture, class_id, seed, "fp")
-            entry = {"class_id": class_id, "class_name": names[class_id], "seed": seed, "quantized": {}}
-            if not any(e["class_id"] == class_id and e["seed"] == seed for e in self.results["examples"]):
-                self.results["examples"].append({**entry, "full_precision": {"file": file}})
-        for key, config, strength in self._jobs():
+        """Full precision, then one quantized model after the other; saved after each."""
+        references = [self.generate(self.dit, [class_id], seed) for class_id, seed in EXAMPLES]
+        reference_set = self.generate_set(self.dit)
+        for entry, picture in zip(self.results["examples"], references, strict=True):
+            entry["full_precision"] = {"file": self.write(picture, entry, "fp")}
+        for key, strength, config in jobs():
             if key in self.results["means"]:
                 continue
-            model = self._quantized(config, strength)
-            self._store_examples(model, key, float_examples)
-            self.results["means"][key] = self._distance(self._set(model), float_set)
-            self._save()
-            print(f"{key}: {self.results['means'][key]}", flush=True)
+            model = self.quantized(strength, config)
+            for entry, reference in zip(self.results["examples"], references, strict=True):
+                picture = self.generate(model, [entry["class_id"]], entry["seed"])
+                entry["quantized"][key] = {"file": self.write(picture, entry, key), **distance(picture, reference)}
+            mean = distance(self.generate_set(model), reference_set)
+            self.results["means"][key] = mean | {"pictures": self.pictures}
+            write_json(self.out / "results.json", self.results)
+            print(key, mean, flush=True)
 
-    def _jobs(self) -> Iterator[tuple[str, ptq4dit.QuantConfig, int]]:
-        for (weight, activation), strength, (name, (csb, ssc)) in product(BITS, STRENGTHS, VARIANTS.items()):
-            config = ptq4dit.QuantConfig(weight_bits=weight, activation_bits=activation, csb=csb, ssc=ssc)
-            yield f"W{weight}A{activation}/x{strength}/{name}", config, strength
-
-    def _quantized(self, config: ptq4dit.QuantConfig, strength: int) -> ptq4dit.Dit:
+    def quantized(self, strength: int, config: ptq4dit.QuantConfig) -> ptq4dit.Dit:
+        """The model with its salience raised, function unchanged, then quantized."""
         if strength == 1:
             return ptq4dit.quantize(self.dit, self.stats, config)
         factors = lab.amplification_factors(self.dit.transformer, float(strength))
-        amplified = lab.amplify_salience(self.dit, float(strength))
-        return ptq4dit.quantize(amplified, self.stats.rescaled(factors, amplified.transformer), config)
+        raised = lab.amplify_salience(self.dit, float(strength))
+        return ptq4dit.quantize(raised, self.stats.rescaled(factors, raised.transformer), config)
 
-    def _picture(self, model: ptq4dit.Dit, class_id: int, seed: int) -> torch.Tensor:
-        return ptq4dit.generate(
-            model, class_labels=[class_id], steps=self.steps, guidance_scale=self.guidance, seed=seed
-        )
+    def generate(self, model: ptq4dit.Dit, class_labels: list[int], seed: int) -> Tensor:
+        """(n, 3, height, width) in [0, 1]."""
+        return ptq4dit.generate(model, class_labels, steps=self.steps, guidance_scale=self.guidance, seed=seed)
 
-    def _set(self, model: ptq4dit.Dit) -> torch.Tensor:
-        """(pictures, 3, height, width): classes in turn, seeds apart from those of the examples."""
+    def generate_set(self, model: ptq4dit.Dit) -> Tensor:
+        """The pictures behind a mean: the classes in turn, a seed for each batch."""
         labels = [i % model.num_classes for i in range(self.pictures)]
-        chunks = [labels[i : i + BATCH] for i in range(0, self.pictures, BATCH)]
-        return torch.cat(
-            [
-                ptq4dit.generate(
-                    model, class_labels=chunk, steps=self.steps, guidance_scale=self.guidance, seed=MEAN_SEED + i
-                )
-                for i, chunk in enumerate(chunks)
-            ]
-        )
+        batches = [labels[start : start + BATCH] for start in range(0, self.pictures, BATCH)]
+        return cat([self.generate(model, batch, MEAN_SEED + i) for i, batch in enumerate(batches)])
 
-    def _store_examples(self, model: ptq4dit.Dit, key: str, float_examples: list[torch.Tensor]) -> None:
-        for entry, reference in zip(self.results["examples"], float_examples, strict=True):
-            picture = self._picture(model, entry["class_id"], entry["seed"])
-            distance = self._distance(picture, reference)
-            file = self._write(picture, entry["class_id"], entry["seed"], key.replace("/", "-").replace("+", "-"))
-            entry["quantized"][key] = {"file": file, "psnr": distance["psnr"], "ssim": distance["ssim"]}
-
-    def _distance(self, pictures: torch.Tensor, reference: torch.Tensor) -> dict[str, Any]:
-        return {
-            "psnr": round(psnr(pictures, reference).mean().item(), 3),
-            "ssim": round(ssim(pictures, reference).mean().item(), 5),
-            "pictures": len(pictures),
-        }
-
-    def _write(self, picture: torch.Tensor, class_id: int, seed: int, name: str) -> str:
-        pixels = (picture[0].clamp(0, 1) * 255).round().byte().permute(1, 2, 0).numpy()
-        file = f"{self.dit.id2label[class_id].replace(' ', '-')}-{seed}/{name}.webp"
-        path = self.out / file
+    def write(self, picture: Tensor, entry: dict[str, Any], key: str) -> str:
+        """Store a picture losslessly; its path relative to the results."""
+        pixels = (picture[0] * 255).round().byte().permute(1, 2, 0).numpy()
+        example = f"{entry['class_name']}-{entry['seed']}".replace(" ", "-")
+        path = self.out / example / (key.replace("/", "-").replace("+", "-") + ".webp")
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_suffix(".part")
-        Image.fromarray(pixels).save(temporary, format="webp", lossless=True, quality=100, method=6)
-        os.replace(temporary, path)
-        return file
+        partial = path.with_suffix(".partial")
+        Image.fromarray(pixels).save(partial, format="webp", lossless=True, quality=100, method=6)
+        os.replace(partial, path)
+        return path.relative_to(self.out).as_posix()
 
-    def _made(self, model: Path) -> dict[str, Any]:
-        return {
-            "command": "python assets/recipes/results.py",
-            "commit": _commit(),
-            "date": datetime.date.today().isoformat(),
-            "hardware": f"{platform.machine()}, {os.cpu_count()} cores, torch {torch.__version__}",
+    def resume(self) -> dict[str, Any]:
+        """The results so far where they were made in the same way from the same model, else none yet."""
+        setting = {
             "backend": "simulated",
-            "model": model.name,
-            "model_fingerprint": str(self.stats.model),
+            "model_fingerprint": self.stats.model,
             "sampler": type(self.dit.scheduler).__name__,
             "steps": self.steps,
             "guidance_scale": self.guidance,
             "pictures": self.pictures,
             "mean_seed": MEAN_SEED,
-            "examples": [list(e) for e in EXAMPLES],
+            "examples": [list(example) for example in EXAMPLES],
         }
-
-    def _resume(self, made: dict[str, Any]) -> dict[str, Any]:
-        """The results so far when they were made the same way, else a fresh start."""
-        fresh: dict[str, Any] = {"format": FORMAT, "made": made, "examples": [], "means": {}}
         file = self.out / "results.json"
-        if not file.is_file():
-            return fresh
-        old = json.loads(file.read_text())
-        same = {k: v for k, v in made.items() if k not in ("commit", "date", "hardware")}
-        return old if all(old["made"].get(k) == v for k, v in same.items()) else fresh
-
-    def _save(self) -> None:
-        self.out.mkdir(parents=True, exist_ok=True)
-        temporary = self.out / "results.json.part"
-        temporary.write_text(json.dumps(self.results, indent=1) + "\n")
-        os.replace(temporary, self.out / "results.json")
+        old = json.loads(file.read_text()) if file.is_file() else {"made": {}}
+        if all(old["made"].get(name) == value for name, value in setting.items()):
+            return old
+        names = self.dit.id2label
+        examples = [{"class_id": c, "class_name": names[c], "seed": s, "quantized": {}} for c, s in EXAMPLES]
+        return {"format": FORMAT, "made": made_by(COMMAND) | setting, "examples": examples, "means": {}}
 
 
-def _commit() -> str:
-    answer = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True)
-    return answer.stdout.strip() or "unknown"
+def jobs() -> Iterator[tuple[str, int, ptq4dit.QuantConfig]]:
+    """Every quantized model: its key in the file, the dial, the config."""
+    for (weight, activation), strength, (name, (csb, ssc)) in product(BITS, STRENGTHS, VARIANTS.items()):
+        config = ptq4dit.QuantConfig(weight_bits=weight, activation_bits=activation, csb=csb, ssc=ssc)
+        yield f"{config.label}/x{strength}/{name}", strength, config
+
+
+def distance(pictures: Tensor, references: Tensor) -> dict[str, float]:
+    """Mean PSNR in dB and SSIM over pictures, each against its reference."""
+    return {
+        "psnr": round(psnr(pictures, references).mean().item(), 3),
+        "ssim": round(ssim(pictures, references).mean().item(), 5),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--model", type=Path, default=ROOT / "assets" / "demo")
+    parser.add_argument("--steps", type=int, default=50)
+    parser.add_argument("--guidance", type=float, default=4.0)
+    parser.add_argument("--pictures", type=int, default=64, help="behind each mean")
+    args = parser.parse_args()
+    Recipe(args.model, args.steps, args.guidance, args.pictures).run()
 
 
 if __name__ == "__main__":
