@@ -70,7 +70,7 @@ def heat_colours(fraction: float) -> tuple[str, str]:
         round(a + (b - a) * (position - low)) for a, b in zip(_rgb(_CIVIDIS[low]), _rgb(_CIVIDIS[low + 1]), strict=True)
     ]
     fill = "#" + "".join(f"{channel:02x}" for channel in channels)
-    return fill, "#ffffff" if _luminance(channels) < 0.25 else "#111827"
+    return fill, "#ffffff" if _luminance(channels) < 0.179 else "#000000"
 
 
 def _rgb(colour: str) -> list[int]:

@@ -9,17 +9,16 @@ from concurrent.futures import TimeoutError as WaitedTooLong
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from threading import Lock, Timer
+from threading import Lock
 from typing import TYPE_CHECKING
 
 from app.services.cache import shared
-from app.state import ROLES
+from app.state import ROLES, STRENGTHS
 
 if TYPE_CHECKING:
     from ptq4dit import Calibration, Dit
 
 DEMO = "assets/demo"
-FIRST_PAGE_HEAD_START = 2.0  # seconds that the first page has the processor for itself before torch is imported
 PATIENCE = 120.0  # seconds that a handler waits for the model
 
 _start = Lock()
@@ -70,13 +69,6 @@ def outline() -> Outline:
     return Outline(source=str(folder), blocks=config["num_layers"], labels=labels)
 
 
-def warm_up_later() -> None:
-    """Begin loading torch and the model once the first page has had the processor."""
-    timer = Timer(FIRST_PAGE_HEAD_START, _load_once)
-    timer.daemon = True
-    timer.start()
-
-
 def explored(strength: int = 1) -> Explored:
     """The model and its calibration at a strength of the salience dial; waits for the first load, which it may begin.
 
@@ -119,12 +111,12 @@ def _load() -> Explored:
     return Explored(dit=ptq4dit.load(str(folder)), stats=ptq4dit.Calibration.load(calibration))
 
 
-@shared(maxsize=3)
+@shared(maxsize=len(STRENGTHS))
 def _amplified(strength: int) -> Explored:
     """The model with its salience raised, function unchanged, and what calibrating that model would give."""
     from ptq4dit import lab
 
     trained = explored()
-    factors = lab.amplification_factors(trained.dit.transformer, strength)
-    dit = lab.amplify_salience(trained.dit, strength)
+    factors = lab.amplification_factors(trained.dit.transformer, float(strength))
+    dit = lab.amplify_salience(trained.dit, float(strength))
     return Explored(dit=dit, stats=trained.stats.rescaled_for(factors, dit.transformer))

@@ -1,0 +1,31 @@
+"""What is made ready behind the first page, so that nobody waits for it later."""
+
+from __future__ import annotations
+
+import time
+from threading import Timer
+
+from app.services import inspection, models
+from app.state import Selection
+
+HEAD_START = 2.0  # seconds that the first page has the processor for itself before torch is imported
+PAUSE = 0.2  # seconds between two layers, left to visitors
+
+
+def warm_up_later() -> None:
+    """Begin to warm up once the first page has had the processor."""
+    timer = Timer(HEAD_START, warm_up)
+    timer.daemon = True
+    timer.start()
+
+
+def warm_up() -> None:
+    """Load torch and the model, then look up every layer's error at the default bits: charts and map show it."""
+    try:
+        layers = models.explored().stats.layers
+    except models.ModelMissing:
+        return  # whoever asks for the model is told what to do
+    start = Selection()
+    for layer in layers:
+        inspection.layer_errors(layer, start.weight_bits, start.activation_bits, start.strength)
+        time.sleep(PAUSE)

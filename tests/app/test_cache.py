@@ -1,0 +1,52 @@
+"""The shared cache: bounded, worked out once however many ask, and failures are not kept."""
+
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from app.services.cache import forget_everything, shared
+
+
+def test_threads_asking_together_work_it_out_once():
+    calls = []
+
+    @shared(maxsize=4)
+    def slow(key):
+        calls.append(key)
+        time.sleep(0.05)
+        return object()
+
+    with ThreadPoolExecutor(8) as pool:
+        results = list(pool.map(slow, ["a"] * 8))
+    assert calls == ["a"]
+    assert len(set(map(id, results))) == 1
+
+
+def test_the_oldest_result_makes_room():
+    calls = []
+
+    @shared(maxsize=2)
+    def square(x):
+        calls.append(x)
+        return x * x
+
+    assert [square(x) for x in (1, 2, 3, 1)] == [1, 4, 9, 1]
+    assert calls == [1, 2, 3, 1]
+
+
+def test_a_failure_is_tried_again_and_everything_can_be_forgotten():
+    calls = []
+
+    @shared(maxsize=2)
+    def once_bad():
+        calls.append(None)
+        if len(calls) == 1:
+            raise ValueError("not yet")
+        return len(calls)
+
+    with pytest.raises(ValueError, match="not yet"):
+        once_bad()
+    assert once_bad() == once_bad() == 2
+    forget_everything()
+    assert once_bad() == 3

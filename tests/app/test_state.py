@@ -1,0 +1,85 @@
+"""What a person has chosen: refused where no view can show it, and back from the query string as it went in."""
+
+from dataclasses import asdict
+
+import pytest
+
+from app.state import FIELDS, Selection
+
+FULL = Selection(
+    layer="blocks.7.qkv",
+    timestep=20,
+    weight_bits=3,
+    activation_bits=16,
+    csb=True,
+    ssc=False,
+    strength=8,
+    class_id=9,
+    seed=123,
+    steps=50,
+    guidance=1.5,
+)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("layer", "blocks.x.fc1"),
+        ("layer", "blocks.1.fc3"),
+        ("timestep", -1),
+        ("timestep", 1000),
+        ("timestep", 2.5),
+        ("weight_bits", 1),
+        ("activation_bits", 9),
+        ("strength", 3),
+        ("class_id", -1),
+        ("seed", -1),
+        ("steps", 0),
+        ("steps", 251),
+        ("guidance", 0.5),
+        ("guidance", float("nan")),
+        ("seed", None),
+    ],
+)
+def test_out_of_range_is_refused_and_says_what_came(field, value):
+    with pytest.raises(ValueError, match=f"^{field}: .*got") as caught:
+        Selection(**{field: value})
+    assert repr(value) in str(caught.value)
+
+
+def test_ssc_needs_csb():
+    with pytest.raises(ValueError, match="ssc: needs csb"):
+        Selection(csb=False, ssc=True)
+
+
+def test_controls_with_csb_off_count_ssc_as_off():
+    values = asdict(Selection()) | {"csb": False, "ssc": True}
+    assert Selection.from_controls(*(values[name] for name in FIELDS)) == Selection(csb=False, ssc=False)
+
+
+@pytest.mark.parametrize("selection", [Selection(), FULL, Selection(csb=False, ssc=False)])
+@pytest.mark.parametrize("everything", [False, True])
+def test_query_and_back(selection, everything):
+    assert Selection.from_query(selection.to_query(everything=everything)) == (selection, [])
+
+
+def test_the_default_view_needs_no_query():
+    assert Selection().to_query() == {}
+    assert Selection(seed=4).to_query() == {"seed": "4"}
+
+
+def test_whole_guidance_is_written_as_a_browser_writes_it():
+    assert Selection(guidance=5.0).to_query() == {"guidance": "5"}
+
+
+def test_a_malformed_link_opens_the_rest_and_says_what_it_ignored():
+    selection, ignored = Selection.from_query(
+        {"layer": "nowhere", "seed": "-3", "steps": "many", "csb": "perhaps", "timestep": "40", "other": "x"}
+    )
+    assert selection == Selection(timestep=40)
+    assert [message.split(":")[0] for message in ignored] == ["layer", "csb", "seed", "steps"]
+
+
+def test_a_link_that_switches_csb_off_switches_ssc_off():
+    assert Selection.from_query({"csb": "0"}) == (Selection(csb=False, ssc=False), [])
+    assert Selection.from_query({"csb": "0", "ssc": "1"})[0] == Selection(csb=False, ssc=False)
