@@ -1,0 +1,121 @@
+"""What the Learn tab says with the reader's own numbers: one formula and one sentence a lesson."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from app.content.readings import NOT_BALANCED
+
+
+def rounding_formula(
+    bits: int, low: float, high: float, scale: float, zero_point: int, value: float, integer: int, rounded: float
+) -> str:
+    """PTQ4DiT eq. 2 for one value, in LaTeX."""
+    most = 2**bits - 1
+    return _aligned(
+        rf"s &= \frac{{x_\text{{max}} - x_\text{{min}}}}{{2^b - 1}} "
+        rf"= \frac{{{high:g} - ({low:g})}}{{{most}}} = {scale:.3g}",
+        rf"z &= \text{{round}}(-x_\text{{min}} / s) "
+        rf"= \text{{round}}({-low / scale:.2f}) = {zero_point}",
+        rf"q &= \text{{clamp}}\big(\text{{round}}({value:g} / {scale:.3g}) + {zero_point},\, "
+        rf"0,\, {most}\big) = {integer}",
+        rf"\tilde x &= s\,(q - z) = {scale:.3g} \cdot ({integer} - {zero_point}) = {rounded:.3g}",
+    )
+
+
+def rounding_reading(bits: int, scale: float, value: float, rounded: float, mean_error: float) -> str:
+    """What the grid does to the followed value and to all."""
+    return (
+        f"With **{bits} bits** there are **{2**bits}** levels, **{scale:.3g}** apart: {value:g} becomes "
+        f"**{rounded:.3g}**, and the values are off by {mean_error:.2g} on average."
+    )
+
+
+def outlier_formula(size: float, low: float, scale: float) -> str:
+    """The step of the grid that the outlier stretches, in LaTeX."""
+    return _aligned(
+        rf"s &= \frac{{x_\text{{max}} - x_\text{{min}}}}{{2^4 - 1}} = \frac{{{size:g} - ({low:g})}}{{15}} = {scale:.3g}"
+    )
+
+
+def outlier_reading(size: float, scale: float, levels: int, error: float) -> str:
+    """What is left for the ordinary values."""
+    left = "one level is" if levels == 1 else f"{levels} levels are"
+    return (
+        f"With an outlier of **{size:g}** the levels lie **{scale:.2g}** apart: **{left}** used by the ordinary "
+        f"values, which lose **{100 * error:.0f}%** of what they say (root mean square)."
+    )
+
+
+def salience_formula(channel: int, activation: float, weight: float) -> str:
+    """PTQ4DiT eq. 4 for the most salient activation channel, in LaTeX."""
+    return _aligned(rf"s(X_{{{channel}}}) &= {activation:.3g} \qquad s(W_{{{channel}}}) = {weight:.3g}")
+
+
+def salience_reading(layer: str, both: int, top: int, channels: int, timestep: int, strength: int) -> str:
+    """How many of the most salient channels coincide, and how many would by chance."""
+    dial = f", salience x {strength}, function unchanged" if strength > 1 else ""
+    verb = "is" if both == 1 else "are"
+    return (
+        f"In {layer}{dial}, timestep {timestep}: of the {top} most salient activation channels **{both}** {verb} also "
+        f"among the {top} most salient weight channels. If the two were unrelated, {top * top / channels:.1f} would be."
+    )
+
+
+def balance_formula(channel: int, activation: float, weight: float, factor: float) -> str:
+    """PTQ4DiT eqs. 5 and 6 for one channel, in LaTeX."""
+    named = f"{{{channel}}}"
+    return _aligned(
+        rf"\tilde s_{named} &= \sqrt{{s(X_{named})\, s(W_{named})}} = \sqrt{{{activation:.3g} \cdot {weight:.3g}}} "
+        rf"= {np.sqrt(activation * weight):.3g}",
+        rf"b_{named} &= \tilde s_{named} \,/\, s(X_{named}) = {factor:.3g}",
+        r"\tilde X \tilde W &= X\,\text{diag}(b)\;\text{diag}(b)^{-1}\,W = X W",
+    )
+
+
+def balance_reading(
+    amount: float, channel: int, activation: float, weight: float, difference: float, rows: int, role: str
+) -> str:
+    """Where the most salient channel stands, and how little the product has changed."""
+    where = {0.0: "As calibrated", 1.0: "Balanced"}.get(amount, f"{100 * amount:.0f}% of the way")
+    same = "exactly the same" if difference == 0 else f"the same to {_power(difference)}, the rounding of 32-bit floats"
+    text = (
+        f"**{where}**, channel {channel} has salience **{activation:.3g}** in the activation and **{weight:.3g}** in "
+        f"the weight. The product, measured on {rows} stored rows, is **{same}**."
+    )
+    return text + (f" {NOT_BALANCED}" if role == "fc2" else "")
+
+
+def timestep_formula(timestep: int, rho: float, weight: float, total: float) -> str:
+    """PTQ4DiT eqs. 10 and 11 at one timestep, in LaTeX."""
+    return _aligned(
+        rf"\eta_{{{timestep}}} &= \frac{{e^{{-\rho}}}}{{\sum_t e^{{-\rho_t}}}} "
+        rf"= \frac{{e^{{{_signed(-rho)}}}}}{{{total:.1f}}} = {weight:.4f}",
+        r"s_\rho(X) &= \sum_t \eta_t \, s(X[t])",
+    )
+
+
+def timestep_reading(timestep: int, rho: float, weight: float, count: int, channel: int, misfit: float) -> str:
+    """What the timestep counts, and how far its own balance would be from the common one."""
+    share = weight * count
+    compared = "as much as" if 0.995 <= share <= 1.005 else f"{share:.2f} times as much as"
+    return (
+        f"At timestep **{timestep}** ρ is **{_signed(rho)}**, so it counts **{compared}** an equal share. A factor "
+        f"made for this timestep alone would differ from the common one by up to {misfit:.1f}x (channel {channel})."
+    )
+
+
+def _aligned(*lines: str) -> str:
+    """Lines of LaTeX, aligned at their `&`, as a formula of its own."""
+    return r"$$\begin{aligned}" + r" \\[4pt] ".join(lines) + r"\end{aligned}$$"
+
+
+def _signed(value: float) -> str:
+    """A number with two decimals, never a negative zero."""
+    return f"{round(float(value), 2) + 0.0:.2f}"
+
+
+def _power(value: float) -> str:
+    """A small number as 2 x 10^-7, in LaTeX."""
+    mantissa, exponent = f"{value:.0e}".split("e")
+    return rf"${mantissa} \cdot 10^{{{int(exponent)}}}$"

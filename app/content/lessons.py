@@ -1,0 +1,75 @@
+"""The lessons of the Learn tab in their order: titles, what is asked, and which answer is right."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lesson:
+    """One idea and its question.
+
+    key: names its text, `content/learn/<key>.md`; answers: what one may predict; right: the index of the right
+    one, None where that depends on the model.
+    """
+
+    key: str
+    title: str
+    short: str
+    question: str
+    answers: tuple[str, ...]
+    right: int | None
+
+    @property
+    def anchor(self) -> str:
+        """The id that a link to this lesson names."""
+        return f"learn-{self.key}"
+
+
+LESSONS = (
+    Lesson(
+        key="rounding",
+        title="Rounding on a number line",
+        short="Rounding",
+        question="One bit more: what becomes of the scale, the step between two levels?",
+        answers=("it shrinks by one level's worth", "about half", "a quarter"),
+        right=1,
+    ),
+    Lesson(
+        key="outlier",
+        title="One outlier sets everyone's step",
+        short="Outliers",
+        question="4 bits make 16 levels. With an outlier of 10, how many are used by all 25 ordinary values together?",
+        answers=("15", "about 8", "about 3"),
+        right=2,
+    ),
+    Lesson(
+        key="salience",
+        title="Salient channels seldom coincide",
+        short="Salience",
+        question="In how many of this model's layers are fewer than 3 of the top 10 channels the same on both sides?",
+        answers=("in hardly any", "in about half", "in most"),
+        right=None,
+    ),
+    Lesson(
+        key="balance",
+        title="CSB: both meet in the middle",
+        short="CSB",
+        question="CSB makes a salient activation channel 3 times smaller. What happens to that channel of the weight?",
+        answers=("3 times smaller, too", "it stays", "3 times larger"),
+        right=2,
+    ),
+    Lesson(
+        key="timesteps",
+        title="SSC: one balance for all timesteps",
+        short="Timesteps",
+        question="ρ is 0.6 at one timestep and 0 at another. Which one should count more in the average?",
+        answers=("the one with 0.6", "the one with 0", "both alike"),
+        right=1,
+    ),
+)
+
+
+def lesson(key: str) -> Lesson:
+    """The lesson of that key."""
+    return next(one for one in LESSONS if one.key == key)

@@ -1,0 +1,1 @@
+"""The charts of the Learn tab: arrays in, a Plotly figure out."""

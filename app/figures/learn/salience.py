@@ -1,0 +1,81 @@
+"""Salience of every channel as mirrored bars, the most salient of each side in full colour."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Any
+
+import numpy as np
+import plotly.graph_objects as go
+
+from app.figures.style import ACTIVATION, SPEARMAN, WEIGHT, axis, layout
+
+
+def salience_figure(
+    activation: np.ndarray,
+    weight: np.ndarray,
+    top_activation: Collection[int],
+    top_weight: Collection[int],
+    both: Collection[int],
+) -> go.Figure:
+    """activation upward, weight downward, (channel,) each, as multiples of their medians.
+
+    top_activation, top_weight: channels shown in full colour on their side; both: channels marked on both.
+    """
+    sides = [
+        ("activation", activation, ACTIVATION, top_activation, "y"),
+        ("weight", weight, WEIGHT, top_weight, "y2"),
+    ]
+    traces = [_bars(*side) for side in sides]
+    if both:
+        traces += [_marks(_relative(values), both, y) for _, values, _, _, y in sides]
+    figure_layout = layout(
+        400,
+        bargap=0.0,
+        barmode="overlay",
+        xaxis=axis("input channel", anchor="y2", showgrid=False, zeroline=False),
+        yaxis=axis("activation", domain=[0.5, 1], rangemode="tozero", nticks=5),
+        yaxis2=axis("weight", domain=[0, 0.5], autorange="reversed", rangemode="tozero", nticks=5),
+        hoversubplots="axis",
+    )
+    return go.Figure({"data": traces, "layout": figure_layout}, skip_invalid=True)
+
+
+def _relative(values: np.ndarray) -> np.ndarray:
+    """Multiples of the median."""
+    return values / max(float(np.median(values)), 1e-12)
+
+
+def _bars(name: str, values: np.ndarray, colour: str, top: Collection[int], y: str) -> dict[str, Any]:
+    """One side."""
+    return {
+        "type": "bar",
+        "name": name,
+        "x": np.arange(len(values)),
+        "y": _relative(values).astype(np.float32),
+        "yaxis": y,
+        "marker": {
+            "color": colour,
+            "opacity": [1.0 if channel in top else 0.4 for channel in range(len(values))],
+            "line": {"width": 0},
+        },
+        "hovertemplate": "%{y:.2f}x the median",
+    }
+
+
+def _marks(relative: np.ndarray, channels: Collection[int], y: str) -> dict[str, Any]:
+    """A dot at the end of the bars of channels that are among the most salient on both sides."""
+    chosen = list(channels)
+    return {
+        "type": "scatter",
+        "mode": "markers",
+        "name": "on both sides",
+        "legendgroup": "both",
+        "showlegend": y == "y",
+        "x": chosen,
+        "y": relative[chosen],
+        "yaxis": y,
+        "marker": {"color": SPEARMAN, "size": 9, "symbol": "diamond"},
+        "cliponaxis": False,
+        "hoverinfo": "skip",
+    }

@@ -1,0 +1,196 @@
+"""What Learn draws, lesson by lesson, and what it answers to a prediction."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from app.components.chart import shown
+from app.components.messages import explained
+from app.content import learn_readings as say
+from app.content.lessons import lesson
+from app.figures.learn.balance import balance_figure
+from app.figures.learn.outlier import outlier_figure
+from app.figures.learn.rounding import rounding_figure
+from app.figures.learn.salience import salience_figure
+from app.figures.learn.timesteps import timestep_figure
+from app.services import learning
+
+MOST, ABOUT_HALF = 0.7, 0.3  # shares of the layers
+
+
+def draw_rounding(bits: int) -> list[Any]:
+    """Number line, formula and reading of the first lesson."""
+    line = learning.round_to_grid(learning.VALUES, bits)
+    i = learning.FOLLOWED
+    value, rounded = float(line.values[i]), float(line.rounded[i])
+    ends = float(line.values.min()), float(line.values.max())
+    error = float(np.abs(line.rounded - line.values).mean())
+    return [
+        shown(rounding_figure(line.values, line.rounded, line.levels, line.zero_point, i)),
+        say.rounding_formula(bits, *ends, line.scale, line.zero_point, value, int(line.integers[i]), rounded),
+        say.rounding_reading(bits, line.scale, value, rounded, error),
+    ]
+
+
+def draw_outlier(size: float) -> list[Any]:
+    """Number line with the curve beneath, formula and reading of the second lesson."""
+    line = learning.with_outlier(size)
+    sizes, errors = learning.outlier_curve()
+    at = int(np.abs(sizes - size).argmin())
+    low = float(line.values.min())
+    used, error = learning.ordinary_levels(line), learning.ordinary_error(line)
+    return [
+        shown(outlier_figure(line.values, line.rounded, line.levels, sizes, errors, at)),
+        say.outlier_formula(size, low, line.scale),
+        say.outlier_reading(size, line.scale, used, error),
+    ]
+
+
+def draw_salience(layer: str, strength: int) -> list[Any]:
+    """Mirrored bars, formula and reading of the third lesson."""
+    with explained():
+        view = learning.layer(layer, strength)
+    at = learning.middle(view)
+    activation, weight = view.activation[at], view.weight
+    tops = learning.top_channels(activation), learning.top_channels(weight)
+    both = learning.coinciding(activation, weight)
+    top = int(tops[0][0])
+    timestep = int(view.timesteps[at])
+    return [
+        shown(salience_figure(activation, weight, set(tops[0].tolist()), set(tops[1].tolist()), both)),
+        say.salience_formula(top, float(activation[top]), float(weight[top])),
+        say.salience_reading(layer, len(both), learning.TOP, len(weight), timestep, strength),
+    ]
+
+
+def draw_balance(layer: str, strength: int, percent: float) -> list[Any]:
+    """Both saliences on their way to the middle, formula and reading of the fourth lesson."""
+    with explained():
+        start = learning.balance(layer, strength, 0.0)
+        now = learning.balance(layer, strength, percent / 100)
+    top = int(start.activation.argmax())
+    ends = np.concatenate([start.activation, start.weight])
+    span = float(np.maximum(ends, 1e-6).min()), float(ends.max())
+    role = layer.rsplit(".", 1)[1]
+    place = float(now.activation[top]), float(now.weight[top])
+    return [
+        shown(balance_figure(now.activation, now.weight, now.middle, span)),
+        say.balance_formula(top, float(start.activation[top]), float(start.weight[top]), float(now.factors[top])),
+        say.balance_reading(now.amount, top, *place, now.difference, now.rows, role),
+    ]
+
+
+def draw_timesteps(layer: str, strength: int, timestep: int) -> list[Any]:
+    """Salience, rho and weights at one timestep, formula and reading of the fifth lesson."""
+    with explained():
+        view = learning.layer(layer, strength)
+    at = view.nearest(timestep)
+    now, rho, weight = int(view.timesteps[at]), float(view.rho[at]), float(view.weights[at])
+    figure = timestep_figure(
+        salience=view.activation[at],
+        average=learning.calibrated(view),
+        highest=float(view.activation.max()),
+        timesteps=view.timesteps,
+        rho=view.rho,
+        weights=view.weights,
+        at=at,
+    )
+    return [
+        shown(figure),
+        say.timestep_formula(now, rho, weight, float(np.exp(-view.rho).sum())),
+        say.timestep_reading(now, rho, weight, len(view.timesteps), *learning.misfit(view, at)),
+    ]
+
+
+def draw_layer(layer: str, strength: int, percent: float, timestep: int) -> list[Any]:
+    """The three lessons that look at a layer of the model."""
+    return [
+        *draw_salience(layer, strength),
+        *draw_balance(layer, strength, percent),
+        *draw_timesteps(layer, strength, timestep),
+    ]
+
+
+def open_lessons(layer: str, timestep: int, strength: int, percent: float) -> list[Any]:
+    """The tab was opened: its layer and timestep follow the shared ones, and what looks at them is drawn."""
+    return [layer, timestep, *draw_layer(layer, strength, percent, timestep)]
+
+
+def reveal_rounding(picked: int | None, bits: int) -> str:
+    """The answer of the first lesson, with the numbers of the reader's grid."""
+    more = 8 if bits == 8 else bits + 1
+    one, two = (learning.round_to_grid(learning.VALUES, b).scale for b in (more - 1, more))
+    return verdict(
+        "rounding",
+        picked,
+        f"Twice as many levels share the same range: the scale goes from {one:.3g} at {more - 1} bits to {two:.3g} at "
+        f"{more}.",
+    )
+
+
+def reveal_outlier(picked: int | None) -> str:
+    """The answer of the second lesson."""
+    line = learning.with_outlier(10)
+    used, error = learning.ordinary_levels(line), learning.ordinary_error(line)
+    return verdict(
+        "outlier",
+        picked,
+        f"{used} levels of 16 do all the work of the 25 ordinary values, whose error is {100 * error:.0f}%; without "
+        f"an outlier it is {100 * learning.ordinary_error(learning.with_outlier(1)):.0f}%.",
+    )
+
+
+def reveal_salience(picked: int | None, strength: int) -> str:
+    """The answer of the third lesson, counted over all layers of the model."""
+    with explained():
+        counts = learning.coinciding_by_layer(strength)
+    few = sum(count < 3 for count in counts.values())
+    share = few / len(counts)
+    right = 2 if share > MOST else 1 if share > ABOUT_HALF else 0
+    worst = max(counts, key=lambda name: counts[name])
+    return verdict(
+        "salience",
+        picked,
+        f"In **{few} of {len(counts)}** layers. The most coincide in {worst}: {counts[worst]} of {learning.TOP}.",
+        right,
+    )
+
+
+def reveal_balance(picked: int | None, layer: str, strength: int) -> str:
+    """The answer of the fourth lesson, with the layer's most salient channel."""
+    with explained():
+        start, end = learning.balance(layer, strength, 0.0), learning.balance(layer, strength, 1.0)
+    top = int(start.activation.argmax())
+    return verdict(
+        "balance",
+        picked,
+        f"What the one loses the other gains, or the product would change. Here channel {top} gets "
+        f"{start.activation[top] / end.activation[top]:.3g} times smaller in the activation and "
+        f"{end.weight[top] / start.weight[top]:.3g} times larger in the weight.",
+    )
+
+
+def reveal_timesteps(picked: int | None, layer: str, strength: int) -> str:
+    """The answer of the fifth lesson, with the layer's own extremes."""
+    with explained():
+        view = learning.layer(layer, strength)
+    low, high = int(view.rho.argmin()), int(view.rho.argmax())
+    return verdict(
+        "timesteps",
+        picked,
+        "Low ρ is complementary, and there balancing helps most. In this layer timestep "
+        f"{view.timesteps[low]} counts {view.weights[low] / view.weights[high]:.2f} times as much as timestep "
+        f"{view.timesteps[high]}.",
+    )
+
+
+def verdict(key: str, picked: int | None, because: str, right: int | None = None) -> str:
+    """How the prediction did, and why; asks for one where there is none."""
+    asked = lesson(key)
+    right = asked.right if right is None else right
+    if picked is None or right is None:
+        return "Predict first: choose an answer above."
+    opening = "**Right.**" if picked == right else f"**Not quite:** {asked.answers[right]}."
+    return f"{opening} {because}"
