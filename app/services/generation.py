@@ -108,11 +108,31 @@ def require_class(class_id: int) -> None:
 
 def contender(variant: Variant, strength: int) -> Dit:
     """The model that a variant asks for, at a strength of the salience dial."""
-    return explored(strength).dit if variant.is_float else _quantized(variant, strength)
+    return explored(strength).dit if variant.is_float else _quantized(variant, strength).model()
+
+
+class _Quantized:
+    """A quantized model, made by whoever asks first; others who ask for this one wait for it, and nobody else does."""
+
+    def __init__(self, variant: Variant, strength: int) -> None:
+        self._variant, self._strength = variant, strength
+        self._lock = Lock()
+        self._model: Dit | None = None
+
+    def model(self) -> Dit:
+        """The model, at once if it has been made."""
+        with self._lock:
+            if self._model is None:
+                self._model = _quantize(self._variant, self._strength)
+            return self._model
 
 
 @shared(maxsize=QUANTIZED_MODELS)
-def _quantized(variant: Variant, strength: int) -> Dit:
+def _quantized(variant: Variant, strength: int) -> _Quantized:
+    return _Quantized(variant, strength)
+
+
+def _quantize(variant: Variant, strength: int) -> Dit:
     import ptq4dit
 
     model = explored(strength)

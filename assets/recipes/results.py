@@ -73,7 +73,7 @@ class Recipe:
             return ptq4dit.quantize(self.dit, self.stats, config)
         factors = lab.amplification_factors(self.dit.transformer, float(strength))
         raised = lab.amplify_salience(self.dit, float(strength))
-        return ptq4dit.quantize(raised, self.stats.rescaled(factors, raised.transformer), config)
+        return ptq4dit.quantize(raised, self.stats.rescaled_for(factors, raised.transformer), config)
 
     def generate(self, model: ptq4dit.Dit, class_labels: list[int], seed: int) -> Tensor:
         """(n, 3, height, width) in [0, 1]."""

@@ -118,6 +118,39 @@ def test_quantized_models_are_shared(explored_model):
     assert generation.contender(FULL_PRECISION, 1) is not generation.contender(W4A8, 1)
 
 
+def test_making_one_model_keeps_nobody_from_another(explored_model, monkeypatch):
+    ready = generation.contender(W4A8, 1)
+    making, may_finish = Event(), Event()
+
+    def slow(variant, strength):
+        making.set()
+        assert may_finish.wait(30)
+        return variant.name
+
+    monkeypatch.setattr(generation, "_quantize", slow)
+    answers = []
+    threads = [threading.Thread(target=lambda: answers.append(generation.contender(W2A4, 1))) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    assert making.wait(30)
+    assert generation.contender(W4A8, 1) is ready
+    may_finish.set()
+    for thread in threads:
+        thread.join()
+    assert answers == [W2A4.name] * 2
+
+
+def test_a_model_that_could_not_be_made_is_tried_again(explored_model, monkeypatch):
+    def fail(variant, strength):
+        raise ValueError("no")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(generation, "_quantize", fail)
+        with pytest.raises(ValueError, match="no"):
+            generation.contender(W2A4, 1)
+    assert generation.contender(W2A4, 1).transformer is not None
+
+
 def test_two_visitors_at_once_get_their_own_pictures(explored_model):
     requests = [ask(seed=seed, variants=(W4A8,)) for seed in (1, 2)]
     alone = [list(run(request))[-1].pictures for request in requests]
