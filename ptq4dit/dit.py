@@ -3,7 +3,7 @@
 import dataclasses
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +23,9 @@ class Dit:
         source: where it was loaded from.
     """
 
-    transformer: DiTTransformer2DModel
-    vae: AutoencoderKL
-    scheduler: Any
+    transformer: DiTTransformer2DModel = field(repr=False)
+    vae: AutoencoderKL = field(repr=False)
+    scheduler: Any = field(repr=False)
     id2label: Mapping[int, str]
     source: str
 
@@ -83,13 +83,14 @@ def load(source: str | os.PathLike[str], dtype: torch.dtype = torch.float32, dev
     try:
         index = DiTPipeline.load_config(name)
         _require_dit(name, index)
-        pipeline = DiTPipeline.from_pretrained(name, dtype=dtype)
+        id2label = {int(key): str(value) for key, value in (index.get("id2label") or {}).items()}
+        pipeline = DiTPipeline.from_pretrained(name, dtype=dtype, id2label=id2label)
     except OSError as error:
         raise ValueError(
             f"Expected a DiTPipeline folder or a reachable hub id, got {name!r}, which could not be read: {error}"
         ) from error
     transformer, vae = pipeline.transformer.to(device).eval(), pipeline.vae.to(device).eval()
-    return bundle(transformer, vae, pipeline.scheduler, id2label=index.get("id2label"), source=name)
+    return bundle(transformer, vae, pipeline.scheduler, id2label=id2label, source=name)
 
 
 def bundle(

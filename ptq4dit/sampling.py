@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -166,18 +167,18 @@ def require_request(
     if not class_labels:
         raise ValueError("Expected at least one class label, got none.")
     for label in class_labels:
-        if not 0 <= label < model.num_classes:
+        if not isinstance(label, Integral) or not 0 <= label < model.num_classes:
             names = ", ".join(f"{i} {name}" for i, name in list(model.id2label.items())[:20])
             raise ValueError(
                 f"Expected class labels from 0 to {model.num_classes - 1}, got {label}. The classes are: {names}"
                 f"{' ...' if model.num_classes > 20 else ''}."
             )
     longest = int(model.scheduler.config.num_train_timesteps)
-    if not 1 <= steps <= longest:
+    if not isinstance(steps, Integral) or not 1 <= steps <= longest:
         raise ValueError(f"Expected 1 to {longest} sampling steps, got {steps}.")
     require_guidance(guidance_scale)
-    if seed < 0:
-        raise ValueError(f"Expected a seed of at least 0, got {seed}.")
+    if not isinstance(seed, Integral) or seed < 0:
+        raise ValueError(f"Expected an integer seed of at least 0, got {seed}.")
     if sampler is not None and sampler not in SAMPLERS:
         raise ValueError(f"Expected sampler to be one of {sorted(SAMPLERS)} or None for the model's, got {sampler!r}.")
     if model.scheduler.config.prediction_type != "epsilon":

@@ -115,7 +115,7 @@ def test_gradients_are_as_before_between_steps(dit):
         ({"class_labels": []}, "at least one class label"),
         ({"steps": 0}, "1 to 1000 sampling steps, got 0"),
         ({"steps": 1001}, "got 1001"),
-        ({"seed": -1}, "seed of at least 0"),
+        ({"seed": -1}, "integer seed of at least 0"),
         ({"guidance_scale": 0.5}, "at least 1.0"),
         ({"guidance_scale": float("nan")}, "finite"),
         ({"sampler": "heun"}, "'ddim', 'ddpm', 'dpm\\+\\+'"),
