@@ -13,13 +13,13 @@ def rounding_formula(
     """PTQ4DiT eq. 2 for one value, in LaTeX."""
     most = 2**bits - 1
     return _aligned(
-        rf"s &= \frac{{x_\text{{max}} - x_\text{{min}}}}{{2^b - 1}} "
-        rf"= \frac{{{high:g} - ({low:g})}}{{{most}}} = {scale:.3g}",
-        rf"z &= \text{{round}}(-x_\text{{min}} / s) "
-        rf"= \text{{round}}({-low / scale:.2f}) = {zero_point}",
-        rf"q &= \text{{clamp}}\big(\text{{round}}({value:g} / {scale:.3g}) + {zero_point},\, "
-        rf"0,\, {most}\big) = {integer}",
-        rf"\tilde x &= s\,(q - z) = {scale:.3g} \cdot ({integer} - {zero_point}) = {rounded:.3g}",
+        r"s &= (x_\text{max} - x_\text{min}) / (2^b - 1)",
+        rf"&= ({high:g} + {-low:g}) / {most} = \mathbf{{{scale:.3g}}}",
+        r"z &= \text{round}(-x_\text{min} / s)",
+        rf"&= \text{{round}}({-low / scale:.2f}) = \mathbf{{{zero_point}}}",
+        rf"q &= \text{{clamp}}(\text{{round}}(x / s) + z,\, 0,\, {most})",
+        rf"&= \text{{round}}({value:g} / {scale:.3g}) + {zero_point} = \mathbf{{{integer}}}",
+        rf"\tilde x &= s\,(q - z) = {scale:.3g} \cdot {integer - zero_point} = \mathbf{{{rounded:.3g}}}",
     )
 
 
@@ -34,7 +34,7 @@ def rounding_reading(bits: int, scale: float, value: float, rounded: float, mean
 def outlier_formula(size: float, low: float, scale: float) -> str:
     """The step of the grid that the outlier stretches, in LaTeX."""
     return _aligned(
-        rf"s &= \frac{{x_\text{{max}} - x_\text{{min}}}}{{2^4 - 1}} = \frac{{{size:g} - ({low:g})}}{{15}} = {scale:.3g}"
+        r"s &= (x_\text{max} - x_\text{min}) / (2^4 - 1)", rf"&= ({size:g} + {-low:g}) / 15 = \mathbf{{{scale:.3g}}}"
     )
 
 
@@ -42,14 +42,16 @@ def outlier_reading(size: float, scale: float, levels: int, error: float) -> str
     """What is left for the ordinary values."""
     left = "one level is" if levels == 1 else f"{levels} levels are"
     return (
-        f"With an outlier of **{size:g}** the levels lie **{scale:.2g}** apart: **{left}** used by the ordinary "
-        f"values, which lose **{100 * error:.0f}%** of what they say (root mean square)."
+        f"With an outlier of **{size:g}** the levels lie **{scale:.2g}** apart: **{left}** used by the 25 "
+        f"ordinary values, which are off by **{100 * error:.0f}%** (root mean square)."
     )
 
 
 def salience_formula(channel: int, activation: float, weight: float) -> str:
     """PTQ4DiT eq. 4 for the most salient activation channel, in LaTeX."""
-    return _aligned(rf"s(X_{{{channel}}}) &= {activation:.3g} \qquad s(W_{{{channel}}}) = {weight:.3g}")
+    return _aligned(
+        rf"s(X_{{{channel}}}) &= \mathbf{{{activation:.3g}}}", rf"s(W_{{{channel}}}) &= \mathbf{{{weight:.3g}}}"
+    )
 
 
 def salience_reading(layer: str, both: int, top: int, channels: int, timestep: int, strength: int) -> str:
@@ -66,10 +68,11 @@ def balance_formula(channel: int, activation: float, weight: float, factor: floa
     """PTQ4DiT eqs. 5 and 6 for one channel, in LaTeX."""
     named = f"{{{channel}}}"
     return _aligned(
-        rf"\tilde s_{named} &= \sqrt{{s(X_{named})\, s(W_{named})}} = \sqrt{{{activation:.3g} \cdot {weight:.3g}}} "
-        rf"= {np.sqrt(activation * weight):.3g}",
-        rf"b_{named} &= \tilde s_{named} \,/\, s(X_{named}) = {factor:.3g}",
-        r"\tilde X \tilde W &= X\,\text{diag}(b)\;\text{diag}(b)^{-1}\,W = X W",
+        rf"\tilde s_{named} &= \sqrt{{s(X_{named})\, s(W_{named})}}",
+        rf"&= \sqrt{{{activation:.3g} \cdot {weight:.3g}}} = \mathbf{{{np.sqrt(activation * weight):.3g}}}",
+        rf"b_{named} &= \tilde s_{named} \,/\, s(X_{named}) = \mathbf{{{factor:.3g}}}",
+        r"\tilde X \tilde W &= X \text{diag}(b)\,\text{diag}(b)^{-1} W",
+        r"&= X W",
     )
 
 
@@ -78,10 +81,14 @@ def balance_reading(
 ) -> str:
     """Where the most salient channel stands, and how little the product has changed."""
     where = {0.0: "As calibrated", 1.0: "Balanced"}.get(amount, f"{100 * amount:.0f}% of the way")
-    same = "exactly the same" if difference == 0 else f"the same to {_power(difference)}, the rounding of 32-bit floats"
+    if amount == 0:
+        product = "Move on, and watch the product $XW$."
+    else:
+        product = f"The product, measured on {rows} stored rows, has changed by **{_power(difference)}** of its size"
+        product += ": the rounding of 32-bit floats, no more." if difference < 1e-5 else "."
     text = (
         f"**{where}**, channel {channel} has salience **{activation:.3g}** in the activation and **{weight:.3g}** in "
-        f"the weight. The product, measured on {rows} stored rows, is **{same}**."
+        f"the weight. {product}"
     )
     return text + (f" {NOT_BALANCED}" if role == "fc2" else "")
 
@@ -90,7 +97,7 @@ def timestep_formula(timestep: int, rho: float, weight: float, total: float) -> 
     """PTQ4DiT eqs. 10 and 11 at one timestep, in LaTeX."""
     return _aligned(
         rf"\eta_{{{timestep}}} &= \frac{{e^{{-\rho}}}}{{\sum_t e^{{-\rho_t}}}} "
-        rf"= \frac{{e^{{{_signed(-rho)}}}}}{{{total:.1f}}} = {weight:.4f}",
+        rf"= \frac{{e^{{{_signed(-rho)}}}}}{{{total:.1f}}} = \mathbf{{{weight:.4f}}}",
         r"s_\rho(X) &= \sum_t \eta_t \, s(X[t])",
     )
 
@@ -117,5 +124,7 @@ def _signed(value: float) -> str:
 
 def _power(value: float) -> str:
     """A small number as 2 x 10^-7, in LaTeX."""
+    if value == 0:
+        return "0"
     mantissa, exponent = f"{value:.0e}".split("e")
     return rf"${mantissa} \cdot 10^{{{int(exponent)}}}$"

@@ -14,7 +14,7 @@ from app.services.models import explored
 TOP = 10  # how many channels count as the most salient
 VALUES = np.array([-1.17, -0.86, -0.52, -0.31, -0.12, 0.06, 0.27, 0.45, 0.71, 0.94, 1.33, 1.58, 2.1])
 FOLLOWED = 9  # the one of VALUES whose rounding is written out
-ORDINARY = np.array([0.04 * step * (-1) ** step for step in range(1, 26)])  # 25 values, -0.96 .. 1.0
+ORDINARY = np.linspace(-1, 1, 25)
 OUTLIER_BITS = 4
 LARGEST_OUTLIER = 30
 
@@ -88,6 +88,7 @@ def ordinary_levels(rounding: Rounding) -> int:
     return len(np.unique(rounding.integers[:-1]))
 
 
+@shared(maxsize=1)
 def outlier_curve() -> tuple[np.ndarray, np.ndarray]:
     """Sizes (n,) of the outlier and the ordinary values' error (n,) with each."""
     sizes = np.arange(1, LARGEST_OUTLIER + 0.25, 0.5)

@@ -48,7 +48,7 @@ def create_learn_tab(shared: Shared) -> None:
         "rounding": lambda: gr.Slider(2, 8, START_BITS, step=1, label="Bits"),
         "outlier": lambda: gr.Slider(1, learning.LARGEST_OUTLIER, START_OUTLIER, step=0.5, label="Outlier"),
         "salience": lambda: gr.Dropdown(shared.outline.layers, value=start.layer, label="Layer"),
-        "balance": lambda: gr.Slider(0, 100, 0, step=5, label="From as calibrated (0) to balanced (100)"),
+        "balance": lambda: gr.Slider(0, 100, 0, step=5, label="How far balanced, %"),
         "timesteps": lambda: gr.Slider(0, LAST_TIMESTEP, start.timestep, step=1, label="Timestep"),
     }
     cards = {one.key: _card(number, one, controls[one.key]) for number, one in enumerate(LESSONS, 1)}

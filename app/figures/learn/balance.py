@@ -68,7 +68,7 @@ def _meeting(middle: np.ndarray) -> dict[str, Any]:
     return {
         "type": "scatter",
         "mode": "lines",
-        "name": "where they meet",
+        "name": "middle",
         "x": np.arange(len(middle)),
         "y": middle,
         "line": {"color": BALANCED, "width": 2.5},

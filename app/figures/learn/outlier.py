@@ -25,7 +25,7 @@ def outlier_figure(
     size = float(values[-1])
     traces = [
         drops(values[:-1], rounded[:-1]),
-        faint("ordinary values", values[:-1], np.ones(len(values) - 1), ACTIVATION),
+        faint("ordinary", values[:-1], np.ones(len(values) - 1), ACTIVATION),
         faint("rounded", rounded[:-1], np.zeros(len(values) - 1), BALANCED, symbol="diamond"),
         _outlier(size),
         _curve(sizes, 100 * errors),
@@ -43,7 +43,7 @@ def outlier_figure(
             tickvals=[0, 1],
             ticktext=["grid", "x"],
         ),
-        xaxis2=axis("size of the outlier, times the largest ordinary value", anchor="y2", range=[0.5, 30.5]),
+        xaxis2=axis("size of the outlier", anchor="y2", range=[0.5, 30.5]),
         yaxis2=axis("error, %", domain=[0, 0.36], range=[0, 108], nticks=4),
         shapes=[_level(float(level)) for level in near],
     )

@@ -10,7 +10,7 @@ import plotly.graph_objects as go
 from app.figures.learn.marks import drops, faint
 from app.figures.style import ACTIVATION, BALANCED, NEUTRAL, WEIGHT, axis, layout
 
-MOST_NUMBERED = 16  # levels whose integer is written beneath them; of more, only the ends and zero
+MOST_NUMBERED = 8  # levels whose integer is written beneath them; of more, every so many, and zero
 
 
 def rounding_figure(
@@ -50,7 +50,7 @@ def _grid(levels: np.ndarray) -> dict[str, Any]:
         "y": np.zeros(len(levels)),
         "customdata": np.arange(len(levels)),
         "marker": {"symbol": "line-ns-open", "size": 22, "color": NEUTRAL, "line": {"width": 1.5}},
-        "opacity": 0.9 if len(levels) <= 2 * MOST_NUMBERED else 0.45,
+        "opacity": 0.9 if len(levels) <= 4 * MOST_NUMBERED else 0.45,
         "showlegend": False,
         "hovertemplate": "level %{customdata} stands for %{x:.4g}<extra></extra>",
     }
@@ -61,7 +61,7 @@ def _followed(value: float, rounded: float) -> dict[str, Any]:
     return {
         "type": "scatter",
         "mode": "lines+markers+text",
-        "name": "the value followed",
+        "name": "followed",
         "x": [value, rounded],
         "y": [1, 0],
         "text": [f"{value:g}", ""],
@@ -75,8 +75,7 @@ def _followed(value: float, rounded: float) -> dict[str, Any]:
 
 def _numbers(levels: np.ndarray, zero_point: int) -> dict[str, Any]:
     """The integers beneath their levels; zero's is bold."""
-    last = len(levels) - 1
-    numbered = range(len(levels)) if len(levels) <= MOST_NUMBERED else sorted({0, zero_point, last})
+    numbered = sorted({*range(0, len(levels), max(len(levels) // MOST_NUMBERED, 1)), zero_point})
     return {
         "type": "scatter",
         "mode": "text",

@@ -63,7 +63,7 @@ def _average(average: np.ndarray) -> dict[str, Any]:
     return {
         "type": "scatter",
         "mode": "lines",
-        "name": "weighted average over all",
+        "name": "weighted average",
         "y": average.astype(np.float32),
         "line": {"color": BALANCED, "width": 1.6, "shape": "hvh"},
         "hovertemplate": "channel %{x}: %{y:.3g}<extra></extra>",
