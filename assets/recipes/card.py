@@ -55,8 +55,8 @@ def class_table(accuracy: dict[str, float]) -> str:
 
 
 def main() -> None:
-    quality, salience, training, results = (
-        read(name) for name in ("quality.json", "salience.json", "training.json", "results.json")
+    quality, salience, training, dial = (
+        read(name) for name in ("quality.json", "salience.json", "training.json", "dial.json")
     )
     card = Template(CARD.read_text()).substitute(
         steps=f"{training['dit']['steps']:,}",
@@ -74,9 +74,9 @@ def main() -> None:
         psnr=f"{quality['vae']['psnr_db']:.1f}",
         made=f"{quality['hardware']}, {quality['versions']}, commit {quality['commit']}",
         salience=salience_table(salience["layers"]),
-        dial=dial_table(results["dial"]),
-        dial_pictures=results["made"]["dial_pictures"],
-        dial_steps=results["made"]["dial_steps"],
+        dial=dial_table(dial["means"]),
+        dial_pictures=dial["pictures"],
+        dial_steps=dial["steps"],
     )
     partial = DEMO / "README.md.partial"
     partial.write_text(card)

@@ -34,3 +34,8 @@ def write_json(path: Path, content: dict[str, Any]) -> None:
     partial = path.with_name(path.name + ".partial")
     partial.write_text(json.dumps(content, indent=1) + "\n")
     partial.replace(path)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """What `write_json` wrote, or nothing where there is no such file yet."""
+    return json.loads(path.read_text()) if path.is_file() else {}
