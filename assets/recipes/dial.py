@@ -1,6 +1,6 @@
 """Measure the salience dial: mean PSNR and SSIM against full precision at every strength, for three bit-widths.
 
-Simulated quantization; salience x N, function unchanged. Saved after each model; run again, it goes on where it stopped.
+Simulated quantization; salience x N, function unchanged. Saved after each model; run again, it resumes.
 
     python assets/recipes/dial.py
 """
