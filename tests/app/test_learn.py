@@ -215,7 +215,7 @@ def test_opening_follows_the_shared_selection(model):
 def test_an_unknown_layer_gets_a_clear_message(model):
     import gradio as gr
 
-    with pytest.raises(gr.Error, match="layer: expected one of blocks.0.qkv"):
+    with pytest.raises(gr.Error, match=r"layer: expected one of blocks\.0\.qkv"):
         handlers.draw_salience("blocks.99.fc1", 1)
 
 

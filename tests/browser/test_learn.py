@@ -1,0 +1,104 @@
+"""Learn in a real browser: every lesson draws, answers to its control, and its question can be put and revealed."""
+
+import pytest
+
+from app.content.lessons import LESSONS
+
+KEYS = [one.key for one in LESSONS]
+ALL_DRAWN = "[...document.querySelectorAll('.lesson')].filter((one) => one.querySelector('.main-svg')).length === 5"
+
+
+@pytest.fixture
+def learn(open_page):
+    def open_(query="?tab=learn", **look):
+        page = open_page(query, **look)
+        page.wait_for_function(ALL_DRAWN)
+        return page
+
+    return open_
+
+
+def reading(page, key):
+    return page.locator(f"#learn-{key} .reading")
+
+
+def changes(page, key, act):
+    """Do something that must change a lesson's reading; the new reading."""
+    before = reading(page, key).inner_text()
+    act()
+    page.wait_for_function(
+        "([id, before]) => document.querySelector(`#${id} .reading`).innerText !== before", arg=[f"learn-{key}", before]
+    )
+    return reading(page, key).inner_text()
+
+
+def set_slider(page, key, value):
+    box = page.locator(f"#learn-{key} input[type=number]")
+    box.fill(str(value))
+    box.press("Enter")
+
+
+@pytest.mark.parametrize(("width", "theme"), [(1280, "light"), (375, "dark")])
+def test_every_lesson_is_drawn_and_fits(learn, width, theme):
+    page = learn(width=width, theme=theme)
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    assert page.locator(".lesson .formula .katex").count() == 5
+    assert page.locator(".katex-error").count() == 0
+    assert "$" not in page.locator("#tabs").inner_text()
+    for chart in page.locator(".lesson .js-plotly-plot").all():
+        box = chart.bounding_box()
+        assert 200 < box["width"] <= width and box["x"] + box["width"] <= width
+    for formula in page.locator(".lesson .formula .katex-display").all():
+        assert formula.evaluate("(element) => element.scrollWidth <= element.clientWidth + 1")
+
+
+def test_each_control_moves_its_lesson(learn):
+    page = learn()
+    assert "8 bits" in changes(page, "rounding", lambda: set_slider(page, "rounding", 8))
+    assert "outlier of 20" in changes(page, "outlier", lambda: set_slider(page, "outlier", 20))
+    assert "Balanced" in changes(page, "balance", lambda: set_slider(page, "balance", 100))
+    assert "At timestep" in changes(page, "timesteps", lambda: set_slider(page, "timesteps", 10))
+
+
+def test_a_layer_chosen_here_is_chosen_in_inspect(learn):
+    page = learn()
+
+    def choose():
+        page.locator("#learn-salience input[role=combobox]").click()
+        page.get_by_role("option", name="blocks.1.proj").click()
+
+    assert "blocks.1.proj" in changes(page, "salience", choose)
+    page.get_by_role("tab", name="Inspect").click()
+    page.wait_for_function(
+        "[...document.querySelectorAll('input[role=combobox]')].filter((box) => box.value === 'blocks.1.proj').length >= 2"
+    )
+
+
+def test_the_salience_dial_is_followed(learn):
+    page = learn()
+
+    def turn():
+        page.locator('[aria-label="Salience dial"]').click()
+        page.get_by_role("option", name="salience x 8").click()
+
+    assert "function unchanged" in changes(page, "salience", turn)
+
+
+@pytest.mark.parametrize("key", KEYS)
+def test_predict_then_reveal(learn, key):
+    page = learn()
+    lesson = page.locator(f"#learn-{key}")
+    lesson.get_by_role("radio").first.check()
+    lesson.get_by_role("button", name="Reveal").click()
+    lesson.locator(".answer", has_text="Right").or_(lesson.locator(".answer", has_text="Not quite")).wait_for()
+
+
+def test_links_lead_to_the_lessons_and_back_to_the_pictures(learn):
+    page = learn("?tab=learn#learn-balance")
+    in_view = "(id) => Math.abs(document.getElementById(id).getBoundingClientRect().top) < 400"
+    page.wait_for_function(in_view, arg="learn-balance")
+    page.locator("nav.lessons a", has_text="Timesteps").click()
+    page.wait_for_function(in_view, arg="learn-timesteps")
+    assert page.url.endswith("#learn-timesteps")
+    page.get_by_role("button", name="To Compare").click()
+    page.locator('[role=tab][aria-selected=true]:has-text("Compare")').wait_for()
