@@ -7,7 +7,6 @@ import os
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as WaitedTooLong
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING
@@ -56,7 +55,7 @@ def source() -> str:
     return os.environ.get("PTQ4DIT_MODEL") or DEMO
 
 
-@lru_cache(maxsize=1)
+@shared(maxsize=1)
 def outline() -> Outline:
     """The outline of the explored model, from its JSON files alone; of one block where there is no such folder."""
     folder = Path(source())

@@ -40,6 +40,19 @@ def explored_model(model_folder, monkeypatch):
         cache.cache_clear()
 
 
+@pytest.fixture(scope="module")
+def explored_once(model_folder):
+    """As `explored_model`, loaded once for a whole file of tests that only look."""
+    from app.services import cache, models
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PTQ4DIT_MODEL", str(model_folder))
+        patch.setattr(models, "_loading", None)
+        cache.forget_everything()
+        yield model_folder
+    cache.forget_everything()
+
+
 @pytest.fixture
 def stored_folder(tmp_path):
     """Stored results of two examples; every number differs from every other, so that a mix-up shows."""

@@ -9,12 +9,7 @@ from app.services.cache import forget_everything
 from app.services.inspection import layer_errors, layer_view, map_numbers, salience_ratio
 from app.services.models import explored
 
-
-@pytest.fixture(autouse=True)
-def clean(explored_model):
-    forget_everything()
-    yield
-    forget_everything()
+pytestmark = pytest.mark.usefixtures("explored_once")
 
 
 @pytest.fixture
@@ -112,6 +107,7 @@ def test_nearest_calibrated_timestep():
 
 
 def test_a_look_up_is_worked_out_once(monkeypatch):
+    forget_everything()
     calls = []
     monkeypatch.setattr(inspection, "require_layer", lambda layer: calls.append(layer))
     for _ in range(3):

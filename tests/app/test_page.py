@@ -1,0 +1,90 @@
+"""The page as a whole: what it offers, what it hides, and that it opens where a link points."""
+
+import re
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import gradio as gr
+import pytest
+
+from app.components.bar import allow_ssc, write_address
+from app.components.controls import open_link
+from app.page import TABS, build, open_tab
+from app.services import models
+from app.state import FIELDS, Selection
+from app.theme import launch_options, theme
+
+LOOK_UPS = {"layers", "layer_salience", "layer_correlation", "layer_error"}
+
+
+@pytest.fixture(scope="module")
+def page():
+    return build()
+
+
+def test_only_typed_endpoints_are_public(page):
+    public = {fn.api_name for fn in page.fns.values() if fn.api_visibility == "public" and fn.fn is not None}
+    assert LOOK_UPS | {"generate", "compare"} <= public
+    assert not {name for name in public if "lambda" in name or name.startswith(("draw", "on_"))}
+    assert public <= LOOK_UPS | {"generate", "compare", "image", "examples", "stored"}, public
+
+
+def test_every_control_that_handlers_read_is_on_the_page(page):
+    rendered = set(page.blocks)
+    for fn in page.fns.values():
+        assert all(block._id in rendered for block in [*fn.inputs, *fn.outputs]), fn.name
+
+
+def test_tabs_stand_in_order(page):
+    ids = [block.id for block in page.blocks.values() if isinstance(block, gr.Tab) and block.id in TABS]
+    assert ids == [name for name in TABS if name in ids]
+    assert {"start", "inspect", "compare", "about"} <= set(ids)
+
+
+def test_nothing_is_fetched_from_outside(page):
+    css = theme()._get_theme_css() + launch_options()["css_paths"].read_text()
+    assert not re.search(r"@import|url\([\"']?(https?:)?//", css)
+    assert theme()._stylesheets == []
+    assert launch_options()["css_paths"].is_file()
+
+
+def request(**query):
+    return SimpleNamespace(query_params=query)
+
+
+def test_a_link_sets_every_control():
+    values = open_link(request(layer="blocks.1.proj", seed="7", csb="0"))
+    assert dict(zip(FIELDS, values, strict=True)) | {"layer": "blocks.1.proj", "seed": 7, "csb": False} == dict(
+        zip(FIELDS, values, strict=True)
+    )
+    assert open_link(request()) == [getattr(Selection(), name) for name in FIELDS]
+
+
+def test_a_link_opens_its_tab():
+    assert open_tab(request(tab="inspect")).selected == "inspect"
+    assert open_tab(request(tab="nowhere")) == open_tab(request()) == gr.skip()
+
+
+def test_ssc_can_be_switched_only_with_csb():
+    assert allow_ssc(False)["interactive"] is False
+    assert allow_ssc(True)["interactive"] is True
+
+
+def test_the_address_knows_every_field():
+    assert all(f'"{name}"' in write_address() for name in FIELDS)
+
+
+def test_outline_needs_no_torch(model_folder, monkeypatch):
+    code = "import sys\nfrom app.services.models import outline\nprint(outline().layers[-1], *outline().labels)\n"
+    code += "assert not {'torch', 'diffusers', 'ptq4dit'} & set(sys.modules)"
+    monkeypatch.setenv("PTQ4DIT_MODEL", str(model_folder))
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert said.split() == ["blocks.1.fc2", "sphere", "cube", "cone", "torus", "cross"]
+
+
+def test_a_missing_model_is_told_with_its_mend(tmp_path, monkeypatch):
+    monkeypatch.setenv("PTQ4DIT_MODEL", str(tmp_path))
+    monkeypatch.setattr(models, "_loading", None)
+    with pytest.raises(models.ModelMissing, match=r"no calibration at .*calibrate"):
+        models.explored()
