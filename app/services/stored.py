@@ -13,6 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from app.services.models import source
+
 FORMAT = 1
 VARIANTS = ("none", "csb", "csb+ssc")
 RESULTS = Path(__file__).resolve().parents[2] / "assets" / "demo" / "results"
@@ -122,12 +124,15 @@ def _stored(table: dict[str, Any], choice: Choice) -> Any:
     return table[choice.key]
 
 
-def load_results(folder: Path = RESULTS) -> StoredResults:
-    """Read ``results.json`` in ``folder``.
+def load_results(folder: Path | None = None) -> StoredResults:
+    """Read ``results.json`` in ``folder``; by default in that of the explored model, or else of the demo model.
 
     Raises:
         ValueError: the file is missing, of another format, or names a picture that is not there.
     """
+    if folder is None:
+        own = Path(source()) / "results"
+        folder = own if (own / "results.json").is_file() else RESULTS
     file = folder / "results.json"
     if not file.is_file():
         raise ValueError(f"stored results: expected {file}, got no such file; run python assets/recipes/results.py")

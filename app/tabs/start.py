@@ -7,7 +7,7 @@ from typing import Any
 import gradio as gr
 
 from app.components.controls import Shared
-from app.components.part import html_part
+from app.components.part import html_part, script
 from app.content import words
 from app.services.stored import load_results
 from app.state import Selection
@@ -33,6 +33,7 @@ def create_start_tab(shared: Shared) -> None:
         with gr.Column(scale=5, min_width=300):
             verdict = html_part("verdict", view.verdict(results, 0, choice), elem_id="start-verdict")
             strip = html_part("filmstrip", view.filmstrip(results, 0), elem_id="start-examples")
+            _next_steps()
     views = [wipe, verdict, board]
     moved = [getattr(shared, name) for name in FOLLOWED]
     board.select(switch, [board, strip], [*views, *moved], **QUIET)
@@ -45,6 +46,14 @@ def create_start_tab(shared: Shared) -> None:
         trigger_mode="always_last",
         **QUIET,
     )
+
+
+def _next_steps() -> None:
+    """Where to go from here; the selection goes along."""
+    with gr.Row(elem_id="start-next"):
+        for text, tab in (("Generate it live", "Compare"), ("See which channels are salient", "Inspect")):
+            button = gr.Button(text, size="sm", min_width=140)
+            button.click(None, js=f"() => ({script('go_to_tab')})('{tab}')", api_visibility="private")
 
 
 def switch(event: gr.EventData, board: dict[str, Any], strip: dict[str, Any]) -> list[Any]:

@@ -77,6 +77,18 @@ def test_new_results_are_seen_without_a_restart(stored_folder):
     assert load_results(stored_folder).mean(Choice()).psnr == 12.5 != before.mean(Choice()).psnr
 
 
+def test_another_model_brings_its_own_results(stored_folder, tmp_path, monkeypatch):
+    model = tmp_path / "model"
+    model.mkdir()
+    stored_folder.joinpath("results.json").write_text(
+        stored_folder.joinpath("results.json").read_text().replace('"file": "', '"file": "../../')
+    )
+    (model / "results").mkdir()
+    (model / "results" / "results.json").write_text(stored_folder.joinpath("results.json").read_text())
+    monkeypatch.setenv("PTQ4DIT_MODEL", str(model))
+    assert [example.class_name for example in load_results().examples] == ["torus", "sphere"]
+
+
 def test_start_needs_no_torch():
     code = "import sys, app.tabs.start; sys.exit('torch' in sys.modules or 'diffusers' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0

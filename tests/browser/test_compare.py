@@ -1,0 +1,82 @@
+"""Compare in a real browser: a run from button to download, cancelled, lined up otherwise, refused."""
+
+import csv
+import io
+import zipfile
+
+import pytest
+
+
+def generate(page, until="Finished"):
+    """Press Generate and wait until the progress line begins with `until`."""
+    page.locator("#compare-generate").click()
+    said(page, until)
+
+
+def said(page, note):
+    page.wait_for_function("n => document.querySelector('#compare-progress .note').textContent.startsWith(n)", arg=note)
+
+
+def titles(page):
+    return page.locator("#compare-cards figcaption strong").all_inner_texts()
+
+
+@pytest.mark.parametrize(("width", "theme"), [(375, "light"), (1280, "dark")])
+def test_a_run_ends_with_pictures_numbers_and_files(open_page, width, theme):
+    page = open_page("?tab=compare&steps=4&seed=2", width=width, theme=theme)
+    generate(page)
+    assert titles(page) == ["FP32", "W8A8", "W4A8"]
+    cards = page.locator("#compare-cards figure")
+    assert cards.locator(".picture img").count() == 3
+    assert cards.locator("img.difference").count() == 2
+    assert "simulated, CSB+SSC" in cards.nth(2).inner_text()
+    assert page.evaluate("document.scrollingElement.scrollWidth") <= width
+    page.locator("#compare-drift .js-plotly-plot").wait_for()
+    with page.expect_download() as download:
+        page.get_by_role("link", name="Download pictures and numbers").or_(
+            page.locator("#compare-download")
+        ).first.click()
+    with zipfile.ZipFile(download.value.path()) as archive:
+        rows = list(csv.reader(io.StringIO(archive.read("numbers.csv").decode())))
+        assert {"FP32.png", "W8A8-csb-ssc.png", "W4A8-csb-ssc.png", "settings.json"} <= set(archive.namelist())
+    shown = [text.split(" ")[0] for text in cards.locator(".score").all_inner_texts()[1:]]
+    assert shown == [f"{float(psnr):.1f}" for _, psnr, _ in rows[1:]]
+
+
+def test_cancel_stops_the_run_and_keeps_what_there_is(open_page):
+    page = open_page("?tab=compare&steps=250")
+    generate(page, until="Step")
+    page.locator("#compare-cards .picture img").first.wait_for()
+    page.locator("#compare-cancel").click()
+    said(page, "Cancelled at step")
+    assert page.locator("#compare-cards .picture img").count() == 3
+    page.locator("#compare-cancel").and_(page.locator(":disabled")).wait_for()
+
+
+def test_balancing_is_compared_at_the_bits_of_the_bar(open_page):
+    page = open_page("?tab=compare&steps=2&weight_bits=3")
+    page.locator("#compare-line-up").get_by_label("balancing").check()
+    page.locator("#compare-bits").get_by_text("W3A8 csb+ssc").wait_for()
+    generate(page)
+    assert titles(page) == ["FP32", "W3A8", "W3A8", "W3A8"]
+    details = page.locator("#compare-cards figcaption span").all_inner_texts()
+    assert details[1:] == ["simulated, no balancing", "simulated, CSB", "simulated, CSB+SSC"]
+
+
+def test_gain_changes_the_maps_and_not_the_pictures(open_page):
+    page = open_page("?tab=compare&steps=2")
+    generate(page)
+    picture = page.locator("#compare-cards .picture img").nth(2).get_attribute("src")
+    before = page.locator("#compare-cards img.difference").nth(1).get_attribute("src")
+    gain = page.locator("#compare-gain input[type=number]")
+    gain.fill("64")
+    gain.press("Enter")
+    page.wait_for_function("b => document.querySelectorAll('#compare-cards img.difference')[1].src !== b", arg=before)
+    assert page.locator("#compare-cards .picture img").nth(2).get_attribute("src") == picture
+
+
+def test_nothing_to_compare_is_explained(open_page):
+    page = open_page("?tab=compare&steps=2")
+    page.locator("#compare-bits").get_by_label("Clear").click()
+    page.locator("#compare-generate").click()
+    page.get_by_text("expected at least one variant such as W4A8").wait_for()

@@ -1,0 +1,108 @@
+"""Start in a real browser: the picture, its switches, and what they move."""
+
+import re
+
+import pytest
+
+from app.services.stored import Choice, load_results
+from app.tabs.start_view import NAMES
+
+FULL = Choice(csb=True, ssc=True)
+
+
+def source(page):
+    return page.locator("#start-wipe img.under").get_attribute("src")
+
+
+def press(page, selector):
+    """Press a switch and wait until the picture has changed."""
+    before = source(page)
+    page.locator(f"#start-switches {selector}").click()
+    page.wait_for_function("before => document.querySelector('#start-wipe img.under').src !== before", arg=before)
+
+
+def shows(page, choice, example=0):
+    """Picture, number and bar say what was chosen."""
+    number = f"{load_results().picture(example, choice).psnr:.1f} dB"
+    page.wait_for_function("n => document.querySelector('#start-verdict .number strong').textContent === n", arg=number)
+    assert page.locator("#start-wipe .tag.right").inner_text() == f"{choice.bits}, {NAMES[choice.variant]}"
+    bar = page.locator("#bar").get_by_label("CSB")
+    page.wait_for_function("([box, on]) => box.checked === on", arg=[bar.element_handle(), choice.csb])
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize("width", [375, 1280])
+def test_it_opens_with_both_pictures(open_page, width, theme):
+    page = open_page(width=width, theme=theme)
+    page.wait_for_selector("#start-wipe img.under")
+    shows(page, FULL)
+    widths = page.eval_on_selector_all("#start-wipe img", "images => images.map(image => image.naturalWidth)")
+    assert min(widths) >= 64
+    assert page.evaluate("document.scrollingElement.scrollWidth") <= width
+
+
+def test_the_switches_change_picture_number_and_bar(open_page):
+    page = open_page()
+    press(page, "[data-name=csb]")
+    shows(page, Choice())
+    assert page.locator("#start-switches [data-name=ssc]").is_disabled()
+    press(page, "[data-name=csb]")
+    shows(page, Choice(csb=True))
+    press(page, "[data-name=bits][data-value=W8A8]")
+    shows(page, Choice(bits="W8A8", csb=True))
+    press(page, "[data-name=strength][data-value='8']")
+    shows(page, Choice(bits="W8A8", strength=8, csb=True))
+
+
+def test_the_bar_moves_start(open_page):
+    page = open_page()
+    before = source(page)
+    page.locator("#bar").get_by_label("CSB").click()
+    page.wait_for_function("before => document.querySelector('#start-wipe img.under').src !== before", arg=before)
+    shows(page, Choice())
+
+
+def test_a_link_opens_what_it_names(open_page):
+    example = load_results().examples[2]
+    page = open_page(f"?csb=0&strength=8&class_id={example.class_id}&seed={example.seed}")
+    shows(page, Choice(strength=8), example=2)
+
+
+def test_the_divider_follows_pointer_and_keyboard_and_stays(open_page):
+    page = open_page()
+    slider = page.locator("#start-wipe input[type=range]")
+
+    def place():
+        box, line = (page.locator(f"#start-wipe {part}").bounding_box() for part in (".stage", ".line"))
+        return (line["x"] + line["width"] / 2 - box["x"]) / box["width"]
+
+    box = slider.bounding_box()
+    page.mouse.click(box["x"] + 0.2 * box["width"], box["y"] + 0.5 * box["height"])
+    assert place() == pytest.approx(0.2, abs=0.02)
+    press(page, "[data-name=csb]")
+    assert place() == pytest.approx(0.2, abs=0.02)
+    slider.focus()
+    for _ in range(10):
+        page.keyboard.press("ArrowRight")
+    assert place() == pytest.approx(0.25, abs=0.02)
+
+
+def test_an_example_brings_its_own_picture(open_page):
+    page = open_page()
+    before = source(page)
+    page.locator("#start-examples button").nth(1).click()
+    page.wait_for_function("before => document.querySelector('#start-wipe img.under').src !== before", arg=before)
+    shows(page, FULL, example=1)
+    assert page.locator("#start-examples [aria-pressed=true]").inner_text() == load_results().examples[1].class_name
+
+
+@pytest.mark.parametrize("width", [375, 1280])
+def test_the_picture_goes_along_to_compare(open_page, width):
+    page = open_page(width=width)
+    page.locator("#start-examples button").nth(1).click()
+    page.locator("#start-examples button").nth(1).and_(page.locator("[aria-pressed=true]")).wait_for()
+    page.get_by_role("button", name="Generate it live").click()
+    page.locator("#compare-generate").wait_for()
+    assert re.search(r"tab=compare", page.url)
+    chosen = page.get_by_label("Class", exact=True).input_value()
+    assert chosen == load_results().examples[1].class_name
