@@ -96,9 +96,9 @@ def balance_reading(
 def timestep_formula(timestep: int, rho: float, weight: float, total: float) -> str:
     """PTQ4DiT eqs. 10 and 11 at one timestep, in LaTeX."""
     return _aligned(
-        rf"\eta_{{{timestep}}} &= \frac{{e^{{-\rho}}}}{{\sum_t e^{{-\rho_t}}}} "
-        rf"= \frac{{e^{{{_signed(-rho)}}}}}{{{total:.1f}}} = \mathbf{{{weight:.4f}}}",
-        r"s_\rho(X) &= \sum_t \eta_t \, s(X[t])",
+        rf"\eta_{{{timestep}}} &= e^{{-\rho}} \,/\, \textstyle\sum_t e^{{-\rho_t}}",
+        rf"&= e^{{{_signed(-rho)}}} / {total:.1f} = \mathbf{{{weight:.4f}}}",
+        r"s_\rho(X) &= \textstyle\sum_t \eta_t \, s(X[t])",
     )
 
 

@@ -62,7 +62,7 @@ def _card(number: int, about: Lesson, make_control: Callable[[], gr.components.C
     """One lesson: words, control and formula on one side, chart, reading and question on the other."""
     with gr.Column(elem_id=about.anchor, elem_classes=["card", "lesson"]):
         gr.Markdown(f"### <span class='lesson-number'>{number}</span> {about.title}")
-        with gr.Row():
+        with gr.Row(elem_classes="lesson-body"):
             with gr.Column(scale=5, min_width=280):
                 _markdown(words(f"learn/{about.key}"), "lesson-words")
                 control = make_control()

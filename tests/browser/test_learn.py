@@ -52,6 +52,16 @@ def test_every_lesson_is_drawn_and_fits(learn, width, theme):
         assert formula.evaluate("(element) => element.scrollWidth <= element.clientWidth + 1")
 
 
+def test_on_a_phone_the_chart_follows_its_control(learn):
+    page = learn(width=375)
+    for key in KEYS:
+        tops = [
+            page.locator(f"#learn-{key} {part}").first.bounding_box()["y"]
+            for part in (".lesson-words", "input", ".chart", ".reading", ".formula", ".question")
+        ]
+        assert tops == sorted(tops)
+
+
 def test_each_control_moves_its_lesson(learn):
     page = learn()
     assert "8 bits" in changes(page, "rounding", lambda: set_slider(page, "rounding", 8))
@@ -69,9 +79,8 @@ def test_a_layer_chosen_here_is_chosen_in_inspect(learn):
 
     assert "blocks.1.proj" in changes(page, "salience", choose)
     page.get_by_role("tab", name="Inspect").click()
-    page.wait_for_function(
-        "[...document.querySelectorAll('input[role=combobox]')].filter((box) => box.value === 'blocks.1.proj').length >= 2"
-    )
+    boxes = "[...document.querySelectorAll('input[role=combobox]')]"
+    page.wait_for_function(f"{boxes}.filter((box) => box.value === 'blocks.1.proj').length >= 2")
 
 
 def test_the_salience_dial_is_followed(learn):
