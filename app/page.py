@@ -14,19 +14,29 @@ Controls are a session's whole state: nothing about a visitor is kept on the ser
 
 from __future__ import annotations
 
-from importlib import import_module
-from importlib.util import find_spec
+from collections.abc import Callable
 from typing import Any
 
 import gradio as gr
 
 from app.components.bar import create_bar
-from app.components.controls import make_controls
+from app.components.controls import Shared, make_controls
 from app.components.part import script
 from app.content import words
 from app.services import models
+from app.tabs.about import create_about_tab
+from app.tabs.compare import create_compare_tab
+from app.tabs.inspect import create_inspect_tab
+from app.tabs.learn import create_learn_tab
+from app.tabs.start import create_start_tab
 
-TABS = ("start", "learn", "inspect", "compare", "about")
+TABS: dict[str, Callable[[Shared], None]] = {
+    "start": create_start_tab,
+    "learn": create_learn_tab,
+    "inspect": create_inspect_tab,
+    "compare": create_compare_tab,
+    "about": create_about_tab,
+}
 
 
 def build() -> gr.Blocks:
@@ -36,11 +46,10 @@ def build() -> gr.Blocks:
         gr.Markdown(words("header"), elem_id="header")
         create_bar(shared)
         with gr.Tabs(elem_id="tabs") as tabs:
-            for name in TABS:
-                if find_spec(f"app.tabs.{name}"):
-                    with gr.Tab(name.capitalize(), id=name) as tab:
-                        getattr(import_module(f"app.tabs.{name}"), f"create_{name}_tab")(shared)
-                    tab.select(None, js=f"() => ({script('show_tab')})('{name}')")
+            for name, create in TABS.items():
+                with gr.Tab(name.capitalize(), id=name) as tab:
+                    create(shared)
+                tab.select(None, js=f"() => ({script('show_tab')})('{name}')")
         page.load(open_tab, None, tabs, queue=False, api_visibility="private", show_progress="hidden")
     return page
 

@@ -19,7 +19,7 @@ from app.tabs import inspect_handlers as handlers
 from app.tabs.inspect_api import create_endpoints
 from app.tabs.inspect_files import download, offer_csv, offer_png
 
-LOADING = "The model is loading; the charts appear by themselves in a few seconds."
+LOADING = "The charts appear by themselves as soon as the model is loaded, a few seconds after the start."
 
 
 @dataclass(frozen=True, kw_only=True)

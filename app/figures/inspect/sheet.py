@@ -35,10 +35,7 @@ def sheet_figure(
     figure.suptitle(title, fontsize=13)
     grid = figure.add_gridspec(4, 2, height_ratios=[1, 1, 1.3, 1.3])
     _channels(figure.add_subplot(grid[0, :]), "activation", activation, None if balanced is None else balanced[0])
-    below = figure.add_subplot(grid[1, :])
-    _channels(below, "weight", weight, None if balanced is None else balanced[1])
-    below.invert_yaxis()
-    below.set_xlabel("input channel")
+    _channels(figure.add_subplot(grid[1, :]), "weight", weight, None if balanced is None else balanced[1])
     _timesteps(figure.add_subplot(grid[2, 0]), timesteps, rho, weights, timestep)
     _heatmap(figure, figure.add_subplot(grid[2, 1]), timesteps, salience)
     _complementarity(figure.add_subplot(grid[3, 0]), activation, weight, balanced)
@@ -56,6 +53,9 @@ def _channels(axes: Axes, name: str, before: np.ndarray, after: np.ndarray | Non
     axes.set_ylabel(f"{name} salience")
     axes.margins(x=0)
     axes.legend(loc="upper right", frameon=False)
+    if name == "weight":
+        axes.invert_yaxis()
+        axes.set_xlabel("input channel")
 
 
 def _timesteps(axes: Axes, timesteps: np.ndarray, rho: np.ndarray, weights: np.ndarray, timestep: int) -> None:
