@@ -140,6 +140,13 @@ def test_readme_front_matter_matches_the_pins() -> None:
     assert len(settings["short_description"]) <= 60
 
 
+def test_readme_names_files_that_exist() -> None:
+    text = (ROOT / "README.md").read_text()
+    named = re.findall(r"`((?:ptq4dit|tests|assets|app)/[\w./-]*)`|\]\((assets/[^)]+)\)", text)
+    missing = [path for pair in named for path in pair if path and not (ROOT / path).exists()]
+    assert named and not missing, missing
+
+
 def test_demo_pipeline_names_its_classes() -> None:
     index = json.loads((ROOT / "assets" / "demo" / "model_index.json").read_text())
     config = json.loads((ROOT / "assets" / "demo" / "transformer" / "config.json").read_text())
