@@ -24,15 +24,16 @@ def create_start_tab(shared: Shared) -> None:
     except ValueError as error:
         gr.Markdown(f"The stored results of the demo model are not here yet. {error}")
         return
-    choice = view.nearest(results, Selection())
+    selection = Selection()
+    choice, index = view.nearest(results, selection), view.matching_example(results, selection, 0)
     gr.Markdown(words("start"), elem_id="start-words")
     with gr.Row(elem_id="start"):
         with gr.Column(scale=6, min_width=300):
-            wipe = html_part("wipe", view.wipe(results, 0, choice), elem_id="start-wipe")
+            wipe = html_part("wipe", view.wipe(results, index, choice), elem_id="start-wipe")
             board = html_part("switchboard", view.switchboard(results, choice), elem_id="start-switches")
         with gr.Column(scale=5, min_width=300):
-            verdict = html_part("verdict", view.verdict(results, 0, choice), elem_id="start-verdict")
-            strip = html_part("filmstrip", view.filmstrip(results, 0), elem_id="start-examples")
+            verdict = html_part("verdict", view.verdict(results, index, choice), elem_id="start-verdict")
+            strip = html_part("filmstrip", view.filmstrip(results, index), elem_id="start-examples")
             _next_steps()
     views = [wipe, verdict, board]
     moved = [getattr(shared, name) for name in FOLLOWED]

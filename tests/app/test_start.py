@@ -123,6 +123,13 @@ def test_follow_shows_the_selection(results):
     assert re.search(r"W5A8.* is not stored.*shows W4A8", verdict["remark"])
 
 
+def test_the_page_opens_with_what_is_selected(results):
+    """Else the first change of any control would exchange the picture."""
+    shown = follow(results, Choice(csb=True, ssc=True), **vars(Selection()))
+    assert view.matching_example(results, Selection(), 0) == 0  # no stored example is the default class and seed
+    assert all(len(update) == 1 for update in shown)
+
+
 def test_without_stored_results_the_tab_says_how_to_make_them(tmp_path, monkeypatch):
     import gradio as gr
 
