@@ -137,7 +137,7 @@ def main() -> None:
     parser.add_argument("--model", type=Path, default=ROOT / "assets" / "demo")
     parser.add_argument("--steps", type=int, default=50)
     parser.add_argument("--guidance", type=float, default=4.0)
-    parser.add_argument("--pictures", type=int, default=64, help="behind each mean")
+    parser.add_argument("--pictures", type=int, default=32, help="behind each mean")
     args = parser.parse_args()
     Recipe(args.model, args.steps, args.guidance, args.pictures).run()
 
