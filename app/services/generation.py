@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 
 from app.services.cache import shared
 from app.services.models import explored, is_loaded, outline
-from app.services.request import Request, Variant
+from app.services.request import DEFAULT_BITS, Request, Variant, parse_variants
+from app.state import Selection
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -78,8 +79,9 @@ def run(request: Request, cancelled: Event | None = None) -> Iterator[Frame]:
 
 def single(request: Request) -> Image:
     """The picture of the request's last contender alone. Raises as `run` does."""
-    model = contender(request.contenders[-1], request.strength)
+    explored(request.strength)
     require_class(request.class_id)
+    model = contender(request.contenders[-1], request.strength)
     *_, last = _trajectory(model, request, Event())
     return _pixels(_decode(model, [last.latents]))[0]
 
@@ -96,6 +98,13 @@ def remember(frame: Frame) -> None:
 def recall(request: Request) -> Frame | None:
     """The finished comparison of a request, where it is still kept."""
     return _finished.get(request)
+
+
+def prepare() -> None:
+    """Make the variants that Compare opens with, so that the first run waits for nothing."""
+    start = Selection()
+    for variant in parse_variants(DEFAULT_BITS, start.csb, start.ssc):
+        contender(variant, start.strength)
 
 
 def require_class(class_id: int) -> None:

@@ -9,7 +9,8 @@ import torch
 
 from app.services import generation, running
 from app.services.generation import Frame, run
-from app.services.request import FULL_PRECISION, Request, Variant
+from app.services.request import DEFAULT_BITS, FULL_PRECISION, Request, Variant, parse_variants
+from app.state import Selection
 
 W4A8 = Variant(weight_bits=4, activation_bits=8, csb=True, ssc=True)
 W2A4 = Variant(weight_bits=2, activation_bits=4)
@@ -116,6 +117,14 @@ def test_quantized_models_are_shared(explored_model):
     assert generation.contender(W4A8, 1) is generation.contender(W4A8, 1)
     assert generation.contender(W4A8, 1) is not generation.contender(W4A8, 8)
     assert generation.contender(FULL_PRECISION, 1) is not generation.contender(W4A8, 1)
+
+
+def test_the_first_comparison_finds_its_models_made(explored_model, monkeypatch):
+    generation.prepare()
+    monkeypatch.setattr(generation, "_quantize", None)
+    start = Selection()
+    *_, last = run(ask(variants=parse_variants(DEFAULT_BITS, start.csb, start.ssc), strength=start.strength))
+    assert last.finished
 
 
 def test_making_one_model_keeps_nobody_from_another(explored_model, monkeypatch):
