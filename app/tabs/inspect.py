@@ -67,7 +67,7 @@ def _map_card(shared: Shared, places: dict[str, Any]) -> gr.Dropdown:
     """The layer map, empty until the model is there, and what colours it."""
     gr.Markdown("### Layers")
     choices = [(text, key) for key, text in MEASURES.items()]
-    measure = gr.Dropdown(choices, value="activation", label="Coloured by", show_label=False, container=False)
+    measure = gr.Dropdown(choices, value="activation", label="Coloured by", show_label=False)
     empty = dict.fromkeys(shared.outline.layers, float("nan"))
     places["map"] = layer_map(map_value(MEASURES["activation"], empty, Selection().layer))
     return measure

@@ -55,7 +55,7 @@ def offer_png(*values: Any) -> Iterator[str]:
 
 def download(label: str, make: Any, inputs: list[Any], elem_id: str) -> None:
     """A button that makes a file when it is pressed and hands it to the browser."""
-    button = gr.Button(label, size="sm", elem_id=elem_id)
+    button = gr.Button(label, size="sm", scale=0, min_width=190, elem_id=elem_id)
     file = gr.DownloadButton(visible="hidden", elem_id=f"{elem_id}-file")
     made = button.click(make, inputs, file, show_progress="minimal", api_visibility="private")
     made.success(None, js=f"() => document.getElementById('{elem_id}-file').click()")

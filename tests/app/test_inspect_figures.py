@@ -31,6 +31,8 @@ def test_channels_show_both_sides_before_and_after_in_the_given_order():
     np.testing.assert_array_equal(figure.data[0].customdata, [0, 2, 1])
     assert [trace.yaxis for trace in figure.data] == ["y", "y", "y2", "y2"]
     assert figure.layout.yaxis2.autorange == "reversed"
+    (named,) = figure.layout.annotations
+    assert (named.text, named.x, named.y) == ("<b>0</b>", 0, 4)
 
 
 def test_channels_without_balancing_show_no_balanced_trace():
@@ -41,6 +43,8 @@ def test_channels_without_balancing_show_no_balanced_trace():
 def test_channels_as_times_the_median_and_on_a_log_axis():
     figure = channels_figure(ACTIVATION, WEIGHT, None, np.arange(3), "median")
     np.testing.assert_allclose(figure.data[0].y, [2, 0.5, 1])
+    assert figure.layout.annotations[0].y == 2
+    assert figure.layout.yaxis.title.text == "activation / median"
     assert channels_figure(ACTIVATION, WEIGHT, None, np.arange(3), "log").layout.yaxis.type == "log"
 
 

@@ -10,7 +10,7 @@ import plotly.graph_objects as go
 from app.figures.style import ACTIVATION, BALANCED, WEIGHT, axis, layout
 
 Scale = Literal["linear", "log", "median"]
-UNITS = {"linear": "max |value|", "log": "max |value|, log", "median": "times the median"}
+UNITS = {"linear": "", "log": "", "median": " / median"}
 
 
 def channels_figure(
@@ -31,7 +31,21 @@ def channels_figure(
         traces.append(_area(name, before, order, scale, colour, y, bold=balanced is None))
         if balanced is not None:
             traces.append(_line("balanced", balanced[i], order, scale, y, legend=i == 0))
-    return go.Figure({"data": traces, "layout": _layout(order, scale)}, skip_invalid=True)
+    top = _named_top(activation, order, scale)
+    return go.Figure({"data": traces, "layout": _layout(order, scale) | {"annotations": [top]}}, skip_invalid=True)
+
+
+def _named_top(activation: np.ndarray, order: np.ndarray, scale: Scale) -> dict[str, Any]:
+    """The number of the most salient activation channel, written over it."""
+    top = int(activation.argmax())
+    height = activation[top] / np.median(activation) if scale == "median" else activation[top]
+    return {
+        "text": f"<b>{top}</b>",
+        "x": int(np.flatnonzero(order == top)[0]),
+        "y": float(np.log10(height) if scale == "log" else height),
+        "yshift": 9,
+        "showarrow": False,
+    }
 
 
 def _step(name: str, values: np.ndarray, order: np.ndarray, scale: Scale, y: str) -> dict[str, Any]:
@@ -75,8 +89,10 @@ def _layout(order: np.ndarray, scale: Scale) -> dict[str, Any]:
     return layout(
         400,
         xaxis=axis(title, anchor="y2", showgrid=False, zeroline=False),
-        yaxis=axis("activation", domain=[0.5, 1], type=kind, rangemode="tozero", nticks=5),
-        yaxis2=axis("weight", domain=[0, 0.5], type=kind, autorange="reversed", rangemode="tozero", nticks=5),
+        yaxis=axis(f"activation{UNITS[scale]}", domain=[0.5, 1], type=kind, rangemode="tozero", nticks=5),
+        yaxis2=axis(
+            f"weight{UNITS[scale]}", domain=[0, 0.5], type=kind, autorange="reversed", rangemode="tozero", nticks=5
+        ),
         hoversubplots="axis",
     )
 
