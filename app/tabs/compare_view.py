@@ -36,7 +36,9 @@ def cards(frame: Frame, gain: float) -> dict[str, Any]:
 
 def subject(request: Request) -> str:
     """The class and seed in words, e.g. "torus, seed 3"."""
-    return f"{outline().labels[request.class_id]}, seed {request.seed}"
+    labels, class_id = outline().labels, request.class_id
+    name = labels[class_id] if class_id < len(labels) else f"class {class_id}"  # refused once the model is there
+    return f"{name}, seed {request.seed}"
 
 
 def _card(frame: Frame, index: int, gain: float) -> dict[str, Any]:
