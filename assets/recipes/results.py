@@ -10,7 +10,6 @@ quantization. Saved after each model; run again, it goes on where it stopped.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import sys
 from collections.abc import Iterator
@@ -18,7 +17,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from provenance import ROOT, made_by, write_json
+from provenance import ROOT, made_by, read_json, write_json
 
 sys.path.insert(0, str(ROOT))
 
@@ -44,13 +43,14 @@ class Recipe:
 
     def __init__(self, model: Path, steps: int, guidance: float, pictures: int) -> None:
         self.out = model / "results"
+        self.file, self.unfinished = self.out / "results.json", self.out / "results.unfinished.json"
         self.steps, self.guidance, self.pictures = steps, guidance, pictures
         self.dit = ptq4dit.load(model)
         self.stats = ptq4dit.Calibration.load(model / "calibration.safetensors")
         self.results = self.resume()
 
     def run(self) -> None:
-        """Full precision, then one quantized model after the other; saved after each."""
+        """Full precision, then one quantized model after the other; saved after each, shown once all are there."""
         references = [self.generate(self.dit, [class_id], seed) for class_id, seed in EXAMPLES]
         reference_set = self.generate_set(self.dit)
         for entry, picture in zip(self.results["examples"], references, strict=True):
@@ -64,8 +64,10 @@ class Recipe:
                 entry["quantized"][key] = {"file": self.write(picture, entry, key), **distance(picture, reference)}
             mean = distance(self.generate_set(model), reference_set)
             self.results["means"][key] = mean | {"pictures": self.pictures}
-            write_json(self.out / "results.json", self.results)
+            write_json(self.unfinished, self.results)
             print(key, mean, flush=True)
+        write_json(self.file, self.results)
+        self.unfinished.unlink(missing_ok=True)
 
     def quantized(self, strength: int, config: ptq4dit.QuantConfig) -> ptq4dit.Dit:
         """The model with its salience raised, function unchanged, then quantized."""
@@ -108,10 +110,10 @@ class Recipe:
             "mean_seed": MEAN_SEED,
             "examples": [list(example) for example in EXAMPLES],
         }
-        file = self.out / "results.json"
-        old = json.loads(file.read_text()) if file.is_file() else {"made": {}}
-        if all(old["made"].get(name) == value for name, value in setting.items()):
-            return old
+        for file in (self.unfinished, self.file):
+            old = read_json(file)
+            if old and all(old["made"].get(name) == value for name, value in setting.items()):
+                return old
         names = self.dit.id2label
         examples = [{"class_id": c, "class_name": names[c], "seed": s, "quantized": {}} for c, s in EXAMPLES]
         return {"format": FORMAT, "made": made_by(COMMAND) | setting, "examples": examples, "means": {}}
