@@ -5,11 +5,12 @@ How a tab plugs in: `app/tabs/<name>.py` has `create_<name>_tab(shared: Shared) 
 
 - to follow the selection: `gr.on(shared.changed("layer", "csb", ...), handler, inputs=shared.inputs, outputs=[...],
   trigger_mode="always_last", api_visibility="private")`, and in the handler `Selection.from_controls(*values)`;
-- to draw itself once the page is open: `shared.opened.then(handler, ...)` with the same arguments;
+- to draw itself at first: `shared.opened.then(handler, ...)` once the page is open, or `gr.Tab.select`. Bind all
+  triggers of a view to one `gr.on`: then a slow answer to an early change cannot overwrite a later one;
 - to move it: name `shared.<field>` among a handler's outputs, and every view that listens follows;
 - to show a control that its tab owns: `shared.<field>.render()`, once on the whole page.
 
-Controls are a session's whole state: nothing about a visitor is kept on the server.
+Controls are a session's state; the server keeps of a visitor no more than small keys.
 """
 
 from __future__ import annotations
@@ -50,7 +51,8 @@ def build() -> gr.Blocks:
                 with gr.Tab(name.capitalize(), id=name) as tab:
                     create(shared)
                 tab.select(None, js=f"() => ({script('show_tab')})('{name}')")
-        page.load(open_tab, None, tabs, queue=False, api_visibility="private", show_progress="hidden")
+        opened = page.load(open_tab, None, tabs, queue=False, api_visibility="private", show_progress="hidden")
+        opened.then(None, js="() => { document.documentElement.dataset.opened = ''; return []; }")
     return page
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import gradio as gr
@@ -32,7 +31,7 @@ class _Look:
     scale: gr.Radio
 
     @property
-    def inputs(self) -> list[gr.components.Component]:
+    def inputs(self) -> list[gr.Dropdown | gr.Radio]:
         """In the order of `inspect_handlers.Look`."""
         return [self.measure, self.span, self.order, self.scale]
 
@@ -107,34 +106,21 @@ def _chart(places: dict[str, Any], name: str, title: str, height: int) -> None:
 
 
 def _wire(shared: Shared, look: _Look, places: dict[str, Any]) -> None:
-    """One handler for each kind of change, drawing all that it moves and nothing else."""
-    everything = list(handlers.PLACES)
-    layer_only = [part for part in everything if part != "map"]
-    moves = [
-        (everything, shared.changed("layer", "strength")),
-        (layer_only, [*shared.changed("csb", "ssc", "timestep"), look.span.change]),
-        (["map", "error"], shared.changed("weight_bits", "activation_bits")),
-        (["channels", "heatmap"], [look.order.change]),
-        (["channels"], [look.scale.change]),
-        (["map"], [look.measure.change]),
-    ]
-    for parts, triggers in moves:
-        gr.on(triggers, **_drawing(shared, look, places, parts), trigger_mode="always_last")
+    """One handler for all changes, so that what a later change draws is never overtaken by an earlier one."""
+    drawn = gr.State({})
     tab = Context.block
-    if isinstance(tab, gr.Tab):
-        tab.select(**_drawing(shared, look, places, everything))
+    assert isinstance(tab, gr.Tab), "create_inspect_tab belongs inside a gr.Tab"
+    shown = ("layer", "timestep", "weight_bits", "activation_bits", "csb", "ssc", "strength")
+    gr.on(
+        [tab.select, *shared.changed(*shown), *(control.change for control in look.inputs)],
+        handlers.draw,
+        [drawn, *shared.inputs, *look.inputs],
+        [drawn, *(places[place] for part in handlers.PARTS.values() for place in part.places)],
+        trigger_mode="always_last",
+        show_progress="hidden",
+        concurrency_limit=4,
+        api_visibility="private",
+    )
     places["map"].select(
         handlers.pick_layer, None, shared.layer, queue=False, show_progress="hidden", api_visibility="private"
     )
-
-
-def _drawing(shared: Shared, look: _Look, places: dict[str, Any], parts: list[str]) -> dict[str, Any]:
-    """The arguments of an event that draws the given parts."""
-    return {
-        "fn": partial(handlers.draw, parts),
-        "inputs": shared.inputs + look.inputs,
-        "outputs": [places[place] for part in parts for place in handlers.PLACES[part]],
-        "show_progress": "hidden",
-        "concurrency_limit": 4,
-        "api_visibility": "private",
-    }

@@ -1,8 +1,8 @@
-"""What Inspect draws: one function for each part of the tab, and one handler that draws any set of parts."""
+"""What Inspect draws: one function for each part of the tab, and one handler that draws what has changed."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,16 +21,6 @@ from app.figures.inspect.timesteps import timesteps_figure
 from app.services.inspection import MEASURES, LayerView, layer_errors, layer_view, map_numbers, variant
 from app.state import FIELDS, Selection
 
-PLACES = {
-    "map": ("map",),
-    "summary": ("summary",),
-    "channels": ("channels", "channels_reading"),
-    "timesteps": ("timesteps", "timesteps_reading"),
-    "heatmap": ("heatmap", "heatmap_reading"),
-    "complementarity": ("complementarity", "complementarity_reading"),
-    "error": ("error", "error_reading", "error_over_time", "error_over_time_reading"),
-}
-
 
 @dataclass(frozen=True)
 class Look:
@@ -42,15 +32,34 @@ class Look:
     scale: Scale = "median"
 
 
-def draw(parts: Sequence[str], *values: Any) -> list[Any]:
-    """The values of the places of the given parts, in `PLACES` order; `values` are the controls', shared ones first.
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """A part of the tab: the places it fills, the fields of `Selection` and `Look` that it needs, how it is drawn."""
 
-    Raises gr.Error with a message for the reader where the selection cannot be shown.
+    places: tuple[str, ...]
+    needs: tuple[str, ...]
+    draw: Callable[[Selection, Look], list[Any]]
+
+    def key(self, selection: Selection, look: Look) -> list[Any]:
+        """What it would be drawn from: a part whose key is as it was need not be drawn again."""
+        return [getattr(selection if name in FIELDS else look, name) for name in self.needs]
+
+
+def draw(drawn: Mapping[str, list[Any]], *values: Any) -> list[Any]:
+    """What is drawn after this event, then the values of all places in `PARTS` order, skipping what stays as it is.
+
+    drawn: the keys of the parts as they stand on the page; values: the controls', shared ones first. Raises gr.Error,
+    with a message for the reader, where the selection cannot be shown.
     """
     with explained():
         selection = Selection.from_controls(*values[: len(FIELDS)])
         look = Look(*values[len(FIELDS) :])
-        return [place for part in parts for place in DRAWERS[part](selection, look)]
+        keys = {name: part.key(selection, look) for name, part in PARTS.items()}
+        filled: list[Any] = []
+        for name, part in PARTS.items():
+            fresh = drawn.get(name) != keys[name]
+            filled += part.draw(selection, look) if fresh else [gr.skip() for _ in part.places]
+        return [keys, *filled]
 
 
 def pick_layer(event: gr.EventData) -> str:
@@ -129,17 +138,6 @@ def draw_error(selection: Selection, look: Look) -> list[Any]:
     ]
 
 
-DRAWERS: dict[str, Callable[[Selection, Look], list[Any]]] = {
-    "map": draw_map,
-    "summary": draw_summary,
-    "channels": draw_channels,
-    "timesteps": draw_timesteps,
-    "heatmap": draw_heatmap,
-    "complementarity": draw_complementarity,
-    "error": draw_error,
-}
-
-
 def salience_on_show(
     view: LayerView, selection: Selection, look: Look
 ) -> tuple[np.ndarray, tuple[np.ndarray, np.ndarray] | None]:
@@ -156,3 +154,31 @@ def salience_on_show(
 def _order(activation: np.ndarray, look: Look) -> np.ndarray:
     """Channel numbers from left to right."""
     return np.argsort(-activation, kind="stable") if look.order == "salience" else np.arange(len(activation))
+
+
+_BALANCING = ("layer", "csb", "ssc", "strength")
+PARTS = {
+    "map": Part(
+        places=("map",), needs=("layer", "strength", "weight_bits", "activation_bits", "measure"), draw=draw_map
+    ),
+    "summary": Part(places=("summary",), needs=("layer", "strength", "timestep"), draw=draw_summary),
+    "channels": Part(
+        places=("channels", "channels_reading"),
+        needs=(*_BALANCING, "timestep", "span", "order", "scale"),
+        draw=draw_channels,
+    ),
+    "timesteps": Part(places=("timesteps", "timesteps_reading"), needs=(*_BALANCING, "timestep"), draw=draw_timesteps),
+    "heatmap": Part(
+        places=("heatmap", "heatmap_reading"), needs=(*_BALANCING, "timestep", "span", "order"), draw=draw_heatmap
+    ),
+    "complementarity": Part(
+        places=("complementarity", "complementarity_reading"),
+        needs=(*_BALANCING, "timestep", "span"),
+        draw=draw_complementarity,
+    ),
+    "error": Part(
+        places=("error", "error_reading", "error_over_time", "error_over_time_reading"),
+        needs=(*_BALANCING, "timestep", "weight_bits", "activation_bits"),
+        draw=draw_error,
+    ),
+}

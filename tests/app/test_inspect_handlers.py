@@ -22,8 +22,11 @@ def values(look=("activation", "one", "channel", "median"), **chosen):
     return [*(({name: None for name in FIELDS} | asdict(Selection()) | chosen)[name] for name in FIELDS), *look]
 
 
-def drawn(part, **chosen):
-    return dict(zip(handlers.PLACES[part], handlers.draw([part], *values(**chosen)), strict=True))
+def drawn(**chosen):
+    return dict(zip(PLACES, handlers.draw({}, *values(**chosen))[1:], strict=True))
+
+
+PLACES = [place for part in handlers.PARTS.values() for place in part.places]
 
 
 def data(plot):
@@ -35,42 +38,61 @@ def numbers(sent):
     return np.frombuffer(base64.b64decode(sent["bdata"]), dtype=sent["dtype"])
 
 
-def test_every_part_fills_its_places():
-    parts = list(handlers.PLACES)
-    filled = handlers.draw(parts, *values())
-    assert len(filled) == sum(len(places) for places in handlers.PLACES.values())
-    assert all(filled)
-    assert set(handlers.DRAWERS) == set(parts)
+def test_at_first_every_place_is_filled():
+    keys, *filled = handlers.draw({}, *values())
+    assert set(keys) == set(handlers.PARTS)
+    assert len(filled) == len(PLACES)
+    assert all(filled) and gr.skip() not in filled
+
+
+@pytest.mark.parametrize(
+    ("change", "parts"),
+    [
+        ({}, set()),
+        ({"layer": "blocks.1.proj"}, set(handlers.PARTS)),
+        ({"csb": False, "ssc": False}, set(handlers.PARTS) - {"map", "summary"}),
+        ({"timestep": 0}, set(handlers.PARTS) - {"map"}),
+        ({"weight_bits": 8}, {"map", "error"}),
+        ({"look": ("activation", "one", "channel", "log")}, {"channels"}),
+        ({"look": ("rho", "one", "channel", "median")}, {"map"}),
+        ({"seed": 5, "steps": 3}, set()),
+    ],
+)
+def test_only_what_changed_is_drawn_again(change, parts):
+    keys, *_ = handlers.draw({}, *values())
+    again = dict(zip(PLACES, handlers.draw(keys, *values(**change))[1:], strict=True))
+    redrawn = {name for name, part in handlers.PARTS.items() if again[part.places[0]] != gr.skip()}
+    assert redrawn == parts
 
 
 @pytest.mark.parametrize(
     ("part", "before", "after"), [("channels", 2, 4), ("timesteps", 2, 3), ("complementarity", 1, 2)]
 )
 def test_csb_adds_the_balanced_traces(part, before, after):
-    assert len(data(drawn(part, csb=False, ssc=False)[part])) == before
-    assert len(data(drawn(part, csb=True)[part])) == after
+    assert len(data(drawn(csb=False, ssc=False)[part])) == before
+    assert len(data(drawn(csb=True)[part])) == after
 
 
 def test_csb_acts_on_the_heat_map_and_on_the_chosen_error():
-    off, on = (drawn("heatmap", csb=csb, ssc=csb)["heatmap"] for csb in (False, True))
+    off, on = (drawn(csb=csb, ssc=csb)["heatmap"] for csb in (False, True))
     assert off.plot != on.plot
-    opacity = {csb: data(drawn("error", csb=csb, ssc=csb)["error"])[0]["marker"]["opacity"] for csb in (False, True)}
+    opacity = {csb: data(drawn(csb=csb, ssc=csb)["error"])[0]["marker"]["opacity"] for csb in (False, True)}
     assert np.argmax(opacity[False]) == 0 and np.argmax(opacity[True]) == 2
 
 
 def test_ssc_counts_only_with_csb():
-    assert drawn("error", csb=False, ssc=True)["error"] == drawn("error", csb=False, ssc=False)["error"]
+    assert drawn(csb=False, ssc=True)["error"] == drawn(csb=False, ssc=False)["error"]
 
 
 def test_span_over_all_timesteps_shows_the_largest():
     view = handlers.view_of(Selection())
-    part = handlers.draw(["channels"], *values(("activation", "all", "channel", "linear")))
-    np.testing.assert_allclose(numbers(data(part[0])[0]["y"]), view.activation.max(axis=0), rtol=1e-6)
+    plot = drawn(look=("activation", "all", "channel", "linear"))["channels"]
+    np.testing.assert_allclose(numbers(data(plot)[0]["y"]), view.activation.max(axis=0), rtol=1e-6)
 
 
 def test_order_puts_the_most_salient_first():
-    part = handlers.draw(["channels"], *values(("activation", "one", "salience", "linear")))
-    assert (np.diff(numbers(data(part[0])[0]["y"])) <= 0).all()
+    plot = drawn(look=("activation", "one", "salience", "linear"))["channels"]
+    assert (np.diff(numbers(data(plot)[0]["y"])) <= 0).all()
 
 
 @pytest.mark.parametrize(
@@ -79,7 +101,7 @@ def test_order_puts_the_most_salient_first():
 )
 def test_bad_input_is_told_in_words(chosen, message):
     with pytest.raises(gr.Error, match=message):
-        handlers.draw(list(handlers.PLACES), *values(**chosen))
+        handlers.draw({}, *values(**chosen))
 
 
 def test_a_click_on_the_map_names_the_layer():
