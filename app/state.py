@@ -33,7 +33,7 @@ class Selection:
     csb: bool = True
     ssc: bool = True
     strength: int = 1
-    class_id: int = 0
+    class_id: int = 3
     seed: int = 0
     steps: int = 25
     guidance: float = 4.0

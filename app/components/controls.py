@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import gradio as gr
 from gradio.events import Dependency
 
+from app.services import models
 from app.services.models import Outline
 from app.state import BITS, FIELDS, LARGEST_SEED, LAST_TIMESTEP, MOST_STEPS, STRENGTHS, Selection
 
@@ -57,14 +58,27 @@ def make_controls(page: gr.Blocks, outline: Outline) -> Shared:
 def open_link(request: gr.Request) -> list[Any]:
     """The controls' values that the page's address asks for; says what of it was ignored."""
     selection, ignored = Selection.from_query(dict(request.query_params))
-    for message in ignored:
+    selection, unknown = fit(selection, models.outline())
+    for message in [*ignored, *(message for name, message in unknown.items() if name in request.query_params)]:
         gr.Warning(f"Part of the link was ignored. {message}")
     return [getattr(selection, name) for name in FIELDS]
 
 
+def fit(selection: Selection, outline: Outline) -> tuple[Selection, dict[str, str]]:
+    """The selection with a layer and a class that the model has, and by field what it had to give up."""
+    unknown = {}
+    if selection.layer not in outline.layers:
+        unknown["layer"] = f"layer: expected one of the model's, {outline.layers[0]} ...; got {selection.layer!r}"
+        selection = replace(selection, layer=outline.layers[0])
+    if selection.class_id >= len(outline.labels):
+        unknown["class_id"] = f"class_id: expected 0 to {len(outline.labels) - 1}; got {selection.class_id}"
+        selection = replace(selection, class_id=0)
+    return selection, unknown
+
+
 def _selection_controls(outline: Outline) -> dict[str, Any]:
     """One control a field of `Selection`."""
-    start = Selection()
+    start, _ = fit(Selection(), outline)
     return dict(
         layer=gr.Dropdown(outline.layers, value=start.layer, label="Layer", interactive=True, render=False),
         timestep=gr.Slider(0, LAST_TIMESTEP, start.timestep, step=1, label="Timestep", interactive=True, render=False),

@@ -9,9 +9,10 @@ import gradio as gr
 import pytest
 
 from app.components.bar import allow_ssc, write_address
-from app.components.controls import open_link
+from app.components.controls import fit, open_link
 from app.page import TABS, build, open_tab
 from app.services import models
+from app.services.models import Outline
 from app.state import FIELDS, Selection
 from app.theme import launch_options, theme
 
@@ -58,6 +59,15 @@ def test_a_link_sets_every_control():
         zip(FIELDS, values, strict=True)
     )
     assert open_link(request()) == [getattr(Selection(), name) for name in FIELDS]
+
+
+def test_a_link_to_what_the_model_lacks_opens_what_it_has_and_says_so():
+    outline = Outline(source="tiny", blocks=2, labels=("sphere", "cube"))
+    asked = Selection(layer="blocks.7.fc1", class_id=5, seed=9)
+    selection, unknown = fit(asked, outline)
+    assert selection == Selection(layer="blocks.0.qkv", class_id=0, seed=9)
+    assert "blocks.7.fc1" in unknown["layer"] and "expected 0 to 1; got 5" in unknown["class_id"]
+    assert fit(selection, outline) == (selection, {})
 
 
 def test_a_link_opens_its_tab():
