@@ -1,4 +1,4 @@
-"""The one gate: lint, format and types; imports that run one way; what the repository may hold; README and pins agree."""
+"""The one gate: lint, format, types; imports that run one way; what the repository holds; README and pins agree."""
 
 import ast
 import json
