@@ -111,6 +111,6 @@ def test_links_lead_to_the_lessons_and_back_to_the_pictures(learn):
     page.wait_for_function(in_view, arg="learn-balance")
     page.locator("nav.lessons a", has_text="Timesteps").click()
     page.wait_for_function(in_view, arg="learn-timesteps")
-    assert page.url.endswith("#learn-timesteps")
+    assert page.url.endswith("?tab=learn#learn-timesteps")
     page.get_by_role("button", name="To Compare").click()
     page.locator('[role=tab][aria-selected=true]:has-text("Compare")').wait_for()

@@ -7,15 +7,22 @@ element.addEventListener('click', (event) => {
   if (!link) return;
   event.preventDefault();
   const id = link.getAttribute('href').slice(1);
-  window.history.replaceState(null, '', '#' + id);
+  window.history.replaceState(null, '', window.location.pathname + window.location.search + '#' + id);
   go(id, calm ? 'auto' : 'smooth');
 });
 
-// The page opens on another tab first: wait until the lesson is on show.
-const opened = performance.getEntriesByType('navigation')[0]?.name ?? '';
-const wanted = (window.location.hash || new URL(opened, window.location).hash).slice(1);
-const arrive = (patience) => {
-  if (document.getElementById(wanted)?.offsetParent) go(wanted, 'auto');
-  else if (patience > 0) window.setTimeout(() => arrive(patience - 1), 200);
+// The page opens on another tab first and moves while charts arrive: hold on to the lesson until the reader acts.
+const wanted = window.location.hash.slice(1);
+let held = wanted.startsWith('learn-');
+for (const act of ['wheel', 'touchstart', 'pointerdown', 'keydown'])
+  window.addEventListener(act, () => { held = false; }, { once: true, passive: true });
+const hold = (ticks) => {
+  if (!held || ticks === 0) return;
+  const lesson = document.getElementById(wanted);
+  if (lesson?.offsetParent) {
+    if (Math.abs(lesson.getBoundingClientRect().top) > 120) go(wanted, 'auto');
+    ticks -= 1;
+  }
+  window.setTimeout(() => hold(ticks), 200);
 };
-if (wanted.startsWith('learn-')) arrive(150);
+hold(25);
