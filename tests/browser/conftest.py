@@ -24,7 +24,7 @@ QUIET = (
 
 
 @pytest.fixture(scope="session")
-def model(tmp_path_factory, dit):
+def model(tmp_path_factory, request):
     """The demo model, or a tiny random one in a checkout that lacks it."""
     demo = ROOT / "assets" / "demo"
     if (demo / "calibration.safetensors").is_file():
@@ -33,6 +33,7 @@ def model(tmp_path_factory, dit):
 
     import ptq4dit
 
+    dit = request.getfixturevalue("dit")
     folder = tmp_path_factory.mktemp("model")
     DiTPipeline(transformer=dit.transformer, vae=dit.vae, scheduler=dit.scheduler).save_pretrained(folder)
     config = ptq4dit.CalibrationConfig(timesteps=4, samples_per_timestep=2, steps=4)
