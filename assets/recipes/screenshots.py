@@ -25,8 +25,8 @@ def shoot(browser: Browser, url: str, query: str, width: int, height: int, theme
     context = browser.new_context(viewport={"width": width, "height": height}, color_scheme=theme)
     page = context.new_page()
     page.goto(f"{url}/{query}")
-    page.wait_for_load_state("networkidle")
-    page.wait_for_timeout(4000)  # charts are drawn, fonts laid out
+    page.wait_for_selector("#tabs")
+    page.wait_for_timeout(8000)  # charts are drawn; the heartbeat never lets the network rest
     picture = Image.open(io.BytesIO(page.screenshot()))
     context.close()
     return picture
