@@ -152,13 +152,16 @@ def verdict(results: StoredResults, index: int, choice: Choice, remark: str = ""
 
 
 def sentence(results: StoredResults, index: int, choice: Choice) -> str:
-    """What the switches change in this picture, in words that the numbers bear out."""
-    plain = _psnr(results, index, _variant(choice, "none"))
+    """What the switches change in this picture and on average, in words that the numbers bear out."""
+    plain, here = _variant(choice, "none"), choice
+    opening = f"With {NAMES[choice.variant].replace('+', 'and')} this picture is"
     if choice.variant == "none":
-        best = _psnr(results, index, _variant(choice, "csb+ssc"))
-        return f"Rounded to {choice.bits} as it is. With CSB and SSC this picture would be {_compare(best, plain)}."
-    here = _psnr(results, index, choice)
-    return f"With {NAMES[choice.variant].replace('+', 'and')} this picture is {_compare(here, plain)}."
+        here = _variant(choice, "csb+ssc")
+        opening = f"Rounded to {choice.bits} as it is. With CSB and SSC this picture would be"
+    picture = _compare(_psnr(results, index, here), _psnr(results, index, plain))
+    mean = results.mean(here)
+    average = _compare(mean.psnr, results.mean(plain).psnr)
+    return f"{opening} {picture}. On average over {mean.pictures} pictures: {average}."
 
 
 def _compare(balanced: float, plain: float) -> str:
@@ -166,7 +169,11 @@ def _compare(balanced: float, plain: float) -> str:
     if abs(gain) < JUST_NOTICEABLE:
         return f"as far from full precision as without balancing, {plain:.1f} dB"
     where = "closer to" if gain > 0 else "further from"
-    return f"{abs(gain):.1f} dB {where} full precision: {balanced:.1f} dB instead of {plain:.1f}"
+    return f"{abs(gain):.1f} dB {where} full precision, {balanced:.1f} instead of {plain:.1f}"
+
+
+def _psnr(results: StoredResults, index: int, choice: Choice) -> float:
+    return results.picture(index, choice).psnr or 0.0
 
 
 def _source(results: StoredResults) -> str:
@@ -175,10 +182,6 @@ def _source(results: StoredResults) -> str:
         f"{made['steps']} steps, guidance {made['guidance_scale']:g}, {made['backend']} quantization. "
         f"Made by {made['command']}, commit {made['commit']}, {made['date']}, on {made['hardware']}."
     )
-
-
-def _psnr(results: StoredResults, index: int, choice: Choice) -> float:
-    return results.picture(index, choice).psnr or 0.0
 
 
 @lru_cache(maxsize=512)
