@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-PATIENCE = 240_000  # milliseconds for whatever a test waits for: a busy machine is not a failure
+PATIENCE = 60_000  # milliseconds for whatever a test waits for; a busy machine is not a failure
 QUIET = (
     "--no-sandbox",
     "--disable-background-networking",
