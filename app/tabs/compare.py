@@ -43,7 +43,7 @@ class _Views:
     progress: gr.HTML
     cards: gr.HTML
     details: gr.Column
-    table: gr.Dataframe
+    table: gr.HTML
     chart: gr.Plot
     download: gr.DownloadButton
     cancel: gr.Button
@@ -93,14 +93,13 @@ def _create_views(cancel: gr.Button) -> tuple[gr.Slider, _Views]:
     start = Selection()
     request = Request(variants=parse_variants(DEFAULT_BITS, start.csb, start.ssc))
     progress = html_part("progress", view.idle(request), elem_id="compare-progress")
-    cards = html_part("cards", view.cards(Frame(request=request, note=""), 1), elem_id="compare-cards")
+    empty = Frame(request=request, note="")
+    cards = html_part("cards", view.cards(empty, 1), elem_id="compare-cards")
     with gr.Column(visible=False, elem_id="compare-details") as details:
         gain = gr.Slider(1, 64, 8, step=1, label="Gain of the difference maps", elem_id="compare-gain")
         with gr.Column(elem_classes="card"):
             gr.Markdown("### Numbers, simulated")
-            table = gr.Dataframe(
-                headers=list(view.COLUMNS), show_label=False, interactive=False, buttons=[], elem_id="compare-numbers"
-            )
+            table = html_part("numbers", view.numbers(empty), elem_id="compare-numbers")
         with gr.Column(elem_classes="card", elem_id="compare-drift"):
             gr.Markdown("### Drift: how far the latents stray from full precision, step by step")
             drift = chart("Drift along the trajectory", 300)

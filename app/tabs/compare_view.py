@@ -13,7 +13,7 @@ from app.services.generation import Frame
 from app.services.models import outline
 from app.services.request import Request, Variant
 
-COLUMNS = ("Against full precision", "PSNR (dB)", "SSIM", "Drift at the end")
+COLUMNS = ["Against full precision", "PSNR, dB", "SSIM", "Drift"]
 
 
 def progress(frame: Frame) -> dict[str, Any]:
@@ -72,7 +72,17 @@ def chart(frame: Frame) -> go.Figure:
     return drift(dict(zip(names, values, strict=True)), frame.request.steps)
 
 
-def numbers(frame: Frame) -> list[list[str]]:
-    """Rows of the table: name, PSNR, SSIM, drift after the last step."""
-    columns = zip(frame.request.variants, frame.psnr, frame.ssim, frame.drift, strict=True)
-    return [[v.name, f"{p:.2f}", f"{s:.4f}", f"{100 * d[-1]:.3g} %"] for v, p, s, d in columns]
+def numbers(frame: Frame) -> dict[str, Any]:
+    """A row for each variant: PSNR, SSIM, drift after the last step; none before the run is finished."""
+    columns = zip(frame.request.variants, frame.psnr, frame.ssim, frame.drift, strict=False)
+    rows = [
+        {
+            "title": variant.label,
+            "detail": _detail(variant, frame.request.strength),
+            "psnr": f"{psnr:.2f}",
+            "ssim": f"{ssim:.4f}",
+            "drift": f"{100 * drift[-1]:.3g} %",
+        }
+        for variant, psnr, ssim, drift in columns
+    ]
+    return {"columns": COLUMNS, "rows": rows}
