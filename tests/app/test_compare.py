@@ -109,9 +109,10 @@ def test_cards_name_each_picture_and_say_how_it_was_made(frame):
 
 
 def test_numbers_are_the_frames(frame):
-    assert view.numbers(frame) == [
-        ["W8A8, simulated, CSB", "40.25", "0.9900", "0.02 %"],
-        ["W4A8, simulated, CSB", "20.50", "0.7500", "2 %"],
+    rows = view.numbers(frame)["rows"]
+    assert [list(row.values()) for row in rows] == [
+        ["W8A8", "simulated, CSB, salience x 8", "40.25", "0.9900", "0.02 %"],
+        ["W4A8", "simulated, CSB, salience x 8", "20.50", "0.7500", "2 %"],
     ]
 
 
@@ -152,7 +153,7 @@ def test_a_run_ends_with_pictures_numbers_and_files(explored_model):
         variants=tuple(Variant(weight_bits=bits, activation_bits=8) for bits in (8, 4)),
     )
     assert [card["title"] for card in last.cards["cards"]] == ["FP32", "W8A8", "W4A8"]
-    assert len(last.table) == 2
+    assert len(last.table["rows"]) == 2
     assert last.progress["percent"] == 100
     assert [u.progress["step"] for u in updates] == sorted(u.progress["step"] for u in updates)
 
