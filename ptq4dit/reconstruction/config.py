@@ -1,0 +1,89 @@
+"""What a reconstruction is asked to do: frozen, validated, without torch."""
+
+import math
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+Start = Literal["nearest", "gptq"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReconstructionConfig:
+    """How the rounding of a quantized model is improved, block by block. The default is the fast setting.
+
+    Attributes:
+        start: ``"nearest"`` keeps the integers that the model has, ``"gptq"`` chooses them in closed form.
+        steps: Adam steps for each block at most; 0 leaves it at the start.
+        batch_size: samples (one image at one timestep) of a step.
+        learning_rate: of the soft rounding.
+        activation_scales: learn static activation scales as well.
+        activation_learning_rate: relative to the scale.
+        regularization: weight of the term that drives the soft rounding to 0 or 1.
+        warmup: share of the steps before the regularization starts, in [0, 1).
+        beta: exponent of the regularization when it starts and at the end.
+        damping: of GPTQ's Hessian, as a share of its mean diagonal.
+        held_out: share of the images that is kept from training; the best state on them is the result, and never one
+            that is worse than the start. 0 trains on all images and keeps the last state.
+        images: images that the data are collected from.
+        timesteps: timesteps at which each image is seen; None for those of the calibration.
+        seed: chooses batches.
+    """
+
+    start: Start = "gptq"
+    steps: int = 200
+    batch_size: int = 32
+    learning_rate: float = 1e-2
+    activation_scales: bool = True
+    activation_learning_rate: float = 1e-3
+    regularization: float = 1e-2
+    warmup: float = 0.2
+    beta: tuple[float, float] = (20.0, 2.0)
+    damping: float = 1e-2
+    held_out: float = 0.125
+    images: int = 32
+    timesteps: int | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "beta", tuple(float(value) for value in self.beta))
+        if self.start not in get_args(Start):
+            raise ValueError(f"Expected start to be one of {get_args(Start)}, got {self.start!r}.")
+        for name, least in (("steps", 0), ("batch_size", 1), ("images", 1), ("timesteps", 1), ("seed", 0)):
+            value = getattr(self, name)
+            if not (name == "timesteps" and value is None):
+                _require_integer(name, value, least)
+        for name in ("learning_rate", "activation_learning_rate", "damping"):
+            _require_number(name, getattr(self, name), above=True)
+        _require_number("regularization", self.regularization, above=False)
+        for name in ("warmup", "held_out"):
+            value = getattr(self, name)
+            if not isinstance(value, int | float) or not 0 <= value < 1:
+                raise ValueError(f"Expected {name} to be a share of at least 0 and below 1, got {value!r}.")
+        if len(self.beta) != 2 or not all(math.isfinite(value) and value > 1 for value in self.beta):
+            raise ValueError(f"Expected beta to be two exponents above 1, at first and at the end, got {self.beta!r}.")
+
+    @classmethod
+    def paper(cls, **changes: Any) -> "ReconstructionConfig":
+        """AdaRound as PTQ4DiT runs it (Section 5.1): 20,000 Adam steps of 32 samples from nearest rounding.
+
+        Learning rates and the regularization are BRECQ's: 1e-3, 4e-4, beta from 20 to 2 after a fifth of the steps.
+        """
+        settings: dict[str, Any] = {
+            "start": "nearest",
+            "steps": 20_000,
+            "learning_rate": 1e-3,
+            "activation_learning_rate": 4e-4,
+            "held_out": 0.0,
+        }
+        return cls(**(settings | changes))
+
+
+def _require_integer(name: str, value: object, least: int) -> None:
+    if not isinstance(value, int) or isinstance(value, bool) or value < least:
+        raise ValueError(f"Expected {name} to be an integer of at least {least}, got {value!r}.")
+
+
+def _require_number(name: str, value: object, *, above: bool) -> None:
+    number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    if not number or value < 0 or (above and value == 0):  # type: ignore[operator]
+        raise ValueError(f"Expected {name} to be a number {'above' if above else 'of at least'} 0, got {value!r}.")
