@@ -13,8 +13,10 @@ if TYPE_CHECKING:
     from ptq4dit.config import CalibrationConfig, QuantConfig
     from ptq4dit.dit import Dit, bundle, load
     from ptq4dit.linears import Layer, balanced_layers
+    from ptq4dit.methods.method import Method
+    from ptq4dit.methods.registry import METHODS, quantize
     from ptq4dit.observe import Cancelled, calibrate
-    from ptq4dit.quantized.convert import describe, quantize
+    from ptq4dit.quantized.convert import describe
     from ptq4dit.quantized.layer_error import layer_errors, layer_errors_per_timestep
     from ptq4dit.sampling import DenoiseState, decode, denoise, generate
 
@@ -39,18 +41,26 @@ _MODULE_OF = {
     "layer_errors_per_timestep": "quantized.layer_error",
     "load": "dit",
     "load_quantized": "checkpoint",
-    "quantize": "quantized.convert",
+    "quantize": "methods.registry",
+    "METHODS": "methods.registry",
+    "Method": "methods.method",
+    "ReconstructionConfig": "reconstruction.config",
+    "Trajectories": "trajectories",
+    "collect": "trajectories",
+    "reconstruct": "reconstruction.run",
     "save_quantized": "checkpoint",
 }
 _SUBMODULES = ("lab", "metrics", "paper")
 
 __all__ = [
+    "METHODS",
     "Calibration",
     "CalibrationConfig",
     "Cancelled",
     "DenoiseState",
     "Dit",
     "Layer",
+    "Method",
     "QuantConfig",
     "balanced_layers",
     "bundle",

@@ -7,9 +7,11 @@ import torch
 from jaxtyping import Float, Int, Integer
 from torch import Tensor
 
-Granularity = Literal["per_tensor", "per_channel", "per_token"]
+Granularity = Literal["per_tensor", "per_channel", "per_token", "per_group"]
 CLIPPING_FRACTIONS: tuple[float, ...] = tuple(step / 50 for step in range(50, 14, -1))
 """Fractions of the full range tried by the least-squared-error search, 1.0 down to 0.3, widest first."""
+PERCENTILES: tuple[float, ...] = (0.99999, 0.9999, 0.999)
+"""The clipping percentiles of PTQ4DiT's released code, widest first."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,6 +24,7 @@ class AffineSpec:
     per_tensor              any              ()
     per_channel (weights)   (d_out, d_in)    (d_out, 1)
     per_token               (..., d_in)      (..., 1)
+    per_group               (..., g, size)   (..., g, 1)
     ======================  ===============  ======================
 
     Attributes:
@@ -124,8 +127,8 @@ def least_squares_range(
     Every fraction of `CLIPPING_FRACTIONS` is tried on the upper end with the lower one fixed, then on the lower end
     (on both at once when symmetric). A fraction replaces a wider one only if it is strictly better.
 
-    Deviation: PTQ4DiT's released code tries the percentiles 0.999, 0.9999, 0.99999 of the values. Fractions of the
-    range need no stored values beyond ``x`` and find narrower ranges at 4 bits and fewer.
+    Deviation: PTQ4DiT's released code tries the percentiles of `percentile_range` only; fractions of the range find
+    narrower ranges at 4 bits and fewer.
 
     Args:
         x: values that the range is for, shaped as `AffineSpec` says.
@@ -148,6 +151,43 @@ def least_squares_range(
             best_low, best_high = torch.where(better, new_low, best_low), torch.where(better, new_high, best_high)
         low, high = best_low, best_high
     return low, high
+
+
+def percentile_range(
+    x: Float[Tensor, "..."], low: Float[Tensor, "*scale"], high: Float[Tensor, "*scale"], spec: AffineSpec
+) -> tuple[Float[Tensor, "*scale"], Float[Tensor, "*scale"]]:
+    """The best of the three ranges ``[quantile(1 - p), quantile(p)]``, p in `PERCENTILES`, by squared error.
+
+    Args:
+        x: values that the range is for; quantiles are interpolated between neighbouring values.
+        low, high: the full range, which bounds the result and is kept where nothing is better.
+        spec: the quantizer.
+
+    Returns:
+        The clipped low and high, shaped like the scale.
+    """
+    best, best_low, best_high = _squared_error(x, low, high, spec), low, high
+    ordered = (x.flatten() if spec.granularity == "per_tensor" else x.flatten(1) if _by_row(spec) else x).sort().values
+    for fraction in PERCENTILES:
+        new_low = torch.maximum(_interpolated(ordered, 1 - fraction, low), low)
+        new_high = torch.minimum(_interpolated(ordered, fraction, high), high)
+        error = _squared_error(x, new_low, new_high, spec)
+        better = error < best
+        best = torch.where(better, error, best)
+        best_low, best_high = torch.where(better, new_low, best_low), torch.where(better, new_high, best_high)
+    return best_low, best_high
+
+
+def _interpolated(ordered: Tensor, fraction: float, like: Tensor) -> Tensor:
+    """Quantile of sorted values along the last axis; `torch.quantile` refuses more than 16 million values."""
+    position = fraction * (ordered.shape[-1] - 1)
+    below = min(int(position), ordered.shape[-1] - 1)
+    above = min(below + 1, ordered.shape[-1] - 1)
+    return torch.lerp(ordered[..., below], ordered[..., above], position - below).reshape(like.shape)
+
+
+def _by_row(spec: AffineSpec) -> bool:
+    return spec.granularity == "per_channel"
 
 
 def _squared_error(x: Tensor, low: Tensor, high: Tensor, spec: AffineSpec) -> Tensor:

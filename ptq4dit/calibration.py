@@ -3,17 +3,13 @@
 import dataclasses
 import json
 import os
-import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import torch
 from jaxtyping import Float, Float16, Int
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from ptq4dit.config import CalibrationConfig
@@ -21,9 +17,13 @@ from ptq4dit.fingerprint import fingerprint
 from ptq4dit.linears import balanced_layers
 from ptq4dit.paper.reparam import reparameterize
 from ptq4dit.paper.salience import weight_salience
+from ptq4dit.tensorfile import read_tensors, write_tensors
 
-_FORMAT = "ptq4dit-calibration-1"
-_PER_LAYER = ("activation_min", "activation_max", "weight_salience", "samples")
+_FORMAT = "ptq4dit-calibration-2"
+_MAPPINGS = (
+    *("activation_min", "activation_max", "weight_salience", "samples", "sample_salience", "sample_weight"),
+    *("extra_min", "extra_max"),
+)
 _HALF_MAX = torch.finfo(torch.float16).max
 
 
@@ -41,6 +41,12 @@ class Calibration:
         samples: layer -> ``(T, rows, d_in)`` in half precision, token rows drawn uniformly; all layers keep the same
             tokens.
         sample_keys: ``(T, rows)``, the random priority that chose each row; merging keeps the highest.
+        sample_salience: layer -> ``(d_in,)``, ``sum_n e^(-rho_n) s(X_n) / sum_n e^(-rho_n)`` over single sequences n of
+            all timesteps, as the released code weighs them; empty after `rescaled`, which cannot know it.
+        sample_weight: layer -> ``()``, ``sum_n e^(-rho_n)``.
+        extra_min: site -> ``(T, channels)``, for the inputs of `linears.extra_layers` (one channel for the patch
+            embedding) and for ``blocks.<i>.q``, ``.k``, ``.v`` and ``.softmax`` (one channel).
+        extra_max: site -> ``(T, channels)``.
     """
 
     config: CalibrationConfig
@@ -51,6 +57,10 @@ class Calibration:
     weight_salience: Mapping[str, Float[Tensor, " channel"]]
     samples: Mapping[str, Float16[Tensor, "timestep row channel"]]
     sample_keys: Float[Tensor, "timestep row"]
+    sample_salience: Mapping[str, Float[Tensor, " channel"]]
+    sample_weight: Mapping[str, Float[Tensor, ""]]
+    extra_min: Mapping[str, Float[Tensor, "timestep _"]]
+    extra_max: Mapping[str, Float[Tensor, "timestep _"]]
 
     @property
     def layers(self) -> list[str]:
@@ -92,6 +102,7 @@ class Calibration:
 
     def rescaled_for(self, factors: Mapping[str, Float[Tensor, " channel"]], folded: nn.Module) -> "Calibration":
         """`rescaled` for a caller that has ``folded = reparameterize(transformer, factors)`` at hand already."""
+        values = {f"{name.removesuffix('proj')}v": factor for name, factor in factors.items() if name.endswith(".proj")}
         return dataclasses.replace(
             self,
             model=fingerprint(folded),
@@ -99,7 +110,26 @@ class Calibration:
             activation_max=_scaled(self.activation_max, factors),
             weight_salience=layer_weight_salience(folded),
             samples={name: to_half(rows) for name, rows in _scaled(self.samples, factors).items()},
+            sample_salience={},
+            sample_weight={},
+            extra_min=_scaled(self.extra_min, values),
+            extra_max=_scaled(self.extra_max, values),
         )
+
+    def at_timesteps(self, positions: Sequence[int]) -> "Calibration":
+        """The part of these statistics that was seen at some of the timesteps.
+
+        Args:
+            positions: ascending positions in ``timesteps``, at least one.
+        """
+        chosen = list(positions)
+        if not chosen:
+            raise ValueError("Expected at least one timestep to keep, got none.")
+        kept: dict[str, Any] = {
+            kind: {name: value[chosen] for name, value in getattr(self, kind).items()}
+            for kind in ("activation_min", "activation_max", "samples", "extra_min", "extra_max")
+        }
+        return dataclasses.replace(self, timesteps=self.timesteps[chosen], sample_keys=self.sample_keys[chosen], **kept)
 
     def merge(self, *others: "Calibration") -> "Calibration":
         """Join calibrations of disjoint, adjoining ranges of images (``config.first_sample``), made by processes.
@@ -122,22 +152,19 @@ class Calibration:
                 n: torch.cat([p.samples[n] for p in parts], 1).take_along_dim(keep[..., None], 1) for n in self.layers
             },
             sample_keys=keys.take_along_dim(keep, 1),
+            sample_salience={n: _weighted_mean(parts, n) for n in self.sample_salience},
+            sample_weight={n: torch.stack([p.sample_weight[n] for p in parts]).sum(0) for n in self.sample_weight},
+            extra_min={n: torch.stack([p.extra_min[n] for p in parts]).amin(0) for n in self.extra_min},
+            extra_max={n: torch.stack([p.extra_max[n] for p in parts]).amax(0) for n in self.extra_max},
         )
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write one safetensors file, atomically; config, layers and model identity are in its metadata."""
-        tensors = {f"{kind}/{n}": getattr(self, kind)[n].contiguous() for kind in _PER_LAYER for n in self.layers}
-        tensors |= {"timesteps": self.timesteps.contiguous(), "sample_keys": self.sample_keys.contiguous()}
-        metadata = {
-            "format": _FORMAT,
-            "config": self.config.to_json(),
-            "model": self.model,
-            "layers": json.dumps(self.layers),
-        }
-        target = Path(path)
-        with tempfile.TemporaryDirectory(dir=target.parent) as folder:
-            save_file(tensors, Path(folder) / target.name, metadata)
-            os.replace(Path(folder) / target.name, target)
+        """Write one safetensors file, atomically; config, names and model identity are in its metadata."""
+        names = {kind: list(getattr(self, kind)) for kind in _MAPPINGS}
+        tensors = {f"{kind}/{name}": getattr(self, kind)[name] for kind in names for name in names[kind]}
+        tensors |= {"timesteps": self.timesteps, "sample_keys": self.sample_keys}
+        metadata = {"config": self.config.to_json(), "model": self.model, "names": json.dumps(names)}
+        write_tensors(path, tensors, metadata, _FORMAT)
 
     @staticmethod
     def load(path: str | os.PathLike[str]) -> "Calibration":
@@ -146,20 +173,20 @@ class Calibration:
         Raises:
             ValueError: if the file is missing, is not a calibration, or lacks or adds a tensor.
         """
-        metadata, tensors = _read(Path(path))
-        layers = json.loads(metadata["layers"])
-        expected = {f"{kind}/{name}" for kind in _PER_LAYER for name in layers} | {"timesteps", "sample_keys"}
+        tensors, metadata = read_tensors(path, _FORMAT, "calibration")
+        names: dict[str, list[str]] = json.loads(metadata["names"])
+        expected = {f"{kind}/{name}" for kind in _MAPPINGS for name in names[kind]} | {"timesteps", "sample_keys"}
         if set(tensors) != expected:
             raise ValueError(
-                f"Expected the tensors of {len(layers)} layers in {path}, got other ones. Calibrate again."
+                f"Expected the tensors of {len(names['samples'])} layers in {path}, got other ones. Calibrate again."
             )
-        per_layer: dict[str, Any] = {kind: {n: tensors[f"{kind}/{n}"] for n in layers} for kind in _PER_LAYER}
+        mappings: dict[str, Any] = {kind: {n: tensors[f"{kind}/{n}"] for n in names[kind]} for kind in _MAPPINGS}
         return Calibration(
             config=CalibrationConfig.from_json(metadata["config"]),
             model=metadata["model"],
             timesteps=tensors["timesteps"],
             sample_keys=tensors["sample_keys"],
-            **per_layer,
+            **mappings,
         )
 
 
@@ -185,6 +212,12 @@ def _scaled(values: Mapping[str, Tensor], factors: Mapping[str, Tensor]) -> dict
     }
 
 
+def _weighted_mean(parts: list[Calibration], layer: str) -> Tensor:
+    weights = torch.stack([part.sample_weight[layer] for part in parts])
+    values = torch.stack([part.sample_salience[layer] for part in parts])
+    return (weights[:, None] * values).sum(0) / weights.sum()
+
+
 def _at_least_float(value: Tensor) -> torch.dtype:
     return torch.promote_types(value.dtype, torch.float32)
 
@@ -205,17 +238,3 @@ def _merged_config(parts: list[Calibration]) -> CalibrationConfig:
             )
         end += part.config.samples_per_timestep
     return dataclasses.replace(first.config, samples_per_timestep=end - first.config.first_sample)
-
-
-def _read(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
-    if not path.is_file():
-        raise ValueError(f"Expected a calibration file, got {str(path)!r}, which does not exist. Make one: calibrate.")
-    try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-    except SafetensorError as error:
-        raise ValueError(f"Expected a calibration file, got {str(path)!r}, which is damaged: {error}") from error
-    if metadata.get("format") != _FORMAT:
-        raise ValueError(f"Expected format {_FORMAT!r} in {str(path)!r}, got {metadata.get('format')!r}.")
-    return metadata, tensors

@@ -17,16 +17,15 @@ from diffusers import AutoencoderKL, DiTTransformer2DModel
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from ptq4dit.config import FLOAT_BITS, CalibrationConfig, QuantConfig
+from ptq4dit.config import CalibrationConfig, QuantConfig
 from ptq4dit.dit import Dit, bundle
-from ptq4dit.linears import balanced_layers
 from ptq4dit.packing import pack_int4, unpack_int4
-from ptq4dit.quantized.convert import QuantRecord
+from ptq4dit.quantized.convert import QuantRecord, install, make_clock, unfilled
 from ptq4dit.quantized.linear import QuantizedLinear
 
 _FORMAT = "ptq4dit-checkpoint-1"
 _MANIFEST, _WEIGHTS, _CONFIG = "manifest.json", "transformer/quantized.safetensors", "transformer/config.json"
-_INTEGERS = ".weight_q"
+_INTEGERS, _ZERO_POINTS = ".weight_q", "zero_point"
 
 
 def save_quantized(model: Dit, folder: str | os.PathLike[str]) -> None:
@@ -76,7 +75,7 @@ def load_quantized(folder: str | os.PathLike[str], device: str | torch.device = 
     )
     dtype = getattr(torch, manifest["dtype"])
     transformer = _empty_transformer(json.loads((source / _CONFIG).read_text()), record.config, dtype)
-    _load_state(transformer, _unpacked(load_file(source / _WEIGHTS), manifest, record.config), source)
+    _load_state(transformer, _unpacked(load_file(source / _WEIGHTS), manifest), source)
     transformer.ptq4dit_record = record
     vae = AutoencoderKL.from_pretrained(source / "vae", dtype=dtype).to(device).eval()
     scheduler = getattr(diffusers, manifest["scheduler"]).from_pretrained(source / "scheduler")
@@ -88,7 +87,8 @@ def _write(model: Dit, record: QuantRecord, folder: Path) -> None:
     model.vae.save_pretrained(folder / "vae")
     model.scheduler.save_pretrained(folder / "scheduler")
     (folder / _CONFIG).write_text(json.dumps(dict(model.config), indent=2, default=str) + "\n")
-    stored, aliases = _packed(model.transformer.state_dict(), record.config)
+    halves = _packed_columns(model.transformer)
+    stored, aliases = _packed(model.transformer.state_dict(), halves)
     save_file(stored, folder / _WEIGHTS, {"format": _FORMAT})
     manifest = {
         "format": _FORMAT,
@@ -100,52 +100,59 @@ def _write(model: Dit, record: QuantRecord, folder: Path) -> None:
         "dtype": str(model.dtype).removeprefix("torch."),
         "scheduler": type(model.scheduler).__name__,
         "id2label": dict(model.id2label),
-        "columns": _columns(model.transformer),
+        "columns": halves,
         "aliases": aliases,
         "sha256": _digest(folder / _WEIGHTS),
     }
     (folder / _MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n")
 
 
-def _packed(state: dict[str, Tensor], config: QuantConfig) -> tuple[dict[str, Tensor], dict[str, str]]:
+def _packed(state: dict[str, Tensor], halves: dict[str, int]) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Tensors to store, and for each repeated one the name of its first occurrence."""
     stored: dict[str, Tensor] = {}
     aliases: dict[str, str] = {}
     first: dict[tuple[str, torch.Size, bytes], str] = {}
     for name, tensor in state.items():
         value = tensor.detach().cpu().contiguous()
-        value = pack_int4(value) if name.endswith(_INTEGERS) and config.weight_bits <= 4 else value
+        value = pack_int4(value) if name in halves else value
+        value = value.to(torch.uint8) if name.endswith(_ZERO_POINTS) else value
         raw = value.view(torch.uint8) if value.ndim else value.reshape(1).view(torch.uint8)
-        key = (str(value.dtype), value.shape, hashlib.blake2b(raw.numpy().tobytes()).digest())
+        key = (str(value.dtype), value.shape, hashlib.blake2b(raw.numpy().data).digest())
         if key in first:
             aliases[name] = first[key]
         else:
             first[key] = name
-            stored[name] = value.clone()
+            stored[name] = value.clone() if value.data_ptr() == tensor.data_ptr() else value
     return stored, aliases
 
 
-def _unpacked(stored: dict[str, Tensor], manifest: dict[str, Any], config: QuantConfig) -> dict[str, Tensor]:
-    state = stored | {name: stored[original] for name, original in manifest["aliases"].items()}
-    if config.weight_bits > 4:
-        return state
+def _unpacked(stored: dict[str, Tensor], manifest: dict[str, Any]) -> dict[str, Tensor]:
+    """What was packed, each stored tensor unpacked once and shared by its copies."""
     columns = manifest["columns"]
-    return {name: unpack_int4(t, columns[name]) if name.endswith(_INTEGERS) else t for name, t in state.items()}
+    ready = {
+        name: unpack_int4(tensor, columns[name])
+        if name in columns
+        else tensor.to(torch.int32)
+        if name.endswith(_ZERO_POINTS)
+        else tensor
+        for name, tensor in stored.items()
+    }
+    return ready | {name: ready[original] for name, original in manifest["aliases"].items()}
 
 
-def _columns(transformer: torch.nn.Module) -> dict[str, int]:
+def _packed_columns(transformer: torch.nn.Module) -> dict[str, int]:
+    """Names of the integers that need four bits at most, and how many columns they have."""
     return {
         f"{name}{_INTEGERS}": module.in_features
         for name, module in transformer.named_modules()
-        if isinstance(module, QuantizedLinear) and module.weight_bits != FLOAT_BITS
+        if isinstance(module, QuantizedLinear) and module.config.weight_bits <= 4
     }
 
 
 def _empty_transformer(architecture: dict[str, Any], config: QuantConfig, dtype: torch.dtype) -> Any:
     transformer = torch.nn.Module.to(DiTTransformer2DModel.from_config(architecture), dtype)
-    for layer in balanced_layers(transformer).values():
-        for path, linear in zip(layer.paths, layer.linears, strict=True):
-            transformer.set_submodule(path, QuantizedLinear(linear, config))
+    clock = make_clock(config)
+    install(transformer, config, lambda _, linear, layer: unfilled(linear, layer, clock), clock)
     return transformer
 
 

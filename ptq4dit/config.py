@@ -3,10 +3,22 @@
 import dataclasses
 import json
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, TypeVar
+from fnmatch import fnmatchcase
+from typing import Any, Literal, TypeVar, get_args
 
-RangeMethod = Literal["minmax", "mse"]
+from ptq4dit.reconstruction.config import ReconstructionConfig
+
+WeightRange = Literal["minmax", "percentile", "mse"]
+ActivationRange = Literal["minmax", "moving", "percentile", "mse"]
+ActivationGranularity = Literal["per_tensor", "per_timestep_group", "per_token"]
+TimestepSalience = Literal["per_timestep", "per_sample", "mean", "max"]
+METHOD_NAMES: tuple[str, ...] = (
+    *("rtn", "ptq4dm", "smoothquant", "qdiffusion", "ptqd", "repq", "qdit", "gptq", "hadamard", "svdquant"),
+    *("dynamic", "ptq4dit", "ours"),
+)
+"""Names of the recipes in `ptq4dit.methods`, in the order in which tables show them."""
 ConfigT = TypeVar("ConfigT", bound="_Config")
 FLOAT_BITS = 16
 """The number of bits that means: leave this operand in float."""
@@ -68,6 +80,64 @@ class CalibrationConfig(_Config):
 
 
 @dataclass(frozen=True, kw_only=True)
+class LayerConfig:
+    """How one layer is quantized: what `QuantConfig.layer` says once its overrides are applied.
+
+    The attributes are those of `QuantConfig` of the same name.
+    """
+
+    weight_bits: int = 8
+    activation_bits: int = 8
+    weight_symmetric: bool = False
+    activation_symmetric: bool = False
+    group_size: int | None = None
+    activation_granularity: ActivationGranularity = "per_tensor"
+    timestep_groups: int = 1
+    activation_group_size: int | None = None
+    weight_range: WeightRange = "mse"
+    activation_range: ActivationRange = "minmax"
+    rotation: bool = False
+    rank: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("weight_bits", "activation_bits"):
+            _require_bits(name, getattr(self, name))
+        _require_choice("activation_granularity", self.activation_granularity, get_args(ActivationGranularity))
+        _require_choice("weight_range", self.weight_range, get_args(WeightRange))
+        _require_choice("activation_range", self.activation_range, get_args(ActivationRange))
+        for name in ("group_size", "activation_group_size"):
+            if getattr(self, name) is not None:
+                _require_integer(name, getattr(self, name), at_least=1)
+        _require_integer("timestep_groups", self.timestep_groups, at_least=1)
+        _require_integer("rank", self.rank, at_least=0)
+        if self.activation_group_size is not None and self.activation_granularity != "per_token":
+            raise ValueError(
+                "activation_group_size needs ranges that are found for every token: set "
+                f'activation_granularity="per_token" (got {self.activation_granularity!r}), or leave it at None.'
+            )
+
+    @property
+    def label(self) -> str:
+        """Short name such as ``"W4A8"``."""
+        return f"W{self.weight_bits}A{self.activation_bits}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Override:
+    """Other settings for the layers whose name a shell pattern matches; None keeps the general setting.
+
+    Attributes:
+        pattern: such as ``"blocks.0.*"``, ``"*.fc2"`` or ``"final.linear"``.
+        weight_bits, activation_bits, group_size: as in `QuantConfig`.
+    """
+
+    pattern: str
+    weight_bits: int | None = None
+    activation_bits: int | None = None
+    group_size: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class QuantConfig(_Config):
     """How a DiT is quantized. ``csb=False, ssc=False`` is plain round-to-nearest.
 
@@ -76,10 +146,27 @@ class QuantConfig(_Config):
         activation_bits: 2 to 8, or 16 to leave activations in float.
         csb: Channel-wise Salience Balancing (PTQ4DiT eqs. 3-7).
         ssc: Spearman's rho-guided Salience Calibration (eqs. 10, 11); without it CSB uses the middle timestep.
-        method: the recipe; only ``"ptq4dit"`` so far.
-        weight_range: ``"minmax"``, or ``"mse"`` to clip every output channel for the least squared error.
-        activation_range: ``"minmax"`` over all timesteps, or ``"mse"`` over the kept token rows.
-        reconstruction: None; block-wise reconstruction is not available yet.
+        timestep_salience: how SSC makes one activation salience of many: ``"per_timestep"`` (the paper),
+            ``"per_sample"`` (what the released code does), ``"mean"`` or ``"max"`` over the timesteps.
+        method: a recipe of `ptq4dit.methods`.
+        options: what only this method knows, such as ``{"alpha": 0.5}``; kept as sorted pairs.
+        weight_range: ``"minmax"``, ``"percentile"`` (the best of the paper's three) or ``"mse"`` (a search), for each
+            output channel or group.
+        activation_range: ``"minmax"`` over all timesteps, ``"moving"`` (their moving average), ``"percentile"`` or
+            ``"mse"`` over the kept token rows.
+        weight_symmetric, activation_symmetric: zero point in the middle of the grid; asymmetric by default.
+        group_size: input channels of a weight row that share a scale; None for the whole row.
+        activation_granularity: ``"per_tensor"`` static (the paper), ``"per_timestep_group"`` static for each of
+            ``timestep_groups`` ranges of timesteps, ``"per_token"`` dynamic.
+        timestep_groups: number of groups for ``"per_timestep_group"``.
+        activation_group_size: channels of a token that share a scale, for ``"per_token"``; None for all of them.
+        rotation: a Hadamard rotation in front of every block linear, at run time.
+        rank: rank of a float branch beside every block linear; 0 for none.
+        patch_embed, conditioning, modulation, final_layer: quantize these layers as well.
+        attention_bits: q, k and v; 16 leaves the attention's products in float.
+        softmax_bits: the softmax output, zero point 0; 16 for float.
+        overrides: settings of single layers, later ones win; a dict from pattern to settings is accepted too.
+        reconstruction: None, or how rounding and scales are learned block by block.
         backend: ``"simulated"``; integer execution is not available yet.
     """
 
@@ -87,25 +174,50 @@ class QuantConfig(_Config):
     activation_bits: int = 8
     csb: bool = True
     ssc: bool = True
+    timestep_salience: TimestepSalience = "per_timestep"
     method: str = "ptq4dit"
-    weight_range: RangeMethod = "mse"
-    activation_range: RangeMethod = "minmax"
-    reconstruction: None = None
+    options: Any = ()
+    weight_range: WeightRange = "mse"
+    activation_range: ActivationRange = "minmax"
+    weight_symmetric: bool = False
+    activation_symmetric: bool = False
+    group_size: int | None = None
+    activation_granularity: ActivationGranularity = "per_tensor"
+    timestep_groups: int = 5
+    activation_group_size: int | None = None
+    rotation: bool = False
+    rank: int = 0
+    patch_embed: bool = False
+    conditioning: bool = False
+    modulation: bool = False
+    final_layer: bool = False
+    attention_bits: int = FLOAT_BITS
+    softmax_bits: int = FLOAT_BITS
+    overrides: Any = ()
+    reconstruction: Any = None
     backend: str = "simulated"
 
     def __post_init__(self) -> None:
-        for name in ("weight_bits", "activation_bits"):
+        object.__setattr__(self, "options", tuple(sorted((str(k), v) for k, v in dict(self.options).items())))
+        object.__setattr__(self, "overrides", _overrides(self.overrides))
+        if isinstance(self.reconstruction, Mapping):
+            object.__setattr__(self, "reconstruction", ReconstructionConfig(**self.reconstruction))
+        for name in ("attention_bits", "softmax_bits"):
             _require_bits(name, getattr(self, name))
-        for name in ("weight_range", "activation_range"):
-            _require_choice(name, getattr(self, name), ("minmax", "mse"))
-        _require_choice("method", self.method, ("ptq4dit",))
+        _require_choice("method", self.method, METHOD_NAMES)
+        _require_choice("timestep_salience", self.timestep_salience, get_args(TimestepSalience))
+        self.layer("")
+        for override in self.overrides:
+            self.layer(override.pattern)
         if self.ssc and not self.csb:
             raise ValueError(
                 "ssc=True has nothing to act on with csb=False: SSC only chooses the salience that CSB balances with. "
                 "Set csb=True, or ssc=False as well."
             )
-        if self.reconstruction is not None:
-            raise ValueError(f"reconstruction={self.reconstruction!r} is not available yet. Leave it at None.")
+        if self.reconstruction is not None and not isinstance(self.reconstruction, ReconstructionConfig):
+            raise ValueError(
+                f"Expected reconstruction to be None or a ReconstructionConfig, got {self.reconstruction!r}."
+            )
         if self.backend == "integer":
             raise ValueError('backend="integer" is not available yet. Use backend="simulated".')
         _require_choice("backend", self.backend, ("simulated",))
@@ -114,6 +226,21 @@ class QuantConfig(_Config):
     def label(self) -> str:
         """Short name such as ``"W4A8"``."""
         return f"W{self.weight_bits}A{self.activation_bits}"
+
+    def option(self, name: str, default: Any) -> Any:
+        """A setting that only the chosen method knows."""
+        return dict(self.options).get(name, default)
+
+    def layer(self, name: str) -> LayerConfig:
+        """The settings of one layer, overrides applied; rotation and branch are for block linears only."""
+        own = {field.name: getattr(self, field.name) for field in dataclasses.fields(LayerConfig)}
+        for override in self.overrides:
+            if fnmatchcase(name, override.pattern) or name == override.pattern:
+                given = dataclasses.asdict(override)
+                own |= {key: value for key, value in given.items() if key != "pattern" and value is not None}
+        if not name.startswith("blocks.") or name.rsplit(".", 1)[-1] not in ("qkv", "proj", "fc1", "fc2"):
+            own |= {"rotation": False, "rank": 0}
+        return LayerConfig(**own)
 
 
 def require_guidance(guidance_scale: float) -> None:
@@ -130,6 +257,13 @@ def _require_integer(name: str, value: object, at_least: int) -> None:
 def _require_bits(name: str, value: object) -> None:
     if not isinstance(value, int) or not (2 <= value <= 8 or value == FLOAT_BITS):
         raise ValueError(f"Expected {name} to be 2 to 8, or {FLOAT_BITS} to leave it in float, got {value!r}.")
+
+
+def _overrides(given: Any) -> tuple[Override, ...]:
+    """Overrides as a tuple, from a dict (pattern -> settings), from JSON's lists of dicts, or as they are."""
+    if isinstance(given, Mapping):
+        given = [{"pattern": pattern} | dict(settings) for pattern, settings in given.items()]
+    return tuple(item if isinstance(item, Override) else Override(**item) for item in given)
 
 
 def _require_choice(name: str, value: object, choices: tuple[str, ...]) -> None:

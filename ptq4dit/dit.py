@@ -21,6 +21,7 @@ class Dit:
         scheduler: the diffusers scheduler that the model comes with; never modified.
         id2label: class index -> name.
         source: where it was loaded from.
+        noise_correction: what the sampler takes out of a quantized model's noise prediction (PTQD); None for nothing.
     """
 
     transformer: DiTTransformer2DModel = field(repr=False)
@@ -28,6 +29,7 @@ class Dit:
     scheduler: Any = field(repr=False)
     id2label: Mapping[int, str]
     source: str
+    noise_correction: Any = None
 
     @property
     def config(self) -> Any:

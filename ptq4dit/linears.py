@@ -5,7 +5,7 @@ from typing import Literal
 
 from torch import nn
 
-Role = Literal["qkv", "proj", "fc1", "fc2"]
+Role = Literal["qkv", "proj", "fc1", "fc2", "patch_embed", "conditioning", "modulation", "final_layer"]
 ROLES: tuple[Role, ...] = ("qkv", "proj", "fc1", "fc2")
 BALANCED_ROLES: tuple[Role, ...] = ("qkv", "proj", "fc1")
 """Roles whose input a linear operation makes, so that it can absorb a balancing matrix (PTQ4DiT Fig. 7)."""
@@ -13,26 +13,26 @@ BALANCED_ROLES: tuple[Role, ...] = ("qkv", "proj", "fc1")
 
 @dataclass(frozen=True, kw_only=True)
 class Layer:
-    """One quantized site of a DiT block: a single input and the linears that read it.
+    """One quantized site: a single input and the linears that read it.
 
     Attributes:
-        name: ``"blocks.<i>.<role>"``.
-        block: index of the block in ``transformer.transformer_blocks``.
-        role: ``"qkv"``, ``"proj"``, ``"fc1"`` or ``"fc2"``.
-        linears: three linears that share one input for ``qkv``, else one.
+        name: ``"blocks.<i>.<role>"`` for the four roles of a block; see `extra_layers` for the others.
+        block: index of the block in ``transformer.transformer_blocks``; None outside the blocks.
+        role: ``"qkv"``, ``"proj"``, ``"fc1"`` or ``"fc2"``; for other layers the name of their switch in `QuantConfig`.
+        linears: three linears that share one input for ``qkv``, else one (a convolution for ``patch_embed``).
         paths: their names inside the transformer, as in ``transformer.get_submodule(path)``.
     """
 
     name: str
-    block: int
+    block: int | None
     role: Role
-    linears: tuple[nn.Linear, ...]
+    linears: tuple[nn.Linear | nn.Conv2d, ...]
     paths: tuple[str, ...]
 
     @property
     def in_features(self) -> int:
-        """Number of input channels."""
-        return self.linears[0].in_features
+        """Number of input channels; of a convolution, values in one patch."""
+        return self.linears[0].weight[0].numel()
 
 
 _PATHS: dict[Role, tuple[str, ...]] = {
@@ -74,6 +74,39 @@ def balanced_layers(transformer: nn.Module) -> dict[str, Layer]:
     return layers
 
 
+_EXTRAS_OF_BLOCK: tuple[tuple[str, Role, str], ...] = (
+    ("time_embed.0", "conditioning", "norm1.emb.timestep_embedder.linear_1"),
+    ("time_embed.1", "conditioning", "norm1.emb.timestep_embedder.linear_2"),
+    ("modulation", "modulation", "norm1.linear"),
+)
+
+
+def extra_layers(transformer: nn.Module) -> dict[str, Layer]:
+    """The layers outside the four roles that PTQ4DiT quantizes too, each switched by its role in `QuantConfig`.
+
+    ``patch_embed`` (a convolution with one kernel position a patch), ``blocks.<i>.time_embed.0`` and ``.1`` (the
+    conditioning MLP, of which diffusers keeps a copy in every block), ``blocks.<i>.modulation`` (adaLN),
+    ``final.modulation`` and ``final.linear``. Nothing is balanced in front of them.
+
+    Raises:
+        ValueError: if they have been replaced (the model is quantized already).
+    """
+    sites: list[tuple[str, int | None, Role, str]] = [("patch_embed", None, "patch_embed", "pos_embed.proj")]
+    for block in range(len(list(transformer.get_submodule("transformer_blocks").children()))):
+        sites += [
+            (f"blocks.{block}.{name}", block, role, f"transformer_blocks.{block}.{path}")
+            for name, role, path in _EXTRAS_OF_BLOCK
+        ]
+    sites += [
+        ("final.modulation", None, "final_layer", "proj_out_1"),
+        ("final.linear", None, "final_layer", "proj_out_2"),
+    ]
+    return {
+        name: Layer(name=name, block=block, role=role, linears=(_float_linear(transformer, path),), paths=(path,))
+        for name, block, role, path in sites
+    }
+
+
 def get_layer(transformer: nn.Module, name: str) -> Layer:
     """Look one layer up by name.
 
@@ -91,9 +124,9 @@ def unknown_layer(name: str, known: list[str]) -> str:
     return f"Unknown layer {name!r}. Expected one of {known[0]!r} ... {known[-1]!r}, roles {', '.join(ROLES)}."
 
 
-def _float_linear(transformer: nn.Module, path: str) -> nn.Linear:
+def _float_linear(transformer: nn.Module, path: str) -> nn.Linear | nn.Conv2d:
     module = transformer.get_submodule(path)
-    if not isinstance(module, nn.Linear):
+    if not isinstance(module, nn.Linear | nn.Conv2d):
         raise ValueError(
             f"Expected a float nn.Linear at {path!r}, got {type(module).__name__}. "
             "The model is quantized already; start from the float model given by ptq4dit.load(...)."

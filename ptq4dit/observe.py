@@ -1,16 +1,14 @@
 """Calibrate: sample real trajectories and watch the inputs of every quantized layer, in constant memory."""
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from ptq4dit.calibration import Calibration, layer_weight_salience, to_half
+from ptq4dit.calibration import Calibration
 from ptq4dit.config import CalibrationConfig
 from ptq4dit.dit import Dit
-from ptq4dit.fingerprint import fingerprint
-from ptq4dit.linears import balanced_layers
+from ptq4dit.recorder import Recorder
 from ptq4dit.sampling import denoise, image_generator, make_scheduler
 
 _CLASS_STREAM, _ROW_STREAM = 1, 2
@@ -67,82 +65,6 @@ def observed_positions(config: CalibrationConfig) -> list[int]:
     if config.timesteps == 1:
         return [config.steps // 2]
     return torch.linspace(0, config.steps - 1, config.timesteps, dtype=torch.float64).round().int().tolist()
-
-
-class Recorder:
-    """Running per-channel extremes and a bounded uniform sample of rows, per layer and observed timestep.
-
-    Every token gets a random key; the rows with the highest keys so far are kept. The keys are drawn before a forward
-    pass, so all layers keep the same tokens.
-    """
-
-    def __init__(self, transformer: nn.Module, config: CalibrationConfig) -> None:
-        self.config = config
-        self.layers = balanced_layers(transformer)
-        self.timesteps: list[int] = []
-        self._low: dict[str, list[Tensor]] = {name: [] for name in self.layers}
-        self._high: dict[str, list[Tensor]] = {name: [] for name in self.layers}
-        self._rows: dict[str, list[Tensor]] = {name: [] for name in self.layers}
-        self._keys: list[Tensor] = []
-        self._position: int | None = None
-        self._candidates = self._kept = torch.empty(0, dtype=torch.long)
-
-    def expect(self, position: int | None, keys: Tensor | None = None) -> None:
-        """Say which observed timestep the next forward pass belongs to (None: not observed), and its tokens' keys."""
-        self._position = position
-        if position is None or keys is None:
-            return
-        limit = self.config.rows_per_timestep
-        candidate_keys, self._candidates = keys.topk(min(limit, len(keys)))
-        before = self._keys[position] if position < len(self._keys) else keys[:0]
-        pool = torch.cat([before, candidate_keys])
-        kept_keys, self._kept = pool.topk(min(limit, len(pool)))
-        self._keys[position : position + 1] = [kept_keys]
-
-    @contextmanager
-    def watching(self, transformer: nn.Module) -> Iterator[None]:
-        """Hook the layers' inputs; the hooks are removed whatever happens."""
-        hooks = [
-            layer.linears[0].register_forward_pre_hook(lambda _, args, name=name: self._observe(name, args[0]))
-            for name, layer in balanced_layers(transformer).items()
-        ]
-        try:
-            yield
-        finally:
-            for hook in hooks:
-                hook.remove()
-
-    def _observe(self, name: str, x: Tensor) -> None:
-        position = self._position
-        if position is None:
-            return
-        tokens = x.detach().reshape(-1, x.shape[-1])
-        dtype = torch.promote_types(x.dtype, torch.float32)
-        low, high = tokens.amin(dim=0).to("cpu", dtype), tokens.amax(dim=0).to("cpu", dtype)
-        rows = tokens[self._candidates.to(tokens.device)].cpu()
-        if position < len(self._low[name]):
-            low = torch.minimum(low, self._low[name][position])
-            high = torch.maximum(high, self._high[name][position])
-            rows = torch.cat([self._rows[name][position], rows])
-        self._low[name][position : position + 1] = [low]
-        self._high[name][position : position + 1] = [high]
-        self._rows[name][position : position + 1] = [rows[self._kept]]
-
-    def result(self, dit: Dit) -> Calibration:
-        """The statistics gathered so far."""
-        for name, lows in self._low.items():
-            if not (torch.isfinite(torch.stack(lows)).all() and torch.isfinite(torch.stack(self._high[name])).all()):
-                raise ValueError(f"Expected finite activations, got others into {name}. Load with dtype=torch.float32.")
-        return Calibration(
-            config=self.config,
-            model=fingerprint(dit.transformer),
-            timesteps=torch.tensor(self.timesteps),
-            activation_min={name: torch.stack(rows) for name, rows in self._low.items()},
-            activation_max={name: torch.stack(rows) for name, rows in self._high.items()},
-            weight_salience={name: s.cpu() for name, s in layer_weight_salience(dit.transformer).items()},
-            samples={name: to_half(torch.stack(rows)) for name, rows in self._rows.items()},
-            sample_keys=torch.stack(self._keys),
-        )
 
 
 def _trajectory(

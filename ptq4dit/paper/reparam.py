@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from ptq4dit.linears import BALANCED_ROLES, Layer, balanced_layers, unknown_layer
 
-_MODULATION_CHUNKS = {"qkv": (0, 1), "fc1": (3, 4)}
+MODULATION_CHUNKS = {"qkv": (0, 1), "fc1": (3, 4)}
 """(shift, scale) rows of ``norm1.linear``, whose output is chunked into shift_msa, scale_msa, gate_msa, shift_mlp,
 scale_mlp, gate_mlp."""
 
@@ -61,7 +61,7 @@ def _scale_input(block: nn.Module, role: str, factor: Tensor) -> None:
         return
     modulation = block.get_submodule("norm1.linear")
     width = factor.shape[0]
-    shift, scale = (slice(chunk * width, (chunk + 1) * width) for chunk in _MODULATION_CHUNKS[role])
+    shift, scale = (slice(chunk * width, (chunk + 1) * width) for chunk in MODULATION_CHUNKS[role])
     _scale_rows(modulation, shift, factor)
     _scale_rows(modulation, scale, factor, offset=factor - 1)
 

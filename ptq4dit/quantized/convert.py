@@ -1,19 +1,25 @@
-"""Convert a float DiT into a quantized one."""
+"""Convert a float DiT into a quantized one: fold factors, choose ranges, replace layers."""
 
 import copy
 import dataclasses
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import torch
+from jaxtyping import Float
+from torch import Tensor, nn
 
 from ptq4dit.calibration import Calibration
-from ptq4dit.config import CalibrationConfig, QuantConfig
+from ptq4dit.config import FLOAT_BITS, CalibrationConfig, LayerConfig, QuantConfig
 from ptq4dit.dit import Dit
-from ptq4dit.linears import balanced_layers
+from ptq4dit.linears import Layer, balanced_layers, extra_layers
 from ptq4dit.paper.reparam import reparameterize
-from ptq4dit.quantized.balance import activation_ranges, model_factors
-from ptq4dit.quantized.linear import QuantizedLinear
+from ptq4dit.quantized.activation import is_static
+from ptq4dit.quantized.attention import QuantizedAttnProcessor
+from ptq4dit.quantized.clock import TimestepClock, attach_clock
+from ptq4dit.quantized.linear import QuantizedLinear, QuantizedPatchEmbed
+from ptq4dit.quantized.ranges import layer_range
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,35 +37,115 @@ class QuantRecord:
     model: str
 
 
-def quantize(dit: Dit, stats: Calibration, config: QuantConfig | None = None) -> Dit:
-    """Balance, fold and quantize the four linears of every block (q, k and v are separate linears with one input).
+def quantized_layers(transformer: nn.Module, config: QuantConfig) -> dict[str, Layer]:
+    """The layers that a config quantizes: the four roles of every block, and the others that are switched on."""
+    chosen = {name: layer for name, layer in extra_layers(transformer).items() if getattr(config, layer.role)}
+    return balanced_layers(transformer) | chosen
 
-    The salience of all layers is taken from the float model as calibrated; the factors are then folded at once.
 
-    Deviation: q, k, v and the softmax output, and the linears of the conditioning, patch embedding and final layer,
-    stay in float, where the released code rounds them as well.
+def convert(
+    dit: Dit, stats: Calibration, config: QuantConfig, factors: Mapping[str, Float[Tensor, " channel"]] | None = None
+) -> Dit:
+    """Fold factors and round to nearest; what every method starts from.
+
+    The salience of all layers is taken from the float model as calibrated; the factors are folded at once.
 
     Args:
         dit: a float bundle, left as it is.
         stats: its calibration.
-        config: bits, ranges, CSB, SSC; None for the defaults.
+        config: bits, granularity, ranges, and which layers.
+        factors: layer name -> ``b_x``, folded by `reparameterize`.
 
     Returns:
-        The bundle with a ``DiTTransformer2DModel`` whose block linears are `QuantizedLinear`.
+        The bundle with a ``DiTTransformer2DModel`` whose layers are `QuantizedLinear`.
 
     Raises:
-        ValueError: if the model is quantized already, or ``stats`` belong to another one.
+        ValueError: if the model is quantized already, ``stats`` belong to another one, or a weight is not finite.
     """
-    config = config or QuantConfig()
     stats.require_model(dit.transformer)
-    factors = model_factors(stats, config)
+    require_finite(dit.transformer)
     transformer = reparameterize(dit.transformer, factors) if factors else copy.deepcopy(dit.transformer)
-    ranges = activation_ranges(stats.rescaled_for(factors, transformer), config)
-    for name, layer in balanced_layers(transformer).items():
-        for path, linear in zip(layer.paths, layer.linears, strict=True):
-            transformer.set_submodule(path, QuantizedLinear.from_float(linear, config, ranges[name]))
+    seen = stats.rescaled_for(factors, transformer) if factors else stats
+    clock = make_clock(config)
+    groups = [slice(None)] if clock is None else clock.fit(stats.timesteps)
+
+    def fill(name: str, linear: nn.Module, layer: LayerConfig) -> nn.Module:
+        empty = unfilled(linear, layer, clock)
+        limits = layer_range(seen, name, layer, groups, empty.rotation) if is_static(layer) else None
+        return type(empty).from_float(linear, layer, limits, clock)  # type: ignore[arg-type]
+
+    install(transformer, config, fill, clock)
+    _fill_attention(transformer, seen, config, groups)
     transformer.ptq4dit_record = QuantRecord(config=config, calibration=stats.config, model=stats.model)
     return dit.with_transformer(transformer.eval())
+
+
+def make_clock(config: QuantConfig) -> TimestepClock | None:
+    """The clock of a model whose scales depend on the timestep, its boundaries not placed yet."""
+    return TimestepClock(config.timestep_groups) if config.activation_granularity == "per_timestep_group" else None
+
+
+def unfilled(linear: nn.Module, config: LayerConfig, clock: TimestepClock | None) -> QuantizedLinear:
+    """A quantized layer of the shape of a float one, to be filled by a state dict."""
+    if isinstance(linear, nn.Conv2d):
+        return QuantizedPatchEmbed(linear, config, clock)
+    assert isinstance(linear, nn.Linear)
+    return QuantizedLinear(linear, config, clock)
+
+
+def install(
+    transformer: nn.Module,
+    config: QuantConfig,
+    build: Callable[[str, nn.Module, LayerConfig], nn.Module],
+    clock: TimestepClock | None,
+) -> None:
+    """Replace the layers that a config names, in place; the attention processors are replaced by unfilled ones.
+
+    Args:
+        transformer: a float transformer.
+        config: which layers, and how.
+        build: (layer name, float layer, its settings) -> quantized layer.
+        clock: becomes part of the transformer.
+    """
+    if clock is not None:
+        attach_clock(transformer, clock)
+    for name, layer in quantized_layers(transformer, config).items():
+        for path, linear in zip(layer.paths, layer.linears, strict=True):
+            transformer.set_submodule(path, build(name, linear, config.layer(name)))
+    if config.attention_bits != FLOAT_BITS or config.softmax_bits != FLOAT_BITS:
+        for block in transformer.get_submodule("transformer_blocks").children():
+            attention: Any = block.get_submodule("attn1")
+            attention.set_processor(_processor(config, clock, attention))
+
+
+def require_finite(transformer: nn.Module) -> None:
+    """Refuse a model with nan or infinite weights, naming the first one."""
+    for name, parameter in transformer.named_parameters():
+        if not torch.isfinite(parameter).all():
+            raise ValueError(
+                f"Expected finite weights, got nan or infinity in {name!r}. Load the model again, with "
+                "dtype=torch.float32 if it overflowed."
+            )
+
+
+def _processor(config: QuantConfig, clock: TimestepClock | None, attention: nn.Module) -> QuantizedAttnProcessor:
+    layer = dataclasses.replace(config.layer("attention"), activation_group_size=None)
+    return QuantizedAttnProcessor(
+        layer,
+        attention_bits=config.attention_bits,
+        softmax_bits=config.softmax_bits,
+        softmax=config.option("softmax", "uniform"),
+        clock=clock,
+    ).to(next(attention.parameters()).device)
+
+
+def _fill_attention(transformer: nn.Module, stats: Calibration, config: QuantConfig, groups: list[slice]) -> None:
+    for index, block in enumerate(transformer.get_submodule("transformer_blocks").children()):
+        processor = getattr(block.get_submodule("attn1"), "processor", None)
+        if isinstance(processor, QuantizedAttnProcessor) and config.activation_granularity != "per_token":
+            layer = config.layer("attention")
+            sites = {part: f"blocks.{index}.{part}" for part in ("q", "k", "v", "softmax")}
+            processor.set_ranges(**{part: layer_range(stats, site, layer, groups) for part, site in sites.items()})
 
 
 def describe(model: Dit) -> dict[str, Any]:

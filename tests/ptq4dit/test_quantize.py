@@ -5,12 +5,13 @@ import torch
 from torch import nn
 
 from ptq4dit.affine import AffineSpec, affine_from_range, dequantize
-from ptq4dit.config import CalibrationConfig, QuantConfig
+from ptq4dit.config import CalibrationConfig, LayerConfig, QuantConfig
 from ptq4dit.linears import balanced_layers
 from ptq4dit.observe import calibrate
 from ptq4dit.paper.salience import channel_salience
 from ptq4dit.quantized.balance import layer_factor, model_factors
-from ptq4dit.quantized.convert import describe, quantize
+from ptq4dit.methods.registry import quantize
+from ptq4dit.quantized.convert import describe
 from ptq4dit.quantized.linear import QuantizedLinear
 from ptq4dit.sampling import generate
 
@@ -72,7 +73,7 @@ def test_every_config_runs(dit, stats, weight_range, activation_range, csb, ssc,
 
 def test_linear_equals_eq_2_written_out():
     linear = nn.Linear(7, 5)
-    config = QuantConfig(weight_bits=4, activation_bits=6, weight_range="minmax")
+    config = LayerConfig(weight_bits=4, activation_bits=6, weight_range="minmax")
     low, high = torch.tensor(-2.0), torch.tensor(1.5)
     quantized, x = QuantizedLinear.from_float(linear, config, (low, high)), torch.randn(3, 4, 7)
     scale, zero_point = affine_from_range(low, high, AffineSpec(bits=6))

@@ -1,0 +1,1 @@
+"""The quantization methods, one recipe a file, behind one registry: `METHODS` and `quantize`."""

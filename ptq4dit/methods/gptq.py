@@ -1,0 +1,25 @@
+"""GPTQ: weights are rounded column by column, each column's error made up for by those that follow."""
+
+from dataclasses import replace
+
+from ptq4dit.config import QuantConfig
+from ptq4dit.methods.method import Method
+from ptq4dit.methods.qdiffusion import run
+from ptq4dit.reconstruction.config import ReconstructionConfig
+
+
+def prepare(config: QuantConfig) -> QuantConfig:
+    """The closed form alone: no gradient step follows it."""
+    settings = config.reconstruction or ReconstructionConfig()
+    return replace(config, csb=False, ssc=False, reconstruction=replace(settings, start="gptq", steps=0))
+
+
+METHOD = Method(
+    name="gptq",
+    title="GPTQ",
+    citation="Frantar et al. 2023, arXiv 2210.17323",
+    summary="Each weight column's rounding error is made up for by the columns that are rounded after it.",
+    inference="nothing",
+    prepare=prepare,
+    run=run,
+)

@@ -1,0 +1,82 @@
+"""What a method is: its name, where it was published, what it changes in a config, and how it makes a model."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from ptq4dit.calibration import Calibration
+from ptq4dit.config import QuantConfig
+from ptq4dit.dit import Dit
+from ptq4dit.trajectories import Trajectories, collect
+
+
+@dataclass(kw_only=True)
+class Job:
+    """One model to make.
+
+    Attributes:
+        dit: the float bundle.
+        stats: its calibration.
+        config: what `Method.prepare` made of the wish.
+        given_data: inputs of the transformer along sampling runs, if somebody has them already.
+        progress: called with (done, in all) while blocks are reconstructed.
+        cancelled: asked between pieces of work.
+        folder: where reconstruction keeps its state, to go on after a stop.
+    """
+
+    dit: Dit
+    stats: Calibration
+    config: QuantConfig
+    given_data: Trajectories | None = None
+    progress: Callable[..., None] | None = None
+    cancelled: Callable[[], bool] | None = None
+    folder: Path | None = None
+
+    @cached_property
+    def data(self) -> Trajectories:
+        """Inputs of the transformer, sampled now if nobody gave them; as many as reconstruction asks for."""
+        if self.given_data is not None:
+            return self.given_data
+        settings = self.config.reconstruction
+        images, timesteps = (None, None) if settings is None else (settings.images, settings.timesteps)
+        return collect(self.dit, self.stats.config, images=images, timesteps=timesteps, cancelled=self.cancelled)
+
+    def reconstructed(self, model: Dit) -> Dit:
+        """The model with its rounding learned block by block, if the config asks for it."""
+        if self.config.reconstruction is None:
+            return model
+        from ptq4dit.reconstruction.run import reconstruct
+
+        return reconstruct(
+            self.dit,
+            model,
+            self.data,
+            self.config.reconstruction,
+            progress=self.progress,
+            cancelled=self.cancelled,
+            folder=self.folder,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Method:
+    """A recipe.
+
+    Attributes:
+        name: as in ``QuantConfig.method``.
+        title: as a table shows it.
+        citation: authors, year, arXiv number.
+        summary: what it does, in one sentence.
+        inference: what it adds to the work of a static integer model; ``"nothing"`` for many.
+        prepare: the config that it uses, made from the wanted one; bits and the choice of layers stay.
+        run: makes the model.
+    """
+
+    name: str
+    title: str
+    citation: str
+    summary: str
+    inference: str
+    prepare: Callable[[QuantConfig], QuantConfig]
+    run: Callable[[Job], Dit]

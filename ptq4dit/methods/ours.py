@@ -1,0 +1,101 @@
+"""Ours: balancing searched layer by layer, searched ranges, closed-form rounding and a short reconstruction.
+
+Built from PTQ4DiT's folding (so it costs nothing at inference), SmoothQuant's exponent, GPTQ's rounding and
+Q-Diffusion's reconstruction: for every foldable layer the exponent alpha and the way timesteps are aggregated are
+chosen by the layer's own rounding error on the kept rows, instead of fixed at 1/2 and eq. 10.
+"""
+
+from dataclasses import replace
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from ptq4dit.affine import affine_from_range, fake_quantize
+from ptq4dit.calibration import Calibration
+from ptq4dit.config import FLOAT_BITS, LayerConfig, QuantConfig
+from ptq4dit.dit import Dit
+from ptq4dit.linears import BALANCED_ROLES, Layer, balanced_layers
+from ptq4dit.methods.method import Job, Method
+from ptq4dit.quantized.activation import activation_spec, is_static, round_dynamic
+from ptq4dit.quantized.balance import activation_salience
+from ptq4dit.quantized.convert import convert
+from ptq4dit.quantized.ranges import static_range
+from ptq4dit.quantized.weight import expand_weight, quantize_weight
+from ptq4dit.reconstruction.config import ReconstructionConfig
+
+ALPHAS = (0.0, 0.25, 0.5, 0.75, 1.0)
+"""Exponents tried; 0.5 is CSB, 0 leaves the activation alone but for the weight's salience."""
+
+
+def prepare(config: QuantConfig) -> QuantConfig:
+    """Searched ranges and the default reconstruction, unless another one is wanted."""
+    reconstruction = config.reconstruction or ReconstructionConfig()
+    return replace(
+        config, csb=False, ssc=False, weight_range="mse", activation_range="mse", reconstruction=reconstruction
+    )
+
+
+def candidates(stats: Calibration, layer: str) -> list[Float[Tensor, " channel"]]:
+    """Factors ``b_x`` to choose from: none, and ``s(W)^(1-alpha) / s(X)^alpha`` for each alpha and aggregation.
+
+    Each is scaled to a geometric mean of 1, which changes nothing but keeps the numbers tame.
+    """
+    weight = stats.weight_salience[layer]
+    result = [torch.ones_like(weight)]
+    for way in ("per_timestep", "max"):
+        salience = activation_salience(stats, layer, way)
+        alive = (salience > 0) & (weight > 0)
+        for alpha in ALPHAS:
+            log = (1 - alpha) * weight.clamp(min=1e-30).log() - alpha * salience.clamp(min=1e-30).log()
+            result.append(torch.where(alive, (log - log[alive].mean()).exp(), 1.0) if alive.any() else result[0])
+    return result
+
+
+@torch.no_grad()
+def searched_factor(layer: Layer, stats: Calibration, config: LayerConfig) -> Float[Tensor, " channel"]:
+    """The candidate with the least ``||X W^T - Q(X b) Q(W / b)^T||^2`` over the layer's kept rows."""
+    weight = torch.cat([linear.weight.detach().cpu().float() for linear in layer.linears])
+    rows = stats.samples[layer.name].float()
+    exact, best, least = rows @ weight.T, None, float("inf")
+    for factor in candidates(stats, layer.name):
+        low, high = stats.activation_min[layer.name] * factor, stats.activation_max[layer.name] * factor
+        rounded = _round_rows(rows * factor, low, high, config)
+        scaled = weight / factor
+        if config.weight_bits != FLOAT_BITS:
+            scaled = expand_weight(*quantize_weight(scaled, config))
+        error = float((rounded @ scaled.T - exact).square().sum())
+        if error < least:
+            best, least = factor, error
+    assert best is not None
+    return best
+
+
+def run(job: Job) -> Dit:
+    """Search factors, fold, round, reconstruct."""
+    factors = {
+        name: searched_factor(layer, job.stats, job.config.layer(name))
+        for name, layer in balanced_layers(job.dit.transformer).items()
+        if layer.role in BALANCED_ROLES
+    }
+    return job.reconstructed(convert(job.dit, job.stats, job.config, factors))
+
+
+def _round_rows(rows: Tensor, low: Tensor, high: Tensor, config: LayerConfig) -> Tensor:
+    if config.activation_bits == FLOAT_BITS:
+        return rows
+    if not is_static(config):
+        return round_dynamic(rows, config)
+    scale, zero_point = affine_from_range(*static_range(low, high, rows, config), activation_spec(config))
+    return fake_quantize(rows, scale, zero_point, activation_spec(config))
+
+
+METHOD = Method(
+    name="ours",
+    title="Ours",
+    citation="this project",
+    summary="Balancing exponents searched layer by layer, then closed-form rounding and a short reconstruction.",
+    inference="nothing",
+    prepare=prepare,
+    run=run,
+)

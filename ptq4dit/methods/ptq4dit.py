@@ -1,0 +1,29 @@
+"""PTQ4DiT: balance channels with calibrated salience, fold the factors, round, reconstruct if asked."""
+
+from ptq4dit.config import QuantConfig
+from ptq4dit.dit import Dit
+from ptq4dit.methods.method import Job, Method
+from ptq4dit.quantized.balance import model_factors
+from ptq4dit.quantized.convert import convert
+
+
+def prepare(config: QuantConfig) -> QuantConfig:
+    """As wanted: the config's own switches are this method's."""
+    return config
+
+
+def run(job: Job) -> Dit:
+    """CSB (eqs. 3-7) with the salience of SSC (eqs. 10, 11) or of the middle timestep, then reconstruction."""
+    model = convert(job.dit, job.stats, job.config, model_factors(job.stats, job.config))
+    return job.reconstructed(model)
+
+
+METHOD = Method(
+    name="ptq4dit",
+    title="PTQ4DiT",
+    citation="Wu et al. 2024, arXiv 2405.16005",
+    summary="Activation and weight salience are balanced channel by channel, timesteps weighed by their correlation.",
+    inference="nothing",
+    prepare=prepare,
+    run=run,
+)

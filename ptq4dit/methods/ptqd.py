@@ -1,0 +1,31 @@
+"""PTQD: Q-Diffusion, whose noise prediction the sampler then corrects for its mean error at each timestep.
+
+Simplified: the mixed-precision choice of steps is left out, so that all methods run at the same bits.
+"""
+
+from dataclasses import replace
+
+from ptq4dit.dit import Dit
+from ptq4dit.methods import qdiffusion
+from ptq4dit.methods.method import Job, Method
+
+
+def run(job: Job) -> Dit:
+    """Quantize as Q-Diffusion does, then compare both models' predictions along float trajectories."""
+    from ptq4dit.noise_correction import estimate_noise_correction
+
+    model = qdiffusion.run(job)
+    data = job.data
+    correction = estimate_noise_correction(job.dit, model, data.latents, data.timesteps, data.labels)
+    return replace(model, noise_correction=correction)
+
+
+METHOD = Method(
+    name="ptqd",
+    title="PTQD",
+    citation="He et al. 2023, arXiv 2305.10657",
+    summary="The sampler removes the part of the quantization noise that is correlated or biased.",
+    inference="one multiplication and one addition for every latent value",
+    prepare=qdiffusion.prepare,
+    run=run,
+)

@@ -1,0 +1,36 @@
+"""Q-Diffusion: calibration data over all timesteps and block-wise reconstruction, without balancing.
+
+Simplified: its split of concatenated shortcuts has no place in a DiT, which has none.
+"""
+
+from dataclasses import replace
+
+from ptq4dit.config import QuantConfig
+from ptq4dit.dit import Dit
+from ptq4dit.methods.method import Job, Method
+from ptq4dit.quantized.convert import convert
+from ptq4dit.reconstruction.config import ReconstructionConfig
+
+
+def prepare(config: QuantConfig) -> QuantConfig:
+    """Least squares ranges, then reconstruction with the wanted settings or the default ones."""
+    reconstruction = config.reconstruction or ReconstructionConfig()
+    return replace(
+        config, csb=False, ssc=False, weight_range="mse", activation_range="mse", reconstruction=reconstruction
+    )
+
+
+def run(job: Job) -> Dit:
+    """Round, then learn the rounding."""
+    return job.reconstructed(convert(job.dit, job.stats, job.config))
+
+
+METHOD = Method(
+    name="qdiffusion",
+    title="Q-Diffusion",
+    citation="Li et al. 2023, arXiv 2302.04304",
+    summary="Rounding and scales are learned block by block on data of all timesteps.",
+    inference="nothing",
+    prepare=prepare,
+    run=run,
+)

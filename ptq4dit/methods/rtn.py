@@ -1,0 +1,29 @@
+"""Round-to-nearest: full ranges, nearest integers, nothing else."""
+
+from dataclasses import replace
+
+from ptq4dit.config import QuantConfig
+from ptq4dit.dit import Dit
+from ptq4dit.methods.method import Job, Method
+from ptq4dit.quantized.convert import convert
+
+
+def prepare(config: QuantConfig) -> QuantConfig:
+    """Smallest and largest values are the range, of weights and activations."""
+    return replace(config, csb=False, ssc=False, weight_range="minmax", activation_range="minmax")
+
+
+def run(job: Job) -> Dit:
+    """Round."""
+    return convert(job.dit, job.stats, job.config)
+
+
+METHOD = Method(
+    name="rtn",
+    title="Round to nearest",
+    citation="Jacob et al. 2018, arXiv 1712.05877",
+    summary="Full ranges and nearest integers: what every other method is measured against.",
+    inference="nothing",
+    prepare=prepare,
+    run=run,
+)

@@ -1,0 +1,45 @@
+"""Rounding of activations: one static scale, one for each group of timesteps, or one found for every token."""
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from ptq4dit.affine import AffineSpec, affine_from_range, fake_quantize, value_range
+from ptq4dit.config import FLOAT_BITS, LayerConfig
+from ptq4dit.quantized.clock import TimestepClock
+
+
+def activation_spec(config: LayerConfig) -> AffineSpec:
+    """The quantizer of a layer's input; asymmetric, one static scale for the tensor by default (Section 5.1)."""
+    granularity = {"per_token": "per_token"}.get(config.activation_granularity, "per_tensor")
+    if config.activation_group_size is not None:
+        granularity = "per_group"
+    return AffineSpec(bits=config.activation_bits, symmetric=config.activation_symmetric, granularity=granularity)  # type: ignore[arg-type]
+
+
+def is_static(config: LayerConfig) -> bool:
+    """Whether the activation's scale is known before inference."""
+    return config.activation_bits != FLOAT_BITS and config.activation_granularity != "per_token"
+
+
+def round_static(
+    x: Float[Tensor, "*shape"],
+    scale: Float[Tensor, "*groups"],
+    zero_point: Int[Tensor, "*groups"],
+    config: LayerConfig,
+    clock: TimestepClock | None,
+) -> Float[Tensor, "*shape"]:
+    """Round with stored scales: ``()``, or ``(groups,)`` of which each row takes that of its timestep."""
+    if scale.ndim == 1:
+        assert clock is not None
+        scale, zero_point = clock.pick(scale, x), clock.pick(zero_point, x)
+    return fake_quantize(x, scale, zero_point, activation_spec(config))
+
+
+def round_dynamic(x: Float[Tensor, "*shape channel"], config: LayerConfig) -> Float[Tensor, "*shape channel"]:
+    """Round every token with the range of its own values, or of each of its groups of channels."""
+    spec, size = activation_spec(config), config.activation_group_size
+    grouped = x if size is None else x.unflatten(-1, (-1, size))
+    wide = grouped.to(torch.promote_types(x.dtype, torch.float32))
+    scale, zero_point = affine_from_range(*value_range(wide, spec), spec)
+    return fake_quantize(wide, scale, zero_point, spec).reshape(x.shape).to(x.dtype)

@@ -1,0 +1,55 @@
+"""One safetensors file with a named format and text beside the tensors: written whole or not at all, read strictly."""
+
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+
+def write_tensors(
+    path: str | os.PathLike[str], tensors: Mapping[str, Tensor], metadata: Mapping[str, str], format_name: str
+) -> None:
+    """Write tensors and text under a temporary name, then rename.
+
+    Args:
+        path: file to write; its folder exists.
+        tensors: name -> tensor.
+        metadata: name -> text.
+        format_name: what `read_tensors` will ask for.
+    """
+    target = Path(path)
+    with tempfile.TemporaryDirectory(dir=target.parent) as folder:
+        contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+        save_file(contiguous, Path(folder) / target.name, {"format": format_name, **metadata})
+        os.replace(Path(folder) / target.name, target)
+
+
+def read_tensors(path: str | os.PathLike[str], format_name: str, what: str) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """The tensors and text that `write_tensors` wrote.
+
+    Args:
+        path: file to read.
+        format_name: the format that it must have.
+        what: what the file is, for messages, such as ``"calibration"``.
+
+    Raises:
+        ValueError: if there is no such file, or it is damaged or of another format.
+    """
+    file_path = Path(path)
+    if not file_path.is_file():
+        raise ValueError(f"Expected a {what} file, got {str(file_path)!r}, which does not exist. Make one first.")
+    try:
+        with safe_open(file_path, framework="pt") as file:
+            metadata = dict(file.metadata() or {})
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+    except SafetensorError as error:
+        raise ValueError(f"Expected a {what} file, got {str(file_path)!r}, which is damaged: {error}") from error
+    if metadata.get("format") != format_name:
+        raise ValueError(
+            f"Expected format {format_name!r} in {str(file_path)!r}, got {metadata.get('format')!r}. Make it again."
+        )
+    return tensors, metadata
