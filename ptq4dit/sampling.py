@@ -111,7 +111,8 @@ def decode(
 def guided(model: Dit, class_labels: Sequence[int], guidance_scale: float) -> NoisePredictor:
     """The model's noise prediction for these classes, with classifier-free guidance when the scale is above 1.
 
-    Guidance evaluates the class half and the null-class half in one batch, in this order.
+    Guidance evaluates the class half and the null-class half in one batch, in this order. A correction of the model's
+    quantization noise acts on each half, before guidance.
     """
     channels = model.latent_shape[0]
     labels = torch.tensor(list(class_labels), device=model.device)
@@ -122,6 +123,8 @@ def guided(model: Dit, class_labels: Sequence[int], guidance_scale: float) -> No
         batch = torch.cat([latents, latents]) if guidance_scale > 1 else latents
         times = torch.full((len(batch),), timestep, device=batch.device)
         noise = model.transformer(batch, timestep=times, class_labels=labels).sample[:, :channels]
+        if model.noise_correction is not None:
+            noise = model.noise_correction.correct(noise, timestep)
         if guidance_scale <= 1:
             return noise
         conditional, unconditional = noise.chunk(2)

@@ -8,12 +8,11 @@ from dataclasses import replace
 from ptq4dit.dit import Dit
 from ptq4dit.methods import qdiffusion
 from ptq4dit.methods.method import Job, Method
+from ptq4dit.noise_correction import estimate_noise_correction
 
 
 def run(job: Job) -> Dit:
     """Quantize as Q-Diffusion does, then compare both models' predictions along float trajectories."""
-    from ptq4dit.noise_correction import estimate_noise_correction
-
     model = qdiffusion.run(job)
     data = job.data
     correction = estimate_noise_correction(job.dit, model, data.latents, data.timesteps, data.labels)
