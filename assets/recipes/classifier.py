@@ -7,42 +7,18 @@ from __future__ import annotations
 
 import argparse
 import json
-from itertools import pairwise
+import sys
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save_file
-from scenes import CLASSES
+from provenance import ROOT
+from safetensors.torch import save_file
 from torch import Tensor, nn
 from train_vae import load_images, load_labels, to_signal
 
-FEATURES = 128
+sys.path.insert(0, str(ROOT))
 
-
-class SceneClassifier(nn.Module):
-    """Pictures in [-1, 1], (n, 3, 64, 64) -> logits (n, classes); `features` gives the pooled (n, 128) before them."""
-
-    def __init__(self, classes: int = len(CLASSES)):
-        super().__init__()
-        layers: list[nn.Module] = []
-        width = [3, 32, 64, 96, FEATURES]
-        for wide_in, wide_out in pairwise(width):
-            layers += [nn.Conv2d(wide_in, wide_out, 3, stride=2, padding=1), nn.GroupNorm(8, wide_out), nn.GELU()]
-        layers += [nn.Conv2d(FEATURES, FEATURES, 3, padding=1), nn.GroupNorm(8, FEATURES), nn.GELU()]
-        self.body = nn.Sequential(*layers)
-        self.head = nn.Linear(FEATURES, classes)
-
-    def features(self, picture: Tensor) -> Tensor:
-        return self.body(picture).mean(dim=(2, 3))
-
-    def forward(self, picture: Tensor) -> Tensor:
-        return self.head(self.features(picture))
-
-
-def load_classifier(path: Path) -> SceneClassifier:
-    model = SceneClassifier()
-    model.load_state_dict({name: value.float() for name, value in load_file(path).items()})
-    return model.eval()
+from ptq4dit.metrics.classifier import SceneClassifier
 
 
 @torch.inference_mode()

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from classifier import SceneClassifier, load_classifier
 from PIL import Image
 from provenance import ROOT, made_by, write_json
 from scenes import CLASSES, render_set
@@ -24,6 +23,7 @@ from train_vae import measure
 sys.path.insert(0, str(ROOT))
 
 import ptq4dit
+from ptq4dit.metrics.classifier import SceneClassifier, judge, load_classifier
 from ptq4dit.metrics.frechet import frechet_distance
 
 UNSEEN_SEED = 2  # training rendered seed 0, the training scripts' own checks seed 1
@@ -40,13 +40,6 @@ def draw(dit: ptq4dit.Dit, count: int, steps: int, guidance: float, seed: int, b
     return torch.cat(parts)
 
 
-@torch.inference_mode()
-def judge(model: SceneClassifier, pictures: Tensor) -> tuple[Tensor, Tensor]:
-    """Features and predicted classes of pictures in [0, 1]."""
-    features = torch.cat([model.features(batch * 2 - 1) for batch in pictures.split(200)])
-    return features, model.head(features).argmax(1)
-
-
 def sample_grid(pictures: Tensor, columns: int = 10) -> Image.Image:
     """One row a class, `columns` pictures each; expects classes in turn."""
     rows = [torch.cat(list(pictures[c :: len(CLASSES)][:columns]), dim=2) for c in range(len(CLASSES))]
@@ -59,9 +52,9 @@ def quality(dit: ptq4dit.Dit, model: SceneClassifier, pictures: Tensor) -> dict[
     unseen, _ = render_set(2 * count, UNSEEN_SEED)
     real = torch.from_numpy(unseen).float() / 255
     real = real[torch.randperm(len(real), generator=torch.Generator().manual_seed(0))]
-    features, predicted = judge(model, pictures)
-    real_features, _ = judge(model, real)
-    right = predicted == torch.arange(count) % len(CLASSES)
+    features, _, logits = judge(model, pictures)
+    real_features, _, _ = judge(model, real)
+    right = logits.argmax(1) == torch.arange(count) % len(CLASSES)
     return {
         "class_accuracy": float(right.float().mean()),
         "class_accuracy_each": {name: float(right[c :: len(CLASSES)].float().mean()) for c, name in enumerate(CLASSES)},

@@ -6,10 +6,10 @@ import torch
 from ptq4dit.calibration import Calibration
 from ptq4dit.config import CalibrationConfig
 from ptq4dit.linears import balanced_layers
+from ptq4dit.methods.registry import quantize
 from ptq4dit.observe import Cancelled, calibrate, observed_positions
 from ptq4dit.paper.reparam import reparameterize
 from ptq4dit.paper.salience import channel_salience
-from ptq4dit.methods.registry import quantize
 from ptq4dit.sampling import denoise
 
 CONFIG = CalibrationConfig(timesteps=3, samples_per_timestep=4, steps=5, rows_per_timestep=6, seed=2)

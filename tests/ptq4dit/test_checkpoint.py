@@ -7,8 +7,8 @@ import torch
 
 from ptq4dit.checkpoint import load_quantized, save_quantized
 from ptq4dit.config import CalibrationConfig, QuantConfig
-from ptq4dit.observe import calibrate
 from ptq4dit.methods.registry import quantize
+from ptq4dit.observe import calibrate
 from ptq4dit.quantized.convert import describe
 from ptq4dit.sampling import generate
 

@@ -3,9 +3,9 @@ import pytest
 from ptq4dit.config import CalibrationConfig, QuantConfig
 from ptq4dit.lab import amplify_salience
 from ptq4dit.linears import balanced_layers
+from ptq4dit.methods.registry import quantize
 from ptq4dit.metrics import relative_error
 from ptq4dit.observe import calibrate
-from ptq4dit.methods.registry import quantize
 from ptq4dit.quantized.layer_error import layer_errors, layer_errors_per_timestep
 
 CALIBRATION = CalibrationConfig(timesteps=3, samples_per_timestep=4, steps=5, rows_per_timestep=8)

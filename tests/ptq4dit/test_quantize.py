@@ -7,10 +7,10 @@ from torch import nn
 from ptq4dit.affine import AffineSpec, affine_from_range, dequantize
 from ptq4dit.config import CalibrationConfig, LayerConfig, QuantConfig
 from ptq4dit.linears import balanced_layers
+from ptq4dit.methods.registry import quantize
 from ptq4dit.observe import calibrate
 from ptq4dit.paper.salience import channel_salience
 from ptq4dit.quantized.balance import layer_factor, model_factors
-from ptq4dit.methods.registry import quantize
 from ptq4dit.quantized.convert import describe
 from ptq4dit.quantized.linear import QuantizedLinear
 from ptq4dit.sampling import generate

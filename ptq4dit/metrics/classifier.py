@@ -1,0 +1,72 @@
+"""The demo's classifier: the small CNN whose features and logits judge the demo's pictures."""
+
+import os
+from itertools import pairwise
+from pathlib import Path
+
+import torch
+from jaxtyping import Float
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+FEATURES = 128
+CLASSES = 10
+_SPATIAL_CHANNELS = 7
+_SPATIAL_LAYER = 9
+"""Layers of the body up to 96 maps of 8x8."""
+
+
+class SceneClassifier(nn.Module):
+    """Pictures in [-1, 1], ``(n, 3, 64, 64)`` -> logits ``(n, classes)``."""
+
+    def __init__(self, classes: int = CLASSES) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        for wide_in, wide_out in pairwise([3, 32, 64, 96, FEATURES]):
+            layers += [nn.Conv2d(wide_in, wide_out, 3, stride=2, padding=1), nn.GroupNorm(8, wide_out), nn.GELU()]
+        layers += [nn.Conv2d(FEATURES, FEATURES, 3, padding=1), nn.GroupNorm(8, FEATURES), nn.GELU()]
+        self.body = nn.Sequential(*layers)
+        self.head = nn.Linear(FEATURES, classes)
+
+    def features(self, picture: Float[Tensor, "n 3 height width"]) -> Float[Tensor, "n feature"]:
+        """Pooled features before the logits, ``(n, 128)``."""
+        return self.body(picture).mean(dim=(2, 3))
+
+    def spatial_features(self, picture: Float[Tensor, "n 3 height width"]) -> Float[Tensor, "n feature"]:
+        """The first 7 maps of the third stage, averaged to 4x4 and flattened: ``(n, 112)``.
+
+        The counterpart of spatial FID's first 7 channels of an Inception map (Nash et al. 2021).
+        """
+        maps = self.body[:_SPATIAL_LAYER](picture)[:, :_SPATIAL_CHANNELS]
+        return nn.functional.adaptive_avg_pool2d(maps, 4).flatten(1)
+
+    def forward(self, picture: Float[Tensor, "n 3 height width"]) -> Float[Tensor, "n label"]:
+        """Logits."""
+        return self.head(self.features(picture))
+
+
+def load_classifier(path: str | os.PathLike[str]) -> SceneClassifier:
+    """Read the classifier's safetensors file.
+
+    Raises:
+        ValueError: if there is no such file.
+    """
+    if not Path(path).is_file():
+        raise ValueError(f"Expected the classifier's .safetensors file, got {str(path)!r}, which does not exist.")
+    state = {name: value.float() for name, value in load_file(path).items()}
+    model = SceneClassifier(len(state["head.bias"]))
+    model.load_state_dict(state)
+    return model.eval()
+
+
+@torch.inference_mode()
+def judge(
+    model: SceneClassifier, pictures: Float[Tensor, "n 3 height width"]
+) -> tuple[Float[Tensor, "n feature"], Float[Tensor, "n spatial"], Float[Tensor, "n label"]]:
+    """Pooled features, spatial features and logits of pictures in [0, 1], 200 at a time."""
+    parts = []
+    for batch in pictures.split(200):
+        features = model.features(batch * 2 - 1)
+        parts.append((features, model.spatial_features(batch * 2 - 1), model.head(features)))
+    pooled, spatial, logits = (torch.cat(values) for values in zip(*parts, strict=True))
+    return pooled, spatial, logits
