@@ -1,7 +1,7 @@
 """PTQD's correction: take the correlated part and the mean of the quantization noise out of the noise prediction.
 
-Simplified: the variance of what is left is measured and stored, but not taken out of the sampler's own noise: diffusers'
-schedulers have no place for it, and the demo's DDIM is deterministic.
+Simplified: the variance of what is left is measured and stored, but not taken out of the sampler's own noise:
+diffusers' schedulers have no place for it, and the demo's DDIM is deterministic.
 """
 
 from collections.abc import Mapping

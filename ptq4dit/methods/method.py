@@ -1,13 +1,17 @@
 """What a method is: its name, where it was published, what it changes in a config, and how it makes a model."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+from torch import Tensor, nn
+
 from ptq4dit.calibration import Calibration
 from ptq4dit.config import QuantConfig
 from ptq4dit.dit import Dit
+from ptq4dit.paper.reparam import reparameterize
+from ptq4dit.reconstruction.run import reconstruct
 from ptq4dit.trajectories import Trajectories, collect
 
 
@@ -42,14 +46,21 @@ class Job:
         images, timesteps = (None, None) if settings is None else (settings.images, settings.timesteps)
         return collect(self.dit, self.stats.config, images=images, timesteps=timesteps, cancelled=self.cancelled)
 
-    def reconstructed(self, model: Dit) -> Dit:
-        """The model with its rounding learned block by block, if the config asks for it."""
+    def reconstructed(
+        self, model: Dit, factors: Mapping[str, Tensor] | None = None, transformer: nn.Module | None = None
+    ) -> Dit:
+        """The model with its rounding learned block by block, if the config asks for it.
+
+        Args:
+            model: what `convert` made.
+            factors: those that were folded before.
+            transformer: the float transformer they were folded into, if not the given one.
+        """
         if self.config.reconstruction is None:
             return model
-        from ptq4dit.reconstruction.run import reconstruct
-
+        folded = transformer or self.dit.transformer
         return reconstruct(
-            self.dit,
+            self.dit.with_transformer(reparameterize(folded, factors) if factors else folded),
             model,
             self.data,
             self.config.reconstruction,

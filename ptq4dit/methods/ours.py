@@ -78,7 +78,7 @@ def run(job: Job) -> Dit:
         for name, layer in balanced_layers(job.dit.transformer).items()
         if layer.role in BALANCED_ROLES
     }
-    return job.reconstructed(convert(job.dit, job.stats, job.config, factors))
+    return job.reconstructed(convert(job.dit, job.stats, job.config, factors), factors)
 
 
 def _round_rows(rows: Tensor, low: Tensor, high: Tensor, config: LayerConfig) -> Tensor:

@@ -14,8 +14,8 @@ def prepare(config: QuantConfig) -> QuantConfig:
 
 def run(job: Job) -> Dit:
     """CSB (eqs. 3-7) with the salience of SSC (eqs. 10, 11) or of the middle timestep, then reconstruction."""
-    model = convert(job.dit, job.stats, job.config, model_factors(job.stats, job.config))
-    return job.reconstructed(model)
+    factors = model_factors(job.stats, job.config)
+    return job.reconstructed(convert(job.dit, job.stats, job.config, factors), factors)
 
 
 METHOD = Method(

@@ -96,13 +96,10 @@ def run(job: Job) -> Dit:
     grids = {name: channel_grids(job.stats, name) for name in names}
     shifts = {name: shift for name, (_, shift) in grids.items()}
     transformer = shift_inputs(job.dit.transformer, shifts)
-    model = convert(
-        job.dit.with_transformer(transformer),
-        shifted(job.stats, shifts, transformer),
-        job.config,
-        {name: factor for name, (factor, _) in grids.items()},
-    )
-    return job.reconstructed(model)
+    factors = {name: factor for name, (factor, _) in grids.items()}
+    moved = job.dit.with_transformer(transformer)
+    model = convert(moved, shifted(job.stats, shifts, transformer), job.config, factors)
+    return job.reconstructed(model, factors, transformer)
 
 
 METHOD = Method(

@@ -49,7 +49,8 @@ def smoothing_factors(stats: Calibration, alpha: float) -> dict[str, Float[Tenso
 def run(job: Job) -> Dit:
     """Fold the factors, then round; reconstruct if asked."""
     alpha = float(job.config.option("alpha", 0.5))
-    return job.reconstructed(convert(job.dit, job.stats, job.config, smoothing_factors(job.stats, alpha)))
+    factors = smoothing_factors(job.stats, alpha)
+    return job.reconstructed(convert(job.dit, job.stats, job.config, factors), factors)
 
 
 METHOD = Method(

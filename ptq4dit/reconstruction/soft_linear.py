@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from ptq4dit.config import FLOAT_BITS
 from ptq4dit.quantized.activation import is_static
 from ptq4dit.quantized.linear import QuantizedLinear
+from ptq4dit.reconstruction.grid import Grid
 from ptq4dit.reconstruction.rounding import (
     inverse_rectified_sigmoid,
     rectified_sigmoid,
@@ -20,35 +21,30 @@ class SoftLinear(nn.Module):
     """Stands in for a `QuantizedLinear` during training; same function with hard rounding.
 
     Weight, with ``n`` the steps from zero and ``s`` the scale: AdaRound ``n = clamp(floor(v) + h(alpha))`` with fixed
-    ``s``, or straight through ``n = clamp(round(v))`` with learned ``v`` and ``s``. ``v`` starts at ``position``.
-    Static activation scales are learned as ``s e^p``, so that a learning rate is relative to them.
+    ``s`` and bias, or straight through ``n = clamp(round(v))`` with learned ``v``, ``s`` and bias. ``v`` starts at
+    ``position``. Scales are learned as ``s e^p``, so that a learning rate is relative to them.
     """
 
     def __init__(
         self, linear: QuantizedLinear, position: Float[Tensor, "d_out d_in"] | None, *, adaround: bool
     ) -> None:
-        """Args:
-        linear: the layer; only read.
-        position: where each weight lies on its grid, in steps from zero; None starts at the layer's integers.
-        adaround: learn the direction of rounding only, instead of ``v`` and ``s``.
+        """Take over a layer's state.
+
+        Args:
+            linear: the layer; only read.
+            position: where each weight lies on its grid, in steps from zero; None starts at the layer's integers.
+            adaround: learn the direction of rounding only, instead of ``v``, ``s`` and bias.
         """
         super().__init__()
         self._linear = [linear]  # in a list: its buffers are not this module's
         self.adaround, self.trains_weight = adaround, linear.config.weight_bits != FLOAT_BITS
         self.bias = None if linear.bias is None else nn.Parameter(linear.bias.clone(), requires_grad=not adaround)
         if self.trains_weight:
-            groups = linear.weight_scale.shape[1]
-            zero = linear.weight_zero_point.to(linear.weight_scale.dtype).repeat_interleave(
-                linear.in_features // groups, dim=1
-            )
-            top = 2**linear.config.weight_bits - 1
-            steps = linear.weight_q - zero if position is None else position
-            self.low, self.high = -zero, top - zero
+            self.grid = Grid.of(linear)
+            steps = self.grid.clamp(self.grid.steps(linear) if position is None else position)
             self.log_weight_scale = nn.Parameter(torch.zeros_like(linear.weight_scale), requires_grad=not adaround)
-            steps = torch.maximum(torch.minimum(steps, self.high), self.low)
-            self.floor = torch.minimum(torch.floor(steps), self.high - 1)
-            start = inverse_rectified_sigmoid(steps - self.floor) if adaround else steps
-            self.rounding = nn.Parameter(start.clone())
+            self.floor = torch.minimum(torch.floor(steps), self.grid.high - 1)
+            self.rounding = nn.Parameter(inverse_rectified_sigmoid(steps - self.floor) if adaround else steps)
         if is_static(linear.config):
             zero_point = linear.activation_zero_point.to(linear.activation_scale.dtype)
             self.input_low, self.input_high = -zero_point, 2**linear.config.activation_bits - 1 - zero_point
@@ -64,7 +60,7 @@ class SoftLinear(nn.Module):
         linear = self.linear
         if linear.rotation is not None:
             x = linear.rotation.apply(x)
-        result = nn.functional.linear(self.round_input(x), self.weight(), self.bias)
+        result = nn.functional.linear(self.round_input(x), self.weight().to(x.dtype), self.bias)
         return result + (x @ linear.low_rank_down.T) @ linear.low_rank_up.T if linear.config.rank else result
 
     def round_input(self, x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
@@ -85,15 +81,13 @@ class SoftLinear(nn.Module):
         """The weight that the product uses, differentiable."""
         if not self.trains_weight:
             return self.linear.weight
-        scale = self.linear.weight_scale * self.log_weight_scale.exp()
-        return (self.steps().unflatten(1, (scale.shape[1], -1)) * scale[..., None]).flatten(1)
+        return self.steps() * self.grid.expand(self.linear.weight_scale * self.log_weight_scale.exp())
 
     def steps(self) -> Float[Tensor, "d_out d_in"]:
         """Steps from zero: whole numbers straight through, possibly between two of them for AdaRound."""
-        steps = self.floor + rectified_sigmoid(self.rounding) if self.adaround else self.rounding
-        if not self.adaround:
-            steps = straight_through(steps, torch.round(steps))
-        return torch.maximum(torch.minimum(steps, self.high), self.low)
+        if self.adaround:
+            return self.floor + rectified_sigmoid(self.rounding)
+        return self.grid.clamp(straight_through(self.rounding, torch.round(self.rounding)))
 
     def penalty(self, beta: float) -> Float[Tensor, ""]:
         """AdaRound's regularization of this layer."""
@@ -104,9 +98,8 @@ class SoftLinear(nn.Module):
         """Write integers, scales and bias into a layer of the same shape; the result is exact, not approximate."""
         linear = self.linear
         if self.trains_weight:
-            steps = torch.round(self.steps()) - self.low
             scale = linear.weight_scale * self.log_weight_scale.exp()
-            into.set_integers(steps.to(torch.uint8), scale, linear.weight_zero_point)
+            into.set_integers(self.grid.integers(self.grid.clamp(self.steps())), scale, linear.weight_zero_point)
         if self.bias is not None and into.bias is not None:
             into.bias.copy_(self.bias)
         if is_static(linear.config):

@@ -1,0 +1,174 @@
+"""Learn the rounding and the scales of one block by gradient, against the float block's output."""
+
+import copy
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+from ptq4dit.config import FLOAT_BITS
+from ptq4dit.quantized.attention import QuantizedAttnProcessor
+from ptq4dit.quantized.linear import QuantizedLinear
+from ptq4dit.reconstruction.blocks import BlockParts
+from ptq4dit.reconstruction.closed_form import target_weight
+from ptq4dit.reconstruction.config import ReconstructionConfig
+from ptq4dit.reconstruction.data import BlockData
+from ptq4dit.reconstruction.grid import Grid
+from ptq4dit.reconstruction.rounding import straight_through
+from ptq4dit.reconstruction.soft_linear import SoftLinear
+
+
+def train_block(
+    exact: BlockParts,
+    block: BlockParts,
+    data: BlockData,
+    config: ReconstructionConfig,
+    generator: torch.Generator,
+    after_step: Callable[[int, "Softened"], bool],
+) -> None:
+    """Run Adam on one block, in place.
+
+    Minimizes ``|y - block(x)|^2`` summed over channels, averaged over tokens. From ``start="nearest"``: AdaRound
+    (Nagel et al. 2020) with the annealed regularization of BRECQ (Li et al. 2021), weight scales and biases fixed.
+    From ``start="gptq"``: straight-through rounding with learned weight scales and biases, the rate falling to 0.
+    Static activation scales are learned in both (LSQ) if the config says so, at a rate that falls as a cosine.
+
+    Args:
+        exact: the float block, re-parameterized as the quantized one is.
+        block: the quantized block.
+        data: its inputs and targets.
+        config: steps, batch size, rates, regularization.
+        generator: draws the batches.
+        after_step: called with (steps done, the softened block); True stops early. Nothing is written into the block
+            unless this, or the end, does (`Softened.harden`).
+    """
+    device = next(block.buffers()).device
+    with softened(exact, block, adaround=config.start == "nearest", scales=config.activation_scales) as soft:
+        optimizer = _optimizer(soft, config)
+        for step in range(config.steps):
+            _set_rates(optimizer, soft, config, step)
+            rows = torch.randint(len(data), (config.batch_size,), generator=generator)
+            loss = _loss(soft, data.take(rows, device), config, step)
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+            if after_step(step + 1, soft):
+                return
+        soft.harden()
+
+
+class Softened:
+    """A block whose quantized linears are `SoftLinear` for the time being."""
+
+    def __init__(self, block: BlockParts, layers: dict[str, SoftLinear], own: dict[str, QuantizedLinear]) -> None:
+        self.block, self.layers, self._own = block, layers, own
+
+    def harden(self) -> None:
+        """Write the present state into the block's quantized layers."""
+        for name, layer in self.layers.items():
+            layer.harden(self._own[name])
+
+    @contextmanager
+    def hard(self) -> Iterator[BlockParts]:
+        """The block with its present state in its own quantized layers, as it would be used."""
+        self.harden()
+        self._install(soft=False)
+        try:
+            yield self.block
+        finally:
+            self._install(soft=True)
+
+    def parameters(self, name: str) -> list[nn.Parameter]:
+        """The parameters of that name of all layers, as far as they are learned."""
+        found = [getattr(layer, name, None) for layer in self.layers.values()]
+        return [parameter for parameter in found if parameter is not None and parameter.requires_grad]
+
+    def _install(self, *, soft: bool) -> None:
+        for name, layer in self.layers.items():
+            self.block.set_submodule(name, layer if soft else self._own[name])
+
+
+@contextmanager
+def softened(exact: BlockParts, block: BlockParts, *, adaround: bool, scales: bool = True) -> Iterator[Softened]:
+    """Replace a block's quantized linears by trainable ones; they are put back whatever happens.
+
+    Args:
+        exact: the float block; AdaRound starts from its weights.
+        block: the quantized block.
+        adaround: learn the direction of rounding only.
+        scales: learn static activation scales.
+    """
+    layers, own = {}, {n: m for n, m in block.named_modules() if isinstance(m, QuantizedLinear)}
+    for name, module in own.items():
+        linear = _copy(module)
+        layers[name] = SoftLinear(linear, _position(linear, exact, name) if adaround else None, adaround=adaround)
+        if not scales and hasattr(layers[name], "log_activation_scale"):
+            layers[name].log_activation_scale.requires_grad_(False)
+    result = Softened(block, layers, own)
+    result._install(soft=True)
+    try:
+        yield result
+    finally:
+        result._install(soft=False)
+
+
+class _PassRounding(TorchFunctionMode):
+    """``torch.round`` with the gradient of the identity, for code that rounds without knowing of training."""
+
+    def __torch_function__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None) -> Any:
+        if func in (torch.round, Tensor.round):
+            return straight_through(args[0], func(args[0].detach()))
+        return func(*args, **(kwargs or {}))
+
+
+def _loss(soft: Softened, batch: BlockData, config: ReconstructionConfig, step: int) -> Float[Tensor, ""]:
+    batch.tell()
+    processor = getattr(soft.block.attn1, "processor", None)
+    with _PassRounding() if isinstance(processor, QuantizedAttnProcessor) else nullcontext():
+        output = soft.block(batch.inputs, batch.modulation)
+    loss = (output - batch.targets).square().sum(-1).mean()
+    done = step / config.steps
+    if config.start == "gptq" or not config.regularization or done < config.warmup:
+        return loss
+    first, last = config.beta
+    beta = last + (first - last) * (1 - (done - config.warmup) / (1 - config.warmup))
+    trained = [layer for layer in soft.layers.values() if layer.trains_weight]
+    return loss + config.regularization * sum((layer.penalty(beta) for layer in trained), loss.new_zeros(()))
+
+
+def _copy(linear: QuantizedLinear) -> QuantizedLinear:
+    """A layer with the same state and the same clock."""
+    result = copy.copy(linear)
+    result._buffers = {name: None if b is None else b.clone() for name, b in linear._buffers.items()}
+    return result
+
+
+def _position(linear: QuantizedLinear, exact: BlockParts, name: str) -> Tensor | None:
+    """Where the float weights lie on the layer's grid."""
+    like = exact.get_submodule(name)
+    assert isinstance(like, nn.Linear)
+    if linear.config.weight_bits == FLOAT_BITS:
+        return None
+    return target_weight(linear, like) / Grid.of(linear).expand(linear.weight_scale)
+
+
+_NAMES = ("rounding", "log_activation_scale", "log_weight_scale", "bias")
+
+
+def _optimizer(soft: Softened, config: ReconstructionConfig) -> torch.optim.Adam:
+    groups = [{"params": soft.parameters(name), "name": name} for name in _NAMES]
+    return torch.optim.Adam([group for group in groups if group["params"]], lr=config.learning_rate)
+
+
+def _set_rates(optimizer: torch.optim.Adam, soft: Softened, config: ReconstructionConfig, step: int) -> None:
+    done = step / config.steps
+    cosine = 0.5 * float(1 + torch.cos(torch.tensor(torch.pi * done)))
+    for group in optimizer.param_groups:
+        if group["name"] == "rounding":
+            group["lr"] = config.learning_rate * (1.0 if config.start == "nearest" else 1 - done)
+        else:
+            group["lr"] = config.activation_learning_rate * cosine

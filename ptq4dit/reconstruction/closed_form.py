@@ -1,0 +1,218 @@
+"""Round the linears of one block in closed form: each layer on the inputs that the rounded layers before it give."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from ptq4dit.config import FLOAT_BITS
+from ptq4dit.quantized.activation import is_static
+from ptq4dit.quantized.linear import QuantizedLinear
+from ptq4dit.reconstruction.blocks import BlockParts
+from ptq4dit.reconstruction.data import BlockData
+from ptq4dit.reconstruction.gptq import best_scale, coordinate_descent, gptq, least_squares_weight
+from ptq4dit.reconstruction.grid import Grid
+
+STAGES: tuple[tuple[tuple[str, ...], int | None], ...] = (
+    (("attn1.to_q", "attn1.to_k", "attn1.to_v"), None),
+    (("attn1.to_out.0",), 2),
+    (("ff.net.0.proj",), None),
+    (("ff.net.2",), 5),
+)
+"""Layers that share an input, in the order of a forward pass, and which chunk of the modulation gates their output."""
+SHRINKS = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4)
+"""Shares of a static activation scale that are tried."""
+
+
+@torch.no_grad()
+def round_block(
+    exact: BlockParts,
+    block: BlockParts,
+    data: BlockData,
+    damping: float,
+    check: Callable[[], None] = lambda: None,
+    *,
+    activation_scales: bool = True,
+) -> None:
+    """Choose the integers, scales and biases of a block's linears in closed form, in place.
+
+    Layer after layer: the best of a few static activation scales, the least squares target given the rounded inputs
+    (`least_squares_weight`), `gptq`, `best_scale` and one pass of `coordinate_descent`, and the bias that keeps the
+    mean of the float layer's output. Tokens weigh as much as the gate that their sample's output is multiplied with.
+    Layers with float weights stay.
+
+    Args:
+        exact: the float block, re-parameterized as the quantized one is.
+        block: the quantized block.
+        data: its inputs.
+        damping: of the Hessian.
+        check: called between pieces of work; may raise to stop.
+        activation_scales: search static activation scales, too.
+    """
+    for names, gate in STAGES:
+        first = block.get_submodule(names[0])
+        if not isinstance(first, QuantizedLinear):
+            continue
+        pairs = [(_quantized(block, name), exact.get_submodule(name)) for name in names]
+        if activation_scales and is_static(first.config):
+            _search_scale(pairs, block, names[0], gate, data)
+        if all(linear.config.weight_bits == FLOAT_BITS for linear, _ in pairs):
+            continue
+        moments = _moments(exact, block, names[0], gate, data, check).averaged(centered=pairs[0][0].bias is not None)
+        for linear, like in pairs:
+            if linear.config.weight_bits != FLOAT_BITS:
+                _round_layer(linear, like, moments, damping)
+
+
+def target_weight(linear: QuantizedLinear, like: nn.Module) -> Float[Tensor, "d_out d_in"]:
+    """The float weight that a layer's integers stand for: rotated as its input is, without its float branch."""
+    weight = _full_weight(linear, like)
+    return weight - linear.low_rank_up @ linear.low_rank_down if linear.config.rank else weight
+
+
+@dataclass(kw_only=True)
+class _Moments:
+    """Weighted sums over tokens of a layer's float input f, its input x, and r, that input rounded; float64.
+
+    ``gram = sum w r r^T``, ``cross = sum w f r^T``, ``branch = sum w x r^T`` (for layers with a float branch only).
+    """
+
+    total: Tensor
+    exact: Tensor
+    given: Tensor
+    rounded: Tensor
+    gram: Tensor
+    cross: Tensor
+    branch: Tensor
+
+    @staticmethod
+    def empty(width: int, device: torch.device) -> "_Moments":
+        square = torch.zeros(width, width, dtype=torch.float64, device=device)
+        names = ("exact", "given", "rounded")
+        vectors = {name: square[0].clone() for name in names}
+        squares = {name: square.clone() for name in ("gram", "cross", "branch")}
+        return _Moments(total=square[0, 0].clone(), **vectors, **squares)
+
+    def add(self, f: Tensor, x: Tensor, r: Tensor, weight: Tensor, *, branch: bool) -> None:
+        """Count the tokens of some samples ``(sample, token, d_in)``, each sample with its weight."""
+        weighted = (r * weight[:, None, None]).flatten(0, 1)
+        self.total += weight.double().sum() * f.shape[1]
+        self.exact += (f.sum(1) * weight[:, None]).sum(0)
+        self.given += (x.sum(1) * weight[:, None]).sum(0)
+        self.rounded += weighted.sum(0)
+        self.gram += r.flatten(0, 1).T @ weighted
+        self.cross += f.flatten(0, 1).T @ weighted
+        if branch:
+            self.branch += x.flatten(0, 1).T @ weighted
+
+    def averaged(self, *, centered: bool) -> "_Moments":
+        """Means instead of sums, about the means of the inputs if a bias can make up for those."""
+        f, x, r = self.exact / self.total, self.given / self.total, self.rounded / self.total
+        squares = {
+            name: getattr(self, name) / self.total - (torch.outer(mean, r) if centered else 0)
+            for name, mean in (("gram", r), ("cross", f), ("branch", x))
+        }
+        return _Moments(total=self.total, exact=f, given=x, rounded=r, **squares)
+
+
+def _round_layer(linear: QuantizedLinear, like: nn.Module, moments: _Moments, damping: float) -> None:
+    grid, full, hessian = Grid.of(linear), _full_weight(linear, like).double(), moments.gram
+    scale, low, high = linear.weight_scale.double(), grid.low.double(), grid.high.double()
+    cross, weight = full @ moments.cross, target_weight(linear, like).double()
+    if linear.config.rank:
+        cross = cross - (linear.low_rank_up @ linear.low_rank_down).double() @ moments.branch
+    target = least_squares_weight(weight, hessian, cross, damping)
+    steps, _ = gptq(target / grid.expand(scale), hessian, low, high, grid.expand(scale), damping)
+    scale = best_scale(steps, target, hessian, scale)
+    steps = coordinate_descent(steps, target, hessian, low, high, grid.expand(scale))
+    scale = best_scale(steps, target, hessian, scale)
+    linear.set_integers(grid.integers(steps), scale, linear.weight_zero_point)
+    if linear.bias is not None:
+        wanted = full @ moments.exact + getattr(like, "bias").detach().double()  # noqa: B009
+        if linear.config.rank:
+            wanted -= linear.low_rank_up.double() @ (linear.low_rank_down.double() @ moments.given)
+        linear.bias.copy_(wanted - linear.weight.double() @ moments.rounded)
+
+
+def _search_scale(
+    pairs: list[tuple[QuantizedLinear, nn.Module]], block: BlockParts, name: str, gate: int | None, data: BlockData
+) -> None:
+    """Shrink the static scale of a stage's input to the share with the least output error on some of the samples."""
+    first, device = pairs[0][0], pairs[0][0].weight.device
+    some = data.take(slice(None, None, max(1, len(data) // 64)))
+    weight = torch.cat([_full_weight(linear, like).float() for linear, like in pairs])
+    errors, scale = torch.zeros(len(SHRINKS), dtype=torch.float64), first.activation_scale.clone()
+    for chunk in some.chunks(device):
+        chunk.tell()
+        x = _input_of(block, name, chunk.inputs, chunk.modulation)
+        x = x if first.rotation is None else first.rotation.apply(x)
+        gates = _gates(chunk, gate)
+        for i, share in enumerate(SHRINKS):
+            first.activation_scale.copy_(scale * share)
+            difference = (first.round_input(x) - x).float() @ weight.T
+            errors[i] += float((difference.square().sum((1, 2)) * gates).double().sum())
+    for linear, _ in pairs:
+        linear.activation_scale.copy_(scale * SHRINKS[int(errors.argmin())])
+
+
+def _moments(
+    exact: BlockParts, block: BlockParts, name: str, gate: int | None, data: BlockData, check: Callable[[], None]
+) -> _Moments:
+    linear = _quantized(block, name)
+    result = _Moments.empty(linear.in_features, linear.weight.device)
+    for chunk in data.chunks(linear.weight.device):
+        check()
+        chunk.tell()
+        f = _input_of(exact, name, chunk.float_inputs, chunk.float_modulation)
+        x = _input_of(block, name, chunk.inputs, chunk.modulation)
+        if linear.rotation is not None:
+            f, x = linear.rotation.apply(f), linear.rotation.apply(x)
+        rounded = linear.round_input(x).float()
+        result.add(f.float(), x.float(), rounded, _gates(chunk, gate), branch=linear.config.rank > 0)
+    return result
+
+
+def _gates(chunk: BlockData, gate: int | None) -> Float[Tensor, " sample"]:
+    if gate is None:
+        return torch.ones(len(chunk), device=chunk.inputs.device)
+    return chunk.float_modulation[:, gate].float().square().mean(1)
+
+
+def _full_weight(linear: QuantizedLinear, like: nn.Module) -> Tensor:
+    assert isinstance(like, nn.Linear)
+    weight = like.weight.detach()
+    return weight if linear.rotation is None else linear.rotation.apply(weight)
+
+
+def _quantized(block: BlockParts, name: str) -> QuantizedLinear:
+    linear = block.get_submodule(name)
+    assert isinstance(linear, QuantizedLinear)
+    return linear
+
+
+class _ReachedError(Exception):
+    """Thrown at the layer whose input is wanted: what follows it need not be computed."""
+
+
+def _input_of(parts: BlockParts, name: str, hidden: Tensor, modulation: Tensor) -> Tensor:
+    with _caught_input(parts.get_submodule(name)) as caught, suppress(_ReachedError):
+        parts(hidden, modulation)
+    return caught[0]
+
+
+@contextmanager
+def _caught_input(module: nn.Module) -> Iterator[list[Tensor]]:
+    caught: list[Tensor] = []
+
+    def catch(_module: nn.Module, args: tuple[Tensor, ...]) -> None:
+        caught.append(args[0])
+        raise _ReachedError
+
+    handle = module.register_forward_pre_hook(catch)
+    try:
+        yield caught
+    finally:
+        handle.remove()

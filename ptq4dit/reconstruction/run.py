@@ -1,0 +1,207 @@
+"""Reconstruct a quantized model block by block: quantized inputs, float outputs, resumable after every block."""
+
+import copy
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ptq4dit.dit import Dit
+from ptq4dit.observe import Cancelled
+from ptq4dit.quantized.linear import QuantizedLinear
+from ptq4dit.reconstruction.adaround import Softened, train_block
+from ptq4dit.reconstruction.blocks import BlockParts
+from ptq4dit.reconstruction.closed_form import round_block
+from ptq4dit.reconstruction.config import ReconstructionConfig
+from ptq4dit.reconstruction.data import BlockData
+from ptq4dit.reconstruction.state import State
+from ptq4dit.reconstruction.walk import Walk
+from ptq4dit.trajectories import Trajectories
+
+Progress = Callable[[int, int, float], None]
+"""(pieces of work done, pieces in all, seconds left as estimated)."""
+_CHECKS = 10
+"""How often a block is measured on the held-out samples while it is trained."""
+_PATIENCE = 3
+"""Measurements without a new best after which training stops."""
+
+
+def reconstruct(
+    dit: Dit,
+    model: Dit,
+    data: Trajectories,
+    config: ReconstructionConfig,
+    *,
+    progress: Progress | None = None,
+    cancelled: Callable[[], bool] | None = None,
+    folder: Path | None = None,
+) -> Dit:
+    """Improve the rounding of a quantized model, one block after the other.
+
+    Each block is given what the blocks before it, already reconstructed, make of the data, and should return what the
+    float block returns in the float model (PTQ4DiT Section 5.1, after BRECQ and Q-Diffusion). With held-out images the
+    best state of each block on them is kept, never one that is worse than the block as it came.
+
+    Simplified: only the linears of attention and feed-forward are learned; patch embedding, conditioning, modulation
+    and final layer stay as they are rounded.
+
+    Args:
+        dit: the float bundle, re-parameterized as ``model`` is: the same factors folded.
+        model: its quantized twin; left as it is.
+        data: inputs of the transformer, from `collect`; those of the first ``config.images`` images are used.
+        config: how.
+        progress: told about every step.
+        cancelled: asked before every piece of work.
+        folder: where the state of each finished block is kept; a later call with the same arguments goes on there and
+            ends with the same bits. None keeps nothing.
+
+    Returns:
+        A new quantized bundle.
+
+    Raises:
+        Cancelled: once ``cancelled`` says True.
+        ValueError: if ``data`` are not of this model's shape.
+    """
+    exact = dit.transformer
+    result = copy.deepcopy(model.transformer)
+    used = _first_images(data, config.images)
+    state = State(folder, exact, model.transformer, used, config)
+    walk = Walk(exact, result, used)
+    report = _Report(blocks=len(walk), config=config, progress=progress, cancelled=cancelled)
+    for index, (block, block_data) in enumerate(walk):
+        report.start(index)
+        if not state.load(index, block):
+            _reconstruct_block(BlockParts(walk.exact_block(index)), block, block_data, used, config, index, report)
+            state.save(index, block)
+    report.start(len(walk))
+    return model.with_transformer(result.eval())
+
+
+@torch.no_grad()
+def block_error(block: BlockParts, data: BlockData, cancelled: Callable[[], None] = lambda: None) -> float:
+    """Mean squared error of a block's output against the float block's."""
+    device, total = next(block.buffers()).device, 0.0
+    for chunk in data.chunks(device):
+        cancelled()
+        chunk.tell()
+        total += float((block(chunk.inputs, chunk.modulation) - chunk.targets).double().square().sum())
+    return total / data.targets.numel()
+
+
+def held_out(images: Tensor, share: float) -> Tensor:
+    """Which samples belong to the last ``share`` of the images, at least one image and never all; a mask."""
+    every = images.unique()
+    count = min(len(every) - 1, max(1, round(share * len(every)))) if share else 0
+    return torch.isin(images, every[len(every) - count :])
+
+
+def _reconstruct_block(
+    exact: BlockParts,
+    block: BlockParts,
+    data: BlockData,
+    used: Trajectories,
+    config: ReconstructionConfig,
+    index: int,
+    report: "_Report",
+) -> None:
+    layers = [m for m in block.modules() if isinstance(m, QuantizedLinear)]
+    if not layers:
+        return
+    mask = held_out(used.images, config.held_out)
+    train, held = (data.take(~mask), data.take(mask)) if mask.any() else (data, None)
+    best = _Best(block, held, report.check)
+    if config.start == "gptq":
+        round_block(exact, block, train, config.damping, report.check, activation_scales=config.activation_scales)
+        best.consider()
+    report.step(0)
+    if config.steps:
+        best.restore()
+        generator = torch.Generator().manual_seed(_block_seed(config.seed, index))
+        every = max(1, config.steps // _CHECKS)
+
+        def after_step(done: int, soft: Softened) -> bool:
+            report.step(done)
+            if held is None or done % every:
+                return False
+            with soft.hard():
+                best.consider()
+            return best.waited >= _PATIENCE and config.start == "gptq"
+
+        train_block(exact, block, train, config, generator, after_step)
+        best.consider()
+    best.restore()
+
+
+class _Best:
+    """The state of a block that was best on the held-out samples; without any, the latest."""
+
+    def __init__(self, block: BlockParts, held: BlockData | None, check: Callable[[], None]) -> None:
+        self.block, self.held, self.check, self.waited = block, held, check, 0
+        self.error, self.state = float("inf"), {}
+        self.consider()
+
+    def consider(self) -> None:
+        error = 0.0 if self.held is None else block_error(self.block, self.held, self.check)
+        if self.held is None or error < self.error:
+            self.error, self.waited = error, 0
+            self.state = {name: tensor.clone() for name, tensor in self.block.state_dict().items()}
+        else:
+            self.waited += 1
+
+    def restore(self) -> None:
+        self.block.load_state_dict(self.state)
+
+
+@dataclass(kw_only=True)
+class _Report:
+    """Counts work, estimates the time left, and stops where asked."""
+
+    blocks: int
+    config: ReconstructionConfig
+    progress: Progress | None
+    cancelled: Callable[[], bool] | None
+    begun: float = field(default_factory=time.monotonic)
+    _index: int = 0
+    _worked: int = 0
+
+    @property
+    def pieces(self) -> int:
+        """Pieces of work in one block."""
+        return 1 + self.config.steps
+
+    def start(self, index: int) -> None:
+        """A block begins; all before it are done."""
+        self._index = index
+        self.check()
+        self._tell(index * self.pieces)
+
+    def step(self, done: int) -> None:
+        """A block's start (0) or one of its steps is done."""
+        self.check()
+        self._worked += 1
+        self._tell(self._index * self.pieces + 1 + done)
+
+    def check(self) -> None:
+        if self.cancelled is not None and self.cancelled():
+            raise Cancelled("Reconstruction was cancelled before its last block.")
+
+    def _tell(self, done: int) -> None:
+        if self.progress is not None:
+            total = self.blocks * self.pieces
+            rate = (time.monotonic() - self.begun) / max(self._worked, 1)
+            self.progress(done, total, (total - done) * rate)
+
+
+def _first_images(data: Trajectories, count: int) -> Trajectories:
+    chosen = data.images.unique()[:count]
+    return (
+        data if len(chosen) == len(data.images.unique()) else data.take(torch.isin(data.images, chosen).nonzero()[:, 0])
+    )
+
+
+def _block_seed(seed: int, index: int) -> int:
+    return int(np.random.SeedSequence([seed, index]).generate_state(1, np.uint64)[0]) % 2**63

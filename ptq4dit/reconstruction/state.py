@@ -1,0 +1,82 @@
+"""The state of reconstructed blocks on disk, so that a run that was stopped goes on after its last whole block."""
+
+import dataclasses
+import hashlib
+import json
+from pathlib import Path
+
+from torch import Tensor, nn
+
+from ptq4dit.fingerprint import fingerprint
+from ptq4dit.quantized.linear import QuantizedLinear
+from ptq4dit.reconstruction.blocks import BlockParts
+from ptq4dit.reconstruction.config import ReconstructionConfig
+from ptq4dit.tensorfile import read_tensors, write_tensors
+from ptq4dit.trajectories import Trajectories
+
+_FORMAT = "ptq4dit-reconstruction-1"
+
+
+class State:
+    """One file a block, named by a fingerprint of everything that the result depends on."""
+
+    def __init__(
+        self, folder: Path | None, exact: nn.Module, model: nn.Module, data: Trajectories, config: ReconstructionConfig
+    ) -> None:
+        """Make the folder, if there is to be one.
+
+        Args:
+            folder: None to keep nothing.
+            exact: the float transformer.
+            model: the quantized transformer before reconstruction.
+            data: what it learns from.
+            config: how.
+        """
+        self.folder = folder
+        if folder is not None:
+            folder.mkdir(parents=True, exist_ok=True)
+            self.identity = _identity(exact, model, data, config)
+
+    def load(self, index: int, block: BlockParts) -> bool:
+        """Put a block's stored state into it; False if there is none.
+
+        Raises:
+            ValueError: if the file is damaged.
+        """
+        path = self._path(index)
+        if path is None or not path.is_file():
+            return False
+        tensors, _ = read_tensors(path, _FORMAT, "reconstruction")
+        for name, linear in _linears(block).items():
+            linear.load_state_dict({k: tensors[f"{name}/{k}"] for k in linear.state_dict()})
+        return True
+
+    def save(self, index: int, block: BlockParts) -> None:
+        """Store a block's state, whole or not at all."""
+        path = self._path(index)
+        if path is not None:
+            tensors = {f"{n}/{k}": v for n, linear in _linears(block).items() for k, v in linear.state_dict().items()}
+            write_tensors(path, tensors, {}, _FORMAT)
+
+    def _path(self, index: int) -> Path | None:
+        return None if self.folder is None else self.folder / f"{self.identity}-block-{index:03d}.safetensors"
+
+
+def _linears(block: BlockParts) -> dict[str, QuantizedLinear]:
+    return {name: module for name, module in block.named_modules() if isinstance(module, QuantizedLinear)}
+
+
+def _identity(exact: nn.Module, model: nn.Module, data: Trajectories, config: ReconstructionConfig) -> str:
+    digest = hashlib.blake2b(digest_size=8)
+    digest.update(json.dumps(dataclasses.asdict(config), sort_keys=True).encode())
+    digest.update(fingerprint(exact).encode())
+    for tensor in (data.latents, data.timesteps, data.labels, data.images):
+        digest.update(_bytes(tensor))
+    for name, tensor in sorted(model.state_dict().items()):
+        digest.update(name.encode() + _bytes(tensor))
+    return digest.hexdigest()
+
+
+def _bytes(tensor: Tensor) -> bytes:
+    tensor = tensor.detach().cpu().contiguous()
+    return (tensor.float() if tensor.is_floating_point() and tensor.itemsize < 4 else tensor).numpy().tobytes()
