@@ -54,7 +54,7 @@ def train_block(
             rows = torch.randint(len(data), (config.batch_size,), generator=generator)
             loss = _loss(soft, data.take(rows, device), config, step)
             optimizer.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()
             optimizer.step()
             if after_step(step + 1, soft):
                 return

@@ -23,7 +23,6 @@ class BlockData:
         float_inputs, float_modulation: what the float block is given.
         targets: what the float block makes of them.
         timesteps: of each sample.
-        parity: of each sample, whether it is held out of training.
     """
 
     transformer: nn.Module
@@ -31,7 +30,7 @@ class BlockData:
     modulation: Float[Tensor, "sample 6 width"]
     float_inputs: Float[Tensor, "sample token width"]
     float_modulation: Float[Tensor, "sample 6 width"]
-    targets: Float[Tensor, "sample token width"] | None
+    targets: Float[Tensor, "sample token width"]
     timesteps: Int[Tensor, " sample"]
 
     def __len__(self) -> int:
@@ -52,7 +51,7 @@ class BlockData:
             modulation=part(self.modulation),
             float_inputs=part(self.float_inputs),
             float_modulation=part(self.float_modulation),
-            targets=None if self.targets is None else part(self.targets),
+            targets=part(self.targets),
             timesteps=part(self.timesteps),
         )
 

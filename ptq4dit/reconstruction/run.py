@@ -141,7 +141,8 @@ class _Best:
 
     def __init__(self, block: BlockParts, held: BlockData | None, check: Callable[[], None]) -> None:
         self.block, self.held, self.check, self.waited = block, held, check, 0
-        self.error, self.state = float("inf"), {}
+        self.error = float("inf")
+        self.state: dict[str, Tensor] = {}
         self.consider()
 
     def consider(self) -> None:
