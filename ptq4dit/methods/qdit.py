@@ -4,6 +4,7 @@ Simplified: the paper's evolutionary search scores whole models by FID; here siz
 weighted output error, under the same budget of scales that one group size for all layers would have.
 """
 
+import math
 from dataclasses import replace
 
 import torch
@@ -40,14 +41,18 @@ def searched_groups(job: Job, budget_size: int) -> dict[str, int]:
             for size in (*sizes, layer.in_features)
         }
     chosen = {name: max(sizes) for name, sizes in errors.items()}
-    budget = sum(layer.linears[0].weight.numel() * len(layer.linears) // budget_size for layer in layers.values())
+    budget = sum(
+        linear.weight.shape[0] * math.ceil(layer.in_features / budget_size)
+        for layer in layers.values()
+        for linear in layer.linears
+    )
     while True:
         used = sum(errors[name][size][1] for name, size in chosen.items())
         steps = []
         for name, size in chosen.items():
             for smaller in (s for s in errors[name] if s < size):
                 added = errors[name][smaller][1] - errors[name][size][1]
-                if used + added <= budget:
+                if added and used + added <= budget:
                     steps.append(((errors[name][size][0] - errors[name][smaller][0]) / added, name, smaller))
         if not steps or max(steps)[0] <= 0:
             return chosen

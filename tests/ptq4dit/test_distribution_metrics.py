@@ -43,7 +43,8 @@ def test_recall_falls_when_a_mode_is_missing_and_precision_when_pictures_are_off
 
 def test_numbers_that_torch_fidelity_gives():
     """From torch-fidelity 0.4.0 on these tensors: `fid_statistics_to_metric`,
-    `isc_features_to_metric(logits, splits=10, shuffle=False)`, `prc_features_to_metric(made, real, prc_neighborhood=3)`.
+    `isc_features_to_metric(logits, splits=10, shuffle=False)`,
+    `prc_features_to_metric(made, real, prc_neighborhood=3)`.
 
     They are written down because the package imports torchvision, which the pinned torch has no build of.
     """

@@ -1,0 +1,185 @@
+"""Each method has the property that it is known for."""
+
+import dataclasses
+
+import pytest
+import torch
+
+from ptq4dit.config import METHOD_NAMES, CalibrationConfig, QuantConfig
+from ptq4dit.linears import balanced_layers
+from ptq4dit.methods.ours import candidates, searched_factor
+from ptq4dit.methods.ptq4dm import drawn_timesteps
+from ptq4dit.methods.qdit import searched_groups
+from ptq4dit.methods.registry import METHODS, Job, quantize
+from ptq4dit.methods.repq import channel_grids, shift_inputs, shifted
+from ptq4dit.methods.smoothquant import smoothing_factors
+from ptq4dit.observe import calibrate
+from ptq4dit.paper.csb import balance_factors
+from ptq4dit.paper.reparam import reparameterize
+from ptq4dit.quantized.linear import QuantizedLinear
+from ptq4dit.reconstruction.config import ReconstructionConfig
+from ptq4dit.sampling import generate
+
+CALIBRATION = CalibrationConfig(timesteps=4, samples_per_timestep=4, steps=6, rows_per_timestep=16)
+SHORT = ReconstructionConfig(steps=3, images=4, timesteps=3, held_out=0.25, batch_size=4)
+
+
+@pytest.fixture(scope="module")
+def stats(dit):
+    return calibrate(dit, CALIBRATION)
+
+
+def linears(model):
+    return [m for m in model.transformer.modules() if isinstance(m, QuantizedLinear)]
+
+
+def output(model, timestep=400):
+    x = torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(5), dtype=model.dtype)
+    return model.transformer(x, timestep=torch.full((2,), timestep), class_labels=torch.tensor([0, 3])).sample.detach()
+
+
+def options(name):
+    return {"rank": 4} if name == "svdquant" else {"budget_size": 8} if name == "qdit" else {}
+
+
+@pytest.mark.parametrize("name", METHOD_NAMES)
+def test_every_method_makes_finite_pictures_and_says_who_made_it(dit, stats, name):
+    config = QuantConfig(method=name, weight_bits=4, options=options(name))
+    if METHODS[name].prepare(config).reconstruction is not None:
+        config = dataclasses.replace(config, reconstruction=SHORT)
+    model = quantize(dit, stats, config)
+    assert torch.isfinite(generate(model, [1], steps=2)).all()
+    assert model.transformer.ptq4dit_record.config.method == name
+    assert METHODS[name].citation and METHODS[name].summary and METHODS[name].inference
+    assert all(linear.config.weight_bits == 4 and linear.config.activation_bits == 8 for linear in linears(model))
+
+
+@pytest.mark.parametrize("name", [n for n in METHOD_NAMES if n not in ("qdiffusion", "ptqd", "gptq", "ours")])
+def test_without_rounding_every_method_leaves_the_function(make_dit, name):
+    """At 16 bits what is left of a method is its re-parameterization, which is exact."""
+    dit = make_dit(dtype=torch.float64)
+    stats = calibrate(dit, CALIBRATION)
+    config = QuantConfig(method=name, weight_bits=16, activation_bits=16, options=options(name))
+    assert (output(quantize(dit, stats, config)) - output(dit)).abs().max() < 1e-10
+
+
+def test_smoothquant_with_half_is_csb_with_the_largest_salience(stats):
+    factors = smoothing_factors(stats, 0.5)
+    assert {name.rsplit(".", 1)[-1] for name in factors} == {"qkv", "fc1"}
+    for name, factor in factors.items():
+        b_x, _ = balance_factors(stats.activation_salience[name].amax(0), stats.weight_salience[name])
+        torch.testing.assert_close(factor, b_x)
+    flat = smoothing_factors(stats, 1.0)["blocks.0.fc1"] * stats.activation_salience["blocks.0.fc1"].amax(0)
+    torch.testing.assert_close(flat, torch.ones_like(flat))
+    with pytest.raises(ValueError, match="alpha in"):
+        smoothing_factors(stats, 1.5)
+
+
+def test_repq_gives_every_channel_the_same_grid(make_dit):
+    """Exact in float64; afterwards every channel's range starts and ends where the tensor's does, up to one step."""
+    dit = make_dit(dtype=torch.float64)
+    stats = calibrate(dit, CALIBRATION)
+    names = [n for n in stats.layers if n.endswith((".qkv", ".fc1"))]
+    grids = {name: channel_grids(stats, name) for name in names}
+    shifts = {name: shift for name, (_, shift) in grids.items()}
+    moved = shift_inputs(dit.transformer, shifts)
+    folded = reparameterize(moved, {name: factor for name, (factor, _) in grids.items()})
+    assert (output(dit.with_transformer(folded)) - output(dit)).abs().max() < 1e-10
+    seen = shifted(stats, shifts, moved)
+    for name, (factor, _) in grids.items():
+        low = (seen.activation_min[name] * factor).amin(0).clamp(max=0)
+        high = (seen.activation_max[name] * factor).amax(0).clamp(min=0)
+        before = (stats.activation_max[name].amax(0) - stats.activation_min[name].amin(0)).clamp(min=1e-9)
+        assert (high - low).max() / (high - low).min() < 1.5 < before.max() / before.min()
+
+
+def test_ptq4dm_prefers_its_center():
+    timesteps = torch.arange(980, -20, -20)
+    drawn = drawn_timesteps(timesteps, 0.3, 0.2, seed=0)
+    assert drawn == sorted(set(drawn)) and len(drawn) == 15
+    assert timesteps[drawn].float().mean() < timesteps.float().mean()
+
+
+def test_qdit_spends_its_budget_where_it_helps(dit, stats):
+    job = Job(dit=dit, stats=stats, config=QuantConfig(method="qdit", csb=False, ssc=False, weight_bits=4))
+    layers = balanced_layers(dit.transformer)
+    assert set(searched_groups(job, 64).values()) == {16, 64}, "16 channels have no smaller candidate"
+    sizes = searched_groups(job, 32)
+    groups = {name: layer.in_features // sizes[name] for name, layer in layers.items()}
+    assert groups["blocks.0.fc2"] == groups["blocks.1.fc2"] == 2 and set(groups.values()) == {1, 2}
+
+
+def test_hadamard_flattens_a_salient_channel(dit, stats):
+    linear = linears(quantize(dit, stats, QuantConfig(method="hadamard")))[3]
+    rows = stats.samples["blocks.0.proj"].float().flatten(0, 1)
+    rows[:, 3] *= 20
+    before, after = (x.abs().amax(0) for x in (rows, linear.rotation.apply(rows)))
+    assert after.max() / after.mean() < 0.3 * before.max() / before.mean()
+
+
+def test_svdquant_leaves_less_to_round(dit, stats):
+    smooth, svd = (
+        quantize(dit, stats, QuantConfig(method=m, weight_bits=4, options={"rank": 4} if m == "svdquant" else {}))
+        for m in ("smoothquant", "svdquant")
+    )
+    for plain, branched in zip(linears(smooth), linears(svd), strict=True):
+        assert torch.linalg.matrix_rank(branched.low_rank_up @ branched.low_rank_down) == 4
+        assert branched.weight.square().sum() < plain.weight.square().sum()
+
+
+def test_dynamic_needs_no_static_range(dit, stats):
+    broken = dataclasses.replace(stats, activation_max={n: t * 1000 for n, t in stats.activation_max.items()})
+    config = QuantConfig(method="dynamic")
+    assert torch.equal(output(quantize(dit, broken, config)), output(quantize(dit, stats, config)))
+
+
+def test_our_search_is_no_worse_than_csb_on_its_own_measure(dit, stats):
+    layer, config = balanced_layers(dit.transformer)["blocks.1.fc1"], QuantConfig(weight_bits=4).layer("blocks.1.fc1")
+    tried = candidates(stats, "blocks.1.fc1")
+    assert len(tried) > 8 and all(torch.isfinite(f).all() and (f > 0).all() for f in tried)
+    chosen = searched_factor(layer, stats, config)
+    assert any(torch.equal(chosen, factor) for factor in tried)
+
+
+def test_reconstruction_is_closer_than_nearest(dit, stats):
+    exact = output(dit)
+    errors = {
+        name: float((output(quantize(dit, stats, config)) - exact).square().mean())
+        for name, config in {
+            "rtn": QuantConfig(method="rtn", weight_bits=3),
+            "gptq": QuantConfig(method="gptq", weight_bits=3, reconstruction=dataclasses.replace(SHORT, steps=0)),
+        }.items()
+    }
+    assert errors["gptq"] < 0.8 * errors["rtn"]
+
+
+def test_ssc_in_four_ways(dit, stats):
+    """They differ; per sample is the weighted mean over single sequences, and cannot be had of rescaled statistics."""
+    ways = {
+        way: quantize(dit, stats, QuantConfig(timestep_salience=way, weight_bits=4))
+        for way in ("per_timestep", "per_sample", "mean", "max")
+    }
+    weights = [linears(model)[0].weight for model in ways.values()]
+    assert all(not torch.equal(a, b) for i, a in enumerate(weights) for b in weights[i + 1 :])
+    with pytest.raises(ValueError, match="rescaled"):
+        bare = dataclasses.replace(stats, sample_salience={})
+        quantize(dit, bare, QuantConfig(timestep_salience="per_sample"))
+
+
+def test_refuses_a_weight_that_is_not_a_number(make_dit, stats):
+    broken = make_dit()
+    with torch.no_grad():
+        broken.transformer.transformer_blocks[1].ff.net[2].weight[0, 0] = float("nan")
+    with pytest.raises(
+        ValueError, match=r"finite weights.*transformer_blocks\.1\.ff\.net\.2\.weight|that was calibrated"
+    ):
+        quantize(broken, stats)
+    own = dataclasses.replace(stats, model=_fingerprint(broken))
+    with pytest.raises(ValueError, match=r"transformer_blocks\.1\.ff\.net\.2\.weight"):
+        quantize(broken, own)
+
+
+def _fingerprint(dit):
+    from ptq4dit.fingerprint import fingerprint
+
+    return fingerprint(dit.transformer)
