@@ -1,0 +1,333 @@
+"""Block-wise reconstruction on tiny random models: what it must lower, keep, store and refuse."""
+
+import copy
+import dataclasses
+import json
+
+import pytest
+import torch
+
+from ptq4dit.calibration import Calibration
+from ptq4dit.config import CalibrationConfig, QuantConfig
+from ptq4dit.methods.registry import quantize
+from ptq4dit.observe import Cancelled, calibrate
+from ptq4dit.paper.reparam import reparameterize
+from ptq4dit.quantized.balance import model_factors
+from ptq4dit.quantized.convert import convert
+from ptq4dit.quantized.linear import QuantizedLinear
+from ptq4dit.reconstruction.adaround import softened
+from ptq4dit.reconstruction.blocks import BlockParts, modulation, tell_clock
+from ptq4dit.reconstruction.closed_form import round_block
+from ptq4dit.reconstruction.config import ReconstructionConfig
+from ptq4dit.reconstruction.rounding import (
+    inverse_rectified_sigmoid,
+    rectified_sigmoid,
+    round_learned,
+    rounding_penalty,
+)
+from ptq4dit.reconstruction.run import block_error, held_out, reconstruct
+from ptq4dit.reconstruction.walk import Walk
+from ptq4dit.trajectories import collect
+
+CALIBRATION = CalibrationConfig(timesteps=3, samples_per_timestep=6, steps=5, rows_per_timestep=16, seed=1)
+W4A8 = QuantConfig(weight_bits=4)
+FAST = ReconstructionConfig(steps=0, images=6, held_out=0.2)
+VARIANTS = {
+    "static": {},
+    "groups of timesteps": {"activation_granularity": "per_timestep_group", "timestep_groups": 2},
+    "dynamic": {"activation_granularity": "per_token"},
+    "grouped weights": {"group_size": 8, "weight_bits": 3},
+    "float activations": {"activation_bits": 16},
+    "rotation and branch": {"rotation": True, "rank": 2, "csb": False, "ssc": False},
+    "everything": {
+        "attention_bits": 8,
+        "softmax_bits": 8,
+        "patch_embed": True,
+        "conditioning": True,
+        "modulation": True,
+        "final_layer": True,
+    },
+}
+
+
+@pytest.fixture(scope="module")
+def stats(dit) -> Calibration:
+    return calibrate(dit, CALIBRATION)
+
+
+@pytest.fixture(scope="module")
+def data(dit):
+    return collect(dit, CALIBRATION)
+
+
+def made(dit, stats, config):
+    """The folded float bundle and its quantized twin."""
+    factors = model_factors(stats, config)
+    folded = reparameterize(dit.transformer, factors) if factors else dit.transformer
+    return dit.with_transformer(folded), convert(dit, stats, config, factors)
+
+
+def quantized_linears(model):
+    return {n: m for n, m in model.transformer.named_modules() if isinstance(m, QuantizedLinear)}
+
+
+def output_error(dit, model, data):
+    tensors = {"timestep": data.timesteps, "class_labels": data.labels}
+    with torch.no_grad():
+        exact, rounded = (m.transformer(data.latents, **tensors).sample for m in (dit, model))
+    return float((exact - rounded).square().mean())
+
+
+def first_block(folded, model, data):
+    walk = Walk(folded.transformer, model.transformer, data)
+    block, block_data = next(iter(walk))
+    return BlockParts(walk.exact_block(0)), block, block_data
+
+
+@pytest.mark.parametrize("quantized", [False, True])
+def test_a_block_from_its_parts_is_the_block(dit, stats, data, quantized):
+    model = convert(dit, stats, W4A8) if quantized else dit
+    block = model.transformer.transformer_blocks[1]
+    hidden = torch.randn(len(data), 16, 16, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        expected = block(hidden, timestep=data.timesteps, class_labels=data.labels)
+        found = BlockParts(block)(hidden, modulation(block, data.timesteps, data.labels))
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_the_walk_gives_every_block_what_it_gets_in_the_whole_models(dit, stats, data):
+    config = dataclasses.replace(W4A8, patch_embed=True, modulation=True, **VARIANTS["groups of timesteps"])
+    folded, model = made(dit, stats, config)
+    seen = {}
+
+    def keep(owner, index):
+        def hook(_block, args, kwargs, output):
+            seen[owner, index] = (args[0] if args else kwargs["hidden_states"], output)
+
+        return hook
+
+    for owner, bundle in (("float", folded), ("quantized", model)):
+        blocks = bundle.transformer.transformer_blocks
+        hooks = [b.register_forward_hook(keep(owner, i), with_kwargs=True) for i, b in enumerate(blocks)]
+        with torch.no_grad():
+            bundle.transformer(data.latents, timestep=data.timesteps, class_labels=data.labels)
+        for hook in hooks:
+            hook.remove()
+    for index, (_, found) in enumerate(Walk(folded.transformer, model.transformer, data)):
+        torch.testing.assert_close(found.float_inputs, seen["float", index][0], rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(found.targets, seen["float", index][1], rtol=1e-4, atol=1e-4)
+        close = torch.isclose(found.inputs, seen["quantized", index][0], rtol=1e-3, atol=1e-3)
+        assert close.float().mean() > 0.99  # another order of sums may flip a rounding
+
+
+def test_data_of_another_shape_are_refused(dit, stats, data):
+    folded, model = made(dit, stats, W4A8)
+    other = dataclasses.replace(data, latents=data.latents[..., :4])
+    with pytest.raises(ValueError, match="Expected latents of shape"):
+        reconstruct(folded, model, other, FAST)
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_closed_form_lowers_the_error_and_stays_on_the_grid(dit, stats, data, name):
+    config = dataclasses.replace(W4A8, **VARIANTS[name])
+    folded, model = made(dit, stats, config)
+    before = copy.deepcopy(model.transformer.state_dict())
+    result = reconstruct(folded, model, data, FAST)
+    assert output_error(dit, result, data) < 0.8 * output_error(dit, model, data)
+    for path, linear in quantized_linears(result).items():
+        assert linear.weight_q.max() <= 2**linear.config.weight_bits - 1
+        groups = linear.weight_q.float().unflatten(1, (linear.weight_scale.shape[1], -1))
+        steps = groups - linear.weight_zero_point[..., None]
+        torch.testing.assert_close(linear.weight, (steps * linear.weight_scale[..., None]).flatten(1))
+        assert torch.equal(linear.weight_zero_point, quantized_linears(model)[path].weight_zero_point)
+    after = model.transformer.state_dict()
+    assert all(torch.equal(before[key], after[key]) for key in before)
+
+
+def test_layers_with_float_weights_and_other_bits_are_respected(dit, stats, data):
+    overrides = {"blocks.0.fc1": {"weight_bits": 16, "activation_bits": 16}, "blocks.*.fc2": {"weight_bits": 2}}
+    folded, model = made(dit, stats, dataclasses.replace(W4A8, overrides=overrides))
+    result = reconstruct(folded, model, data, dataclasses.replace(FAST, steps=3))
+    kept = "transformer_blocks.0.ff.net.0.proj"
+    assert torch.equal(result.transformer.get_submodule(kept).weight, folded.transformer.get_submodule(kept).weight)
+    assert all(m.weight_q.max() <= 3 for n, m in quantized_linears(result).items() if n.endswith("ff.net.2"))
+    assert output_error(dit, result, data) < output_error(dit, model, data)
+
+
+def test_the_mean_of_the_block_is_kept_by_its_biases(dit, stats, data):
+    """Closed-form biases: the mean output of the last layer of the feed-forward is the float one's."""
+    folded, model = made(dit, stats, W4A8)
+    exact, block, block_data = first_block(folded, model, data)
+    round_block(exact, block, block_data, damping=0.01, activation_scales=False)
+    seen = {}
+    for name, parts, inputs, own in (
+        ("float", exact, block_data.float_inputs, block_data.float_modulation),
+        ("quantized", block, block_data.inputs, block_data.modulation),
+    ):
+        hook = parts.get_submodule("attn1.to_q").register_forward_hook(
+            lambda _m, _a, out, name=name: seen.__setitem__(name, out)
+        )
+        with torch.no_grad():
+            parts(inputs, own)
+        hook.remove()
+    torch.testing.assert_close(seen["quantized"].mean((0, 1)), seen["float"].mean((0, 1)), rtol=1e-3, atol=1e-4)
+
+
+def test_adaround_beats_nearest_and_rounds_up_or_down_only(dit, stats, data):
+    folded, model = made(dit, stats, dataclasses.replace(W4A8, weight_bits=3))
+    settings = ReconstructionConfig.paper(steps=150, batch_size=8, learning_rate=3e-2, regularization=1e-3, images=6)
+    result = reconstruct(folded, model, data, settings)
+    assert output_error(dit, result, data) < 0.8 * output_error(dit, model, data)
+    for path, linear in quantized_linears(result).items():
+        position = folded.transformer.get_submodule(path).weight / linear.weight_scale + linear.weight_zero_point
+        distance = (linear.weight_q - position.clamp(0, 7)).abs()
+        assert distance.max() < 1 + 1e-3
+        start = quantized_linears(model)[path]
+        assert torch.equal(linear.weight_scale, start.weight_scale) and torch.equal(linear.bias, start.bias)
+        assert not torch.equal(linear.activation_scale, start.activation_scale)
+
+
+def test_activation_scales_can_be_left_alone(dit, stats, data):
+    folded, model = made(dit, stats, W4A8)
+    settings = ReconstructionConfig(steps=4, batch_size=4, images=6, activation_scales=False, held_out=0.0)
+    result = reconstruct(folded, model, data, settings)
+    for path, linear in quantized_linears(result).items():
+        assert torch.equal(linear.activation_scale, quantized_linears(model)[path].activation_scale)
+
+
+@pytest.mark.parametrize("start", ["nearest", "gptq"])
+@pytest.mark.parametrize("name", ["static", "everything", "groups of timesteps"])
+def test_soft_and_hard_blocks_agree(dit, stats, data, name, start):
+    """Before the first step, straight through: the softened block computes what the quantized one does."""
+    folded, model = made(dit, stats, dataclasses.replace(W4A8, **VARIANTS[name]))
+    exact, block, block_data = first_block(folded, model, data)
+    before = block_error(block, block_data)
+    own = dict(block.named_modules())
+    with softened(exact, block, adaround=start == "nearest") as soft:
+        tell_clock(model.transformer, block_data.timesteps)
+        output = soft.block(block_data.inputs, block_data.modulation)
+        error = float((output - block_data.targets).detach().square().mean())
+        output.square().sum().backward()
+        if name != "everything":  # rounded q, k, v pass no gradient outside of a training step
+            assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in soft.parameters("rounding"))
+        with soft.hard():
+            assert block_error(block, block_data) == pytest.approx(before, rel=1e-4 if start == "gptq" else 0.3)
+    assert error == pytest.approx(before, rel=1e-3) if start == "gptq" else error < before
+    assert dict(block.named_modules()) == own
+
+
+def test_training_reaches_the_layers_behind_a_rounded_attention(dit, stats, data):
+    folded, model = made(dit, stats, dataclasses.replace(W4A8, **VARIANTS["everything"]))
+    settings = ReconstructionConfig(steps=3, batch_size=4, images=6, held_out=0.0, learning_rate=0.3)
+    closed, trained = (reconstruct(folded, model, data, dataclasses.replace(settings, steps=n)) for n in (0, 3))
+    path = "transformer_blocks.0.attn1.to_q"
+    assert not torch.equal(quantized_linears(closed)[path].weight, quantized_linears(trained)[path].weight)
+
+
+def test_never_worse_than_the_start_on_held_out_images(dit, stats, data):
+    folded, model = made(dit, stats, W4A8)
+    wild = ReconstructionConfig(start="nearest", steps=5, learning_rate=50.0, images=6, held_out=0.34)
+    result = reconstruct(folded, model, data, wild)
+    mask = held_out(data.images, 0.34)
+    _, block, block_data = first_block(folded, result, data)
+    _, start, _ = first_block(folded, model, data)
+    held = block_data.take(mask)
+    assert block_error(block, held) <= block_error(start, held) * (1 + 1e-6)
+
+
+def test_holding_out_is_by_image():
+    images = torch.tensor([0, 1, 2, 3, 0, 1, 2, 3])
+    assert held_out(images, 0.25).tolist() == [False, False, False, True] * 2
+    assert held_out(images, 0.01).sum() == 2 and held_out(images, 0.99).sum() == 6
+    assert not held_out(images, 0.0).any() and not held_out(torch.tensor([4, 4]), 0.5).any()
+
+
+def test_the_same_seed_gives_the_same_bits_and_another_one_other_bits(dit, stats, data):
+    folded, model = made(dit, stats, W4A8)
+    settings = ReconstructionConfig(steps=4, batch_size=4, images=6, held_out=0.0, learning_rate=0.1)
+    states = [
+        reconstruct(folded, model, data, dataclasses.replace(settings, seed=seed)).transformer.state_dict()
+        for seed in (0, 0, 1)
+    ]
+    assert all(torch.equal(states[0][key], states[1][key]) for key in states[0])
+    assert not all(torch.equal(states[0][key], states[2][key]) for key in states[0])
+
+
+def test_a_stopped_run_goes_on_to_the_same_bits(dit, stats, data, tmp_path):
+    folded, model = made(dit, stats, W4A8)
+    settings = ReconstructionConfig(steps=4, batch_size=4, images=6)
+    whole = reconstruct(folded, model, data, settings).transformer.state_dict()
+    seen = []
+    with pytest.raises(Cancelled):
+        reconstruct(
+            *(folded, model, data, settings),
+            folder=tmp_path,
+            progress=lambda done, total, left: seen.append((done, total, left)),
+            cancelled=lambda: bool(seen) and seen[-1][0] >= 7,
+        )
+    assert len(list(tmp_path.iterdir())) == 1 and seen[-1][:2] == (7, 10)
+    again = []
+    resumed = reconstruct(
+        *(folded, model, data, settings), folder=tmp_path, progress=lambda done, *_: again.append(done)
+    )
+    assert all(torch.equal(whole[key], value) for key, value in resumed.transformer.state_dict().items())
+    assert again[:3] == [0, 5, 6] and again[-1] == 10 and len(list(tmp_path.iterdir())) == 2
+    reconstruct(folded, model, data, dataclasses.replace(settings, seed=9), folder=tmp_path)
+    assert len(list(tmp_path.iterdir())) == 4  # other settings share nothing
+
+
+def test_a_damaged_state_is_refused(dit, stats, data, tmp_path):
+    folded, model = made(dit, stats, W4A8)
+    reconstruct(folded, model, data, FAST, folder=tmp_path)
+    first = sorted(tmp_path.iterdir())[0]
+    first.write_bytes(first.read_bytes()[:50])
+    with pytest.raises(ValueError, match="damaged"):
+        reconstruct(folded, model, data, FAST, folder=tmp_path)
+
+
+def test_progress_ends_with_everything_done_and_no_time_left(dit, stats, data):
+    folded, model = made(dit, stats, W4A8)
+    seen = []
+    settings = ReconstructionConfig(steps=2, batch_size=4, images=6, held_out=0.0)
+    reconstruct(folded, model, data, settings, progress=lambda *a: seen.append(a))
+    assert [done for done, *_ in seen] == sorted(done for done, *_ in seen)
+    assert seen[-1] == (6, 6, 0.0) and all(left >= 0 for *_, left in seen)
+    with pytest.raises(Cancelled):
+        reconstruct(folded, model, data, settings, cancelled=lambda: True)
+
+
+def test_quantize_runs_it(dit, stats, data):
+    plain = quantize(dit, stats, W4A8)
+    better = quantize(dit, stats, dataclasses.replace(W4A8, reconstruction=FAST), data=data)
+    assert output_error(dit, better, data) < 0.8 * output_error(dit, plain, data)
+
+
+def test_rounding_with_gradient_is_that_of_lsq():
+    x = torch.tensor([-3.0, -0.6, 0.2, 0.74, 9.0], requires_grad=True)
+    scale = torch.tensor(0.5, requires_grad=True)
+    y = round_learned(x, scale, torch.tensor(-2.0), torch.tensor(5.0))
+    assert y.tolist() == [-1.0, -0.5, 0.0, 0.5, 2.5]
+    y.sum().backward()
+    assert x.grad.tolist() == [0.0, 1.0, 1.0, 1.0, 0.0]
+    inside = [(-1 + 1.2), (0 - 0.4), (1 - 1.48)]
+    assert scale.grad.item() == pytest.approx(-2 + 5 + sum(inside), rel=1e-5)
+
+
+def test_rectified_sigmoid_and_its_inverse():
+    h = torch.linspace(0, 1, 11)
+    torch.testing.assert_close(rectified_sigmoid(inverse_rectified_sigmoid(h)), h, rtol=1e-5, atol=1e-6)
+    assert rectified_sigmoid(torch.tensor([-20.0, 20.0])).tolist() == [0.0, 1.0]
+    assert rounding_penalty(torch.tensor([0.0, 1.0, 1.0]), 2.0) == 0
+    assert rounding_penalty(torch.tensor([0.5, 0.75]), 2.0).item() == pytest.approx(1 + 0.75)
+
+
+def test_config_survives_json_and_refuses_nonsense():
+    config = QuantConfig(reconstruction=ReconstructionConfig.paper(seed=3))
+    assert QuantConfig.from_json(config.to_json()) == config
+    assert json.loads(config.to_json())["reconstruction"]["steps"] == 20_000
+    for bad in ({"start": "zero"}, {"steps": -1}, {"batch_size": 0}, {"held_out": 1.0}, {"beta": (1.0, 2.0)}):
+        with pytest.raises(ValueError, match="Expected"):
+            ReconstructionConfig(**bad)
+    for bad in ({"learning_rate": 0.0}, {"damping": float("nan")}, {"warmup": -0.1}, {"images": True}):
+        with pytest.raises(ValueError, match="Expected"):
+            ReconstructionConfig(**bad)
