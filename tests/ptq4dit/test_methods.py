@@ -106,7 +106,8 @@ def test_qdit_spends_its_budget_where_it_helps(dit, stats):
     assert set(searched_groups(job, 64).values()) == {16, 64}, "16 channels have no smaller candidate"
     sizes = searched_groups(job, 32)
     groups = {name: layer.in_features // sizes[name] for name, layer in layers.items()}
-    assert groups["blocks.0.fc2"] == groups["blocks.1.fc2"] == 2 and set(groups.values()) == {1, 2}
+    assert set(groups.values()) == {1, 2}
+    assert all(name.endswith("fc2") for name, count in groups.items() if count == 2)
 
 
 def test_hadamard_flattens_a_salient_channel(dit, stats):
