@@ -4,7 +4,7 @@ from itertools import pairwise
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Int, Shaped
 from torch import Tensor, nn
 
 
@@ -51,7 +51,7 @@ class TimestepClock(nn.Module):
         later = timesteps.reshape(-1, 1).to(self.boundaries) < self.boundaries
         self.groups = later.sum(dim=1)
 
-    def pick(self, values: Float[Tensor, " group"], x: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
+    def pick(self, values: Shaped[Tensor, " group"], x: Shaped[Tensor, "..."]) -> Shaped[Tensor, "..."]:
         """Each row's entry of ``values``, shaped to broadcast against ``x`` ``(rows, ...)``."""
         if self.groups is None:
             raise ValueError(

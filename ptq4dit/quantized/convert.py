@@ -136,7 +136,7 @@ def _processor(config: QuantConfig, clock: TimestepClock | None, attention: nn.M
         softmax_bits=config.softmax_bits,
         softmax=config.option("softmax", "uniform"),
         clock=clock,
-    ).to(next(attention.parameters()).device)
+    ).to(next(attention.buffers()).device)
 
 
 def _fill_attention(transformer: nn.Module, stats: Calibration, config: QuantConfig, groups: list[slice]) -> None:

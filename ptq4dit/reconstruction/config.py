@@ -1,6 +1,7 @@
 """What a reconstruction is asked to do: frozen, validated, without torch."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
@@ -37,7 +38,7 @@ class ReconstructionConfig:
     activation_learning_rate: float = 1e-3
     regularization: float = 1e-2
     warmup: float = 0.2
-    beta: tuple[float, float] = (20.0, 2.0)
+    beta: Sequence[float] = (20.0, 2.0)
     damping: float = 1e-2
     held_out: float = 0.125
     images: int = 32
