@@ -82,6 +82,12 @@ def load_quantized(folder: str | os.PathLike[str], device: str | torch.device = 
     return bundle(transformer.to(device).eval(), vae, scheduler, manifest["id2label"], source=manifest["source"])
 
 
+def packed_bytes(model: Dit) -> int:
+    """Bytes of the transformer's tensors as `save_quantized` stores them: packed, repeated ones once."""
+    stored, _ = _packed(model.transformer.state_dict(), _packed_columns(model.transformer))
+    return sum(tensor.numel() * tensor.element_size() for tensor in stored.values())
+
+
 def _write(model: Dit, record: QuantRecord, folder: Path) -> None:
     (folder / "transformer").mkdir(parents=True)
     model.vae.save_pretrained(folder / "vae")

@@ -1,0 +1,75 @@
+"""What a benchmark is asked to do: frozen, validated."""
+
+from dataclasses import dataclass, field
+
+from ptq4dit.config import METHOD_NAMES, QuantConfig
+from ptq4dit.reconstruction.config import ReconstructionConfig
+
+PTQ4DIT_VARIANTS: dict[str, dict[str, object]] = {
+    f"{name}{'+dynamic' if dynamic else ''}{'+reconstruction' if learned else ''}": {
+        "csb": csb,
+        "ssc": ssc,
+        "activation_granularity": "per_token" if dynamic else "per_tensor",
+        "learned": learned,
+    }
+    for name, csb, ssc in (("none", False, False), ("csb", True, False), ("csb+ssc", True, True))
+    for dynamic in (False, True)
+    for learned in (False, True)
+}
+"""The factorial: {none, CSB, CSB+SSC} x {static, dynamic} x {without, with reconstruction}."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class BenchmarkConfig:
+    """One benchmark: every method at every bit-width and strength, from the same noise.
+
+    Attributes:
+        methods: names in the registry; ``"ptq4dit"`` runs as published, with reconstruction.
+        bits: (weight, activation) pairs.
+        strengths: settings of the salience dial; 1 is the model as it is.
+        seeds: one set of pictures each; intervals are over them.
+        pictures: in a set, classes in turn.
+        steps, guidance_scale, sampler: of sampling; None for the model's own sampler.
+        factorial_bits: pairs at which the factorial of PTQ4DiT's parts runs too.
+        reconstruction: for all methods that reconstruct.
+    """
+
+    methods: tuple[str, ...] = METHOD_NAMES
+    bits: tuple[tuple[int, int], ...] = ((4, 8), (8, 8), (4, 6), (3, 8), (6, 8))
+    strengths: tuple[int, ...] = (1, 8)
+    seeds: tuple[int, ...] = (2000, 2001, 2002)
+    pictures: int = 20
+    steps: int = 25
+    guidance_scale: float = 4.0
+    sampler: str | None = None
+    factorial_bits: tuple[tuple[int, int], ...] = ((4, 8), (8, 8))
+    reconstruction: ReconstructionConfig = field(default_factory=lambda: ReconstructionConfig(images=16, timesteps=10))
+
+    def __post_init__(self) -> None:
+        if unknown := [name for name in self.methods if name not in METHOD_NAMES]:
+            raise ValueError(f"Unknown methods {unknown}. Expected some of {', '.join(METHOD_NAMES)}.")
+        if self.pictures < 5 or not self.seeds:
+            raise ValueError(f"Expected at least 5 pictures and one seed, got {self.pictures} and {self.seeds}.")
+
+    def jobs(self) -> list[tuple[str, int, QuantConfig]]:
+        """Key, strength and config of every model, the most telling first."""
+        jobs = []
+        for strength in self.strengths:
+            for weight, activation in self.bits:
+                for name in self.methods:
+                    learned = self.reconstruction if name in ("ptq4dit", "qdiffusion", "ptqd", "gptq", "ours") else None
+                    config = QuantConfig(
+                        method=name, weight_bits=weight, activation_bits=activation, reconstruction=learned
+                    )
+                    jobs.append((f"x{strength}/{config.label}/{name}", strength, config))
+            for weight, activation in self.factorial_bits:
+                for name, parts in PTQ4DIT_VARIANTS.items():
+                    settings = {key: value for key, value in parts.items() if key != "learned"}
+                    config = QuantConfig(
+                        weight_bits=weight,
+                        activation_bits=activation,
+                        reconstruction=self.reconstruction if parts["learned"] else None,
+                        **settings,  # type: ignore[arg-type]
+                    )
+                    jobs.append((f"x{strength}/{config.label}/factorial/{name}", strength, config))
+        return jobs

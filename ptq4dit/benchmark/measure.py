@@ -1,0 +1,99 @@
+"""Draw a model's pictures from fixed noise and measure them against full precision and against real ones."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from ptq4dit.benchmark.config import BenchmarkConfig
+from ptq4dit.dit import Dit
+from ptq4dit.metrics.classifier import SceneClassifier, judge, load_classifier
+from ptq4dit.metrics.distribution import class_accuracy, inception_score, precision_recall
+from ptq4dit.metrics.frechet import frechet_distance
+from ptq4dit.metrics.image import psnr, ssim
+from ptq4dit.sampling import decode, denoise
+from ptq4dit.tensorfile import read_tensors
+
+REAL_FORMAT = "ptq4dit-real-features-1"
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Drawn:
+    """One set of pictures and how sampling came to them.
+
+    Attributes:
+        pictures: ``(n, 3, height, width)`` in [0, 1].
+        latents: ``(steps, n, channels, height, width)`` after every step.
+        labels: ``(n,)``.
+    """
+
+    pictures: Float[Tensor, "n 3 height width"]
+    latents: Float[Tensor, "step n channel row column"]
+    labels: Int[Tensor, " n"]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Judge:
+    """The classifier, and the features of real pictures.
+
+    Attributes:
+        classifier: gives features and logits.
+        pooled, spatial: features of real pictures.
+    """
+
+    classifier: SceneClassifier
+    pooled: Float[Tensor, "real feature"]
+    spatial: Float[Tensor, "real spatial_feature"]
+
+    @staticmethod
+    def load(folder: Path) -> "Judge | None":
+        """The judge in a model's folder, or None where there is none; pictures are then only compared with FP's."""
+        classifier, real = folder / "classifier" / "model.safetensors", folder / "classifier" / "real.safetensors"
+        if not (classifier.is_file() and real.is_file()):
+            return None
+        tensors, _ = read_tensors(real, REAL_FORMAT, "real features")
+        return Judge(
+            classifier=load_classifier(classifier),
+            pooled=tensors["pooled"].float(),
+            spatial=tensors["spatial"].float(),
+        )
+
+
+def draw(model: Dit, config: BenchmarkConfig, seed: int, cancelled: Callable[[], bool] | None = None) -> Drawn:
+    """The set of one seed: classes in turn, an image's noise depending on seed and index only."""
+    labels = [index % model.num_classes for index in range(config.pictures)]
+    states = denoise(model, labels, config.steps, config.guidance_scale, seed, config.sampler, cancelled)
+    latents = torch.stack([state.latents for state in states])
+    return Drawn(pictures=decode(model, latents[-1]), latents=latents, labels=torch.tensor(labels))
+
+
+def compare(drawn: Drawn, reference: Drawn, judged: Judge | None) -> dict[str, float | list[float]]:
+    """All numbers of one set; those that need a classifier only where there is one.
+
+    ``drift`` is ``|z_q - z| / |z|`` of the latents after the last step, ``drift_by_step`` after every one.
+    """
+    wrong = (drawn.latents - reference.latents).flatten(1).norm(dim=1) / reference.latents.flatten(1).norm(dim=1)
+    result: dict[str, float | list[float]] = {
+        "psnr": float(psnr(drawn.pictures, reference.pictures).clamp(max=100).mean()),
+        "ssim": float(ssim(drawn.pictures, reference.pictures).mean()),
+        "drift": float(wrong[-1]),
+        "drift_by_step": [float(f"{value:.4g}") for value in wrong.tolist()],
+        "psnr_each": [round(value, 3) for value in psnr(drawn.pictures, reference.pictures).clamp(max=100).tolist()],
+    }
+    return result if judged is None else {**result, **_judged(drawn, judged)}
+
+
+def _judged(drawn: Drawn, judged: Judge) -> dict[str, float]:
+    pooled, spatial, logits = judge(judged.classifier, drawn.pictures)
+    precision, recall = precision_recall(judged.pooled, pooled)
+    return {
+        "frechet": frechet_distance(pooled, judged.pooled),
+        "spatial_frechet": frechet_distance(spatial, judged.spatial),
+        "inception_score": inception_score(logits, splits=1)[0],
+        "precision": precision,
+        "recall": recall,
+        "class_accuracy": class_accuracy(logits, drawn.labels),
+    }

@@ -1,0 +1,168 @@
+"""Run a benchmark: one model after the other, saved after each, resumable."""
+
+import dataclasses
+import json
+import os
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ptq4dit.benchmark.config import BenchmarkConfig
+from ptq4dit.benchmark.measure import Drawn, Judge, compare, draw
+from ptq4dit.calibration import Calibration
+from ptq4dit.checkpoint import packed_bytes
+from ptq4dit.config import QuantConfig
+from ptq4dit.dit import Dit
+from ptq4dit.lab import amplification_factors, amplify_salience
+from ptq4dit.methods.registry import METHODS, quantize
+from ptq4dit.metrics.interval import mean_interval
+from ptq4dit.observe import Cancelled
+from ptq4dit.trajectories import Trajectories, collect
+
+FORMAT = "ptq4dit-benchmark-1"
+_LISTS = ("drift_by_step", "psnr_each")
+
+
+def benchmark(
+    dit: Dit,
+    stats: Calibration,
+    config: BenchmarkConfig,
+    out: Path,
+    made_by: Mapping[str, Any],
+    *,
+    judged: Judge | None = None,
+    progress: Callable[[str, int, int], None] | None = None,
+    cancelled: Callable[[], bool] | None = None,
+) -> dict[str, Any]:
+    """Measure every job of a config that ``out`` does not hold yet; ``out`` is rewritten whole after each.
+
+    Args:
+        dit: the float bundle.
+        stats: its calibration, used by all methods.
+        config: methods, bits, strengths, seeds, sampling.
+        out: JSON file.
+        made_by: command, commit, hardware and versions, stored beside the numbers.
+        judged: classifier and real features, for the metrics that need them.
+        progress: told (key, jobs done, jobs in all).
+        cancelled: asked between pieces of work.
+
+    Returns:
+        What the file holds: ``{"format", "made", "config", "methods", "results": {key: numbers}}``.
+
+    Raises:
+        Cancelled: once ``cancelled`` says True; what was measured stays in the file.
+    """
+    results = _resumed(out, stats, config)
+    content = {
+        "format": FORMAT,
+        "made": dict(made_by) | {"backend": "simulated", "model_fingerprint": stats.model},
+        "config": json.loads(json.dumps(dataclasses.asdict(config))),
+        "methods": {name: _about(name) for name in config.methods},
+        "results": results,
+    }
+    bench = _Bench(dit, stats, config, judged, cancelled)
+    jobs = config.jobs()
+    for done, (key, strength, wanted) in enumerate(jobs):
+        if progress is not None:
+            progress(key, done, len(jobs))
+        if key not in results:
+            results[key] = bench.measure(strength, wanted)
+            _write(out, content)
+    return content
+
+
+class _Bench:
+    """What all models of a benchmark share: references, data, amplified twins."""
+
+    def __init__(
+        self,
+        dit: Dit,
+        stats: Calibration,
+        config: BenchmarkConfig,
+        judged: Judge | None,
+        cancelled: Callable[[], bool] | None,
+    ) -> None:
+        self.dit, self.stats, self.config, self.judged, self.cancelled = dit, stats, config, judged, cancelled
+        self._references: dict[int, Drawn] = {}
+        self._data: Trajectories | None = None
+
+    @property
+    def data(self) -> Trajectories:
+        """Inputs for reconstruction: amplified twins have the same ones, their function being the same."""
+        if self._data is None:
+            settings = self.config.reconstruction
+            images, timesteps = settings.images, settings.timesteps
+            self._data = collect(
+                self.dit, self.stats.config, images=images, timesteps=timesteps, cancelled=self.cancelled
+            )
+        return self._data
+
+    def reference(self, seed: int) -> Drawn:
+        """Full precision's set."""
+        if seed not in self._references:
+            self._references[seed] = draw(self.dit, self.config, seed)
+        return self._references[seed]
+
+    def measure(self, strength: int, wanted: QuantConfig) -> dict[str, Any]:
+        """All numbers of one model."""
+        dit, stats = self._twin(strength, wanted)
+        data = self.data if wanted.reconstruction is not None else None
+        begun = time.perf_counter()
+        model = quantize(dit, stats, wanted, data=data, cancelled=self.cancelled)
+        seconds = time.perf_counter() - begun
+        sets = []
+        for seed in self.config.seeds:
+            if self.cancelled is not None and self.cancelled():
+                raise Cancelled("The benchmark was cancelled; what was measured is kept.")
+            sets.append(compare(draw(model, self.config, seed), self.reference(seed), self.judged))
+        means: dict[str, Any] = {}
+        for name in sets[0]:
+            values: list[Any] = [numbers[name] for numbers in sets]
+            if name not in _LISTS:
+                means[name] = {key: _short(v) for key, v in dataclasses.asdict(mean_interval(values)).items()}
+        drift = torch.tensor([numbers["drift_by_step"] for numbers in sets]).mean(0)
+        return {
+            "metrics": means,
+            "drift_by_step": [_short(value) for value in drift.tolist()],
+            "psnr_each": [value for numbers in sets for value in numbers["psnr_each"]],  # type: ignore[union-attr]
+            "quantize_seconds": round(seconds, 1),
+            "bytes": packed_bytes(model),
+        }
+
+    def _twin(self, strength: int, wanted: QuantConfig) -> tuple[Dit, Calibration]:
+        if strength == 1:
+            return self.dit, self.stats
+        factors = amplification_factors(self.dit.transformer, float(strength))
+        raised = amplify_salience(self.dit, float(strength))
+        return raised, self.stats.rescaled_for(factors, raised.transformer)
+
+
+def _about(name: str) -> dict[str, str]:
+    method = METHODS[name]
+    return {key: getattr(method, key) for key in ("title", "citation", "summary", "inference")}
+
+
+def _short(value: float) -> float | None:
+    return float(f"{value:.5g}") if value == value else None
+
+
+def _resumed(out: Path, stats: Calibration, config: BenchmarkConfig) -> dict[str, Any]:
+    """Results in the file that were measured in the same way on the same model."""
+    if not out.is_file():
+        return {}
+    old = json.loads(out.read_text())
+    same = ("seeds", "pictures", "steps", "guidance_scale", "sampler", "reconstruction")
+    mine = json.loads(json.dumps(dataclasses.asdict(config)))
+    if old.get("format") != FORMAT or old["made"].get("model_fingerprint") != stats.model:
+        return {}
+    return dict(old["results"]) if all(old["config"].get(name) == mine[name] for name in same) else {}
+
+
+def _write(out: Path, content: Mapping[str, Any]) -> None:
+    out.parent.mkdir(parents=True, exist_ok=True)
+    partial = out.with_name(out.name + ".partial")
+    partial.write_text(json.dumps(content, indent=1) + "\n")
+    os.replace(partial, out)

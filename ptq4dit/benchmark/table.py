@@ -1,0 +1,51 @@
+"""The benchmark as a table of text."""
+
+from collections.abc import Mapping
+from typing import Any
+
+COLUMNS: dict[str, tuple[str, str]] = {
+    "psnr": ("PSNR", "{:.2f}"),
+    "ssim": ("SSIM", "{:.4f}"),
+    "drift": ("drift", "{:.4f}"),
+    "frechet": ("Frechet", "{:.2f}"),
+    "spatial_frechet": ("spatial", "{:.3f}"),
+    "inception_score": ("IS", "{:.2f}"),
+    "precision": ("prec.", "{:.2f}"),
+    "recall": ("recall", "{:.2f}"),
+    "class_accuracy": ("class", "{:.2f}"),
+}
+"""Metric -> heading and format."""
+
+
+def markdown(content: Mapping[str, Any], strength: int, label: str, *, factorial: bool = False) -> str:
+    """One bit-width at one setting of the dial as a Markdown table: mean, and half the interval of PSNR.
+
+    Args:
+        content: what `benchmark` returned or its file holds.
+        strength: of the salience dial.
+        label: such as ``"W4A8"``.
+        factorial: the parts of PTQ4DiT instead of the methods.
+    """
+    prefix = f"x{strength}/{label}/" + ("factorial/" if factorial else "")
+    rows = {
+        key.removeprefix(prefix): numbers
+        for key, numbers in content["results"].items()
+        if key.startswith(prefix) and "/" not in key.removeprefix(prefix)
+    }
+    if not rows:
+        return ""
+    names = [name for name in COLUMNS if name in next(iter(rows.values()))["metrics"]]
+    head = ["parts" if factorial else "method", *(COLUMNS[name][0] for name in names), "seconds", "MB"]
+    lines = [head, ["---"] * len(head)]
+    for name, numbers in rows.items():
+        title = name if factorial else content["methods"][name]["title"]
+        cells = [_cell(metric, numbers["metrics"][metric]) for metric in names]
+        lines.append([title, *cells, f"{numbers['quantize_seconds']:.0f}", f"{numbers['bytes'] / 1e6:.2f}"])
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
+
+
+def _cell(metric: str, interval: Mapping[str, float | None]) -> str:
+    text = COLUMNS[metric][1].format(interval["mean"])
+    if metric != "psnr" or interval["high"] is None or interval["mean"] is None:
+        return text
+    return f"{text} ± {interval['high'] - interval['mean']:.2f}"
