@@ -1,13 +1,17 @@
 """Run a benchmark: one model after the other, saved after each, resumable."""
 
 import dataclasses
+import datetime
 import json
 import os
+import platform
+import subprocess
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import diffusers
 import torch
 
 from ptq4dit.benchmark.config import BenchmarkConfig
@@ -138,6 +142,19 @@ class _Bench:
         factors = amplification_factors(self.dit.transformer, float(strength))
         raised = amplify_salience(self.dit, float(strength))
         return raised, self.stats.rescaled_for(factors, raised.transformer)
+
+
+def provenance() -> dict[str, str]:
+    """What ran: command, commit (where git knows one), date, hardware, versions."""
+    git = ["git", "-C", str(Path(__file__).parent), "rev-parse", "--short", "HEAD"]
+    answer = subprocess.run(git, capture_output=True, text=True)
+    return {
+        "command": "python -m ptq4dit benchmark",
+        "commit": answer.stdout.strip() or "unknown",
+        "date": datetime.date.today().isoformat(),
+        "hardware": f"{platform.machine()}, {os.cpu_count()} cores",
+        "versions": f"torch {torch.__version__}, diffusers {diffusers.__version__}",
+    }
 
 
 def _about(name: str) -> dict[str, str]:

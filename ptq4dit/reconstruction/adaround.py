@@ -6,7 +6,7 @@ from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
@@ -26,6 +26,7 @@ def train_block(
     exact: BlockParts,
     block: BlockParts,
     data: BlockData,
+    samples: Int[Tensor, " chosen"],
     config: ReconstructionConfig,
     generator: torch.Generator,
     after_step: Callable[[int, "Softened"], bool],
@@ -41,6 +42,7 @@ def train_block(
         exact: the float block, re-parameterized as the quantized one is.
         block: the quantized block.
         data: its inputs and targets.
+        samples: which of them are trained on.
         config: steps, batch size, rates, regularization.
         generator: draws the batches.
         after_step: called with (steps done, the softened block); True stops early. Nothing is written into the block
@@ -51,7 +53,7 @@ def train_block(
         optimizer = _optimizer(soft, config)
         for step in range(config.steps):
             _set_rates(optimizer, soft, config, step)
-            rows = torch.randint(len(data), (config.batch_size,), generator=generator)
+            rows = samples[torch.randint(len(samples), (config.batch_size,), generator=generator)]
             loss = _loss(soft, data.take(rows, device), config, step)
             optimizer.zero_grad(set_to_none=True)
             loss.backward()

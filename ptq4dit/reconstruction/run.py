@@ -24,6 +24,8 @@ from ptq4dit.trajectories import Trajectories
 
 Progress = Callable[[int, int, float], None]
 """(pieces of work done, pieces in all, seconds left as estimated)."""
+CLOSED_FORM_TOKENS = 2**15
+"""Tokens behind a closed-form rounding: several times as many as a layer of DiT-XL/2 has inputs."""
 _CHECKS = 10
 """How often a block is measured on the held-out samples while it is trained."""
 _PATIENCE = 3
@@ -99,6 +101,12 @@ def held_out(images: Tensor, share: float) -> Tensor:
     return torch.isin(images, every[len(every) - count :])
 
 
+def some_rows(rows: Tensor, tokens: int, generator: torch.Generator) -> Tensor:
+    """As many of the samples, chosen at random, as the closed form needs: `CLOSED_FORM_TOKENS` tokens in all."""
+    count = max(1, CLOSED_FORM_TOKENS // tokens)
+    return rows[torch.randperm(len(rows), generator=generator)[:count]].sort().values
+
+
 def _reconstruct_block(
     exact: BlockParts,
     block: BlockParts,
@@ -112,15 +120,16 @@ def _reconstruct_block(
     if not layers:
         return
     mask = held_out(used.images, config.held_out)
-    train, held = (data.take(~mask), data.take(mask)) if mask.any() else (data, None)
+    rows, held = (~mask).nonzero()[:, 0], data.take(mask) if mask.any() else None
     best = _Best(block, held, report.check)
+    generator = torch.Generator().manual_seed(_block_seed(config.seed, index))
     if config.start == "gptq":
-        round_block(exact, block, train, config.damping, report.check, activation_scales=config.activation_scales)
+        some = data.take(some_rows(rows, data.inputs.shape[1], generator))
+        round_block(exact, block, some, config.damping, report.check, activation_scales=config.activation_scales)
         best.consider()
     report.step(0)
     if config.steps:
         best.restore()
-        generator = torch.Generator().manual_seed(_block_seed(config.seed, index))
         every = max(1, config.steps // _CHECKS)
 
         def after_step(done: int, soft: Softened) -> bool:
@@ -131,7 +140,7 @@ def _reconstruct_block(
                 best.consider()
             return best.waited >= _PATIENCE and config.start == "gptq"
 
-        train_block(exact, block, train, config, generator, after_step)
+        train_block(exact, block, data, rows, config, generator, after_step)
         best.consider()
     best.restore()
 

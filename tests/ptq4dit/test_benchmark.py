@@ -1,0 +1,105 @@
+import dataclasses
+import json
+import math
+
+import pytest
+import torch
+
+from ptq4dit.benchmark.config import PTQ4DIT_VARIANTS, BenchmarkConfig
+from ptq4dit.benchmark.measure import Judge, compare, draw
+from ptq4dit.benchmark.run import benchmark, provenance
+from ptq4dit.benchmark.table import markdown
+from ptq4dit.checkpoint import packed_bytes, save_quantized
+from ptq4dit.config import CalibrationConfig, QuantConfig
+from ptq4dit.methods.registry import quantize
+from ptq4dit.metrics.classifier import SceneClassifier
+from ptq4dit.observe import Cancelled, calibrate
+from ptq4dit.reconstruction.config import ReconstructionConfig
+from ptq4dit.sampling import generate
+
+CONFIG = BenchmarkConfig(
+    methods=("rtn", "ptq4dit"),
+    bits=((4, 8),),
+    strengths=(1, 4),
+    seeds=(1, 2, 3),
+    pictures=5,
+    steps=2,
+    factorial_bits=(),
+    reconstruction=ReconstructionConfig(steps=0, images=4, timesteps=2, held_out=0.25),
+)
+
+
+@pytest.fixture(scope="module")
+def stats(dit):
+    return calibrate(dit, CalibrationConfig(timesteps=3, samples_per_timestep=4, steps=4))
+
+
+@pytest.fixture(scope="module")
+def judged():
+    torch.manual_seed(0)
+    return Judge(classifier=SceneClassifier(5).eval(), pooled=torch.randn(20, 128), spatial=torch.randn(20, 112))
+
+
+def test_sets_are_the_pictures_that_generate_makes(dit):
+    drawn = draw(dit, CONFIG, 7)
+    torch.testing.assert_close(drawn.pictures, generate(dit, [0, 1, 2, 3, 4], steps=2, seed=7))
+    assert drawn.latents.shape == (2, 5, 4, 8, 8)
+    numbers = compare(drawn, drawn, None)
+    assert numbers["psnr"] == 100 and numbers["drift"] == 0 and numbers["ssim"] == pytest.approx(1)
+
+
+def test_measures_all_jobs_once_and_goes_on_where_it_stopped(dit, stats, judged, tmp_path):
+    out, seen = tmp_path / "results" / "benchmark.json", []
+
+    def run(**more):
+        return benchmark(
+            dit, stats, CONFIG, out, {"command": "x"}, judged=judged, progress=lambda k, *_: seen.append(k), **more
+        )
+
+    calls = []
+    with pytest.raises(Cancelled):
+        run(cancelled=lambda: calls.append(0) or len(calls) > 20)
+    part = json.loads(out.read_text())["results"] if out.exists() else {}
+    content = run()
+    assert list(content["results"]) == ["x1/W4A8/rtn", "x1/W4A8/ptq4dit", "x4/W4A8/rtn", "x4/W4A8/ptq4dit"]
+    assert all(content["results"][key] == numbers for key, numbers in part.items())
+    assert json.loads(out.read_text()) == content and content["made"]["backend"] == "simulated"
+    metrics = content["results"]["x1/W4A8/rtn"]["metrics"]
+    assert set(metrics) >= {"psnr", "ssim", "drift", "frechet", "spatial_frechet", "precision", "class_accuracy"}
+    assert metrics["psnr"]["low"] <= metrics["psnr"]["mean"] <= metrics["psnr"]["high"]
+    assert len(content["results"]["x1/W4A8/rtn"]["psnr_each"]) == 15
+    table = markdown(content, 1, "W4A8")
+    assert len(table.splitlines()) == 4 and "Round to nearest" in table and "±" in table
+    assert markdown(content, 1, "W8A8") == ""
+
+
+def test_numbers_equal_those_made_by_hand(dit, stats, tmp_path):
+    """The benchmark's PSNR of round-to-nearest is that of pictures drawn through the public functions."""
+    one = dataclasses.replace(CONFIG, methods=("rtn",), strengths=(1,), seeds=(3,))
+    content = benchmark(dit, stats, one, tmp_path / "b.json", {})
+    model = quantize(dit, stats, QuantConfig(method="rtn", weight_bits=4))
+    a, b = (generate(m, [0, 1, 2, 3, 4], steps=2, seed=3) for m in (model, dit))
+    expected = -10 * math.log10(1.0) + float((-10 * torch.log10((a - b).square().mean((1, 2, 3)))).mean())
+    assert content["results"]["x1/W4A8/rtn"]["metrics"]["psnr"]["mean"] == pytest.approx(expected, abs=1e-2)
+
+
+def test_factorial_has_twelve_cells_and_differs_in_one_thing_at_a_time():
+    config = dataclasses.replace(CONFIG, methods=(), factorial_bits=((4, 8),), strengths=(1,))
+    jobs = config.jobs()
+    assert len(jobs) == len(PTQ4DIT_VARIANTS) == 12 and len({c for _, _, c in jobs}) == 12
+    assert {c.activation_granularity for _, _, c in jobs} == {"per_tensor", "per_token"}
+
+
+def test_bytes_are_those_on_disk(dit, stats, tmp_path):
+    model = quantize(dit, stats, QuantConfig(weight_bits=4))
+    save_quantized(model, tmp_path / "m")
+    on_disk = (tmp_path / "m" / "transformer" / "quantized.safetensors").stat().st_size
+    assert packed_bytes(model) <= on_disk <= packed_bytes(model) + 60_000
+
+
+def test_provenance_and_refusals():
+    assert provenance()["command"] == "python -m ptq4dit benchmark"
+    with pytest.raises(ValueError, match="Unknown methods"):
+        BenchmarkConfig(methods=("magic",))
+    with pytest.raises(ValueError, match="at least 5 pictures"):
+        BenchmarkConfig(pictures=1)
