@@ -1,0 +1,142 @@
+"""How fast the error of a block falls: 20,000 steps of AdaRound from nearest, against the closed form and a few steps.
+
+python assets/recipes/reconstruction_curve.py --blocks 0 4
+
+Both learn the same block of the demo model from the same data, all blocks before it float, and are measured on the
+same held-out images. Time is processor time of the reconstruction alone, measurements left out. Saved after each curve;
+run again, it makes the missing ones.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from provenance import ROOT, made_by, read_json, write_json
+
+sys.path.insert(0, str(ROOT))
+
+import torch
+
+import ptq4dit
+from ptq4dit.paper.reparam import reparameterize
+from ptq4dit.quantized.balance import model_factors
+from ptq4dit.quantized.convert import convert
+from ptq4dit.reconstruction.adaround import Softened, train_block
+from ptq4dit.reconstruction.blocks import BlockParts, modulation
+from ptq4dit.reconstruction.closed_form import round_block
+from ptq4dit.reconstruction.config import ReconstructionConfig
+from ptq4dit.reconstruction.data import BlockData
+from ptq4dit.reconstruction.run import block_error, held_out, some_rows
+from ptq4dit.reconstruction.walk import Walk
+
+OUT = ROOT / "assets/demo/results/reconstruction.json"
+COMMAND = "python assets/recipes/reconstruction_curve.py"
+FAST = ReconstructionConfig(images=16)
+MEASUREMENTS = 40
+
+
+class Stopwatch:
+    """Processor time since it was made, without what happens in `paused`."""
+
+    def __init__(self) -> None:
+        self.begun, self.lost = time.process_time(), 0.0
+
+    def read(self) -> float:
+        """Seconds."""
+        return time.process_time() - self.begun - self.lost
+
+    def measure(self, block: BlockParts, held: BlockData) -> tuple[float, float]:
+        """Seconds so far and the held-out error, whose own time does not count."""
+        seconds, start = self.read(), time.process_time()
+        error = block_error(block, held)
+        self.lost += time.process_time() - start
+        return seconds, error
+
+
+def block_data(exact: Any, model: Any, data: ptq4dit.Trajectories, index: int) -> BlockData:
+    """The data of one block behind float ones."""
+    walk = Walk(exact, exact, data)
+    for position, (_, found) in enumerate(walk):
+        if position == index:
+            own = model.transformer.transformer_blocks[index]
+            return dataclasses.replace(
+                found, transformer=model.transformer, modulation=modulation(own, data.timesteps, data.labels)
+            )
+    raise SystemExit(f"There is no block {index}.")
+
+
+def curve(
+    exact: BlockParts, block: BlockParts, data: ptq4dit.Trajectories, inputs: BlockData, config: ReconstructionConfig
+) -> list[dict[str, float]]:
+    """Held-out error of one block against steps and seconds; the block is changed."""
+    mask = held_out(data.images, FAST.held_out)
+    rows, held, watch = (~mask).nonzero()[:, 0], inputs.take(mask), Stopwatch()
+    generator = torch.Generator().manual_seed(config.seed)
+    points: list[dict[str, Any]] = []
+
+    def note(steps: int, label: str = "") -> None:
+        seconds, error = watch.measure(block, held)
+        points.append({"steps": steps, "seconds": round(seconds, 2), "error": error, "label": label})
+        print(steps, round(seconds, 1), f"{error:.4e}", label, flush=True)
+
+    note(0, "nearest")
+    if config.start == "gptq":
+        some = inputs.take(some_rows(rows, inputs.inputs.shape[1], generator))
+        round_block(exact, block, some, config.damping, activation_scales=config.activation_scales)
+        note(0, "closed form")
+    every = max(1, config.steps // MEASUREMENTS)
+
+    def after_step(done: int, soft: Softened) -> bool:
+        if done % every == 0 and done < config.steps:
+            start = time.process_time()
+            with soft.hard():
+                watch.lost += time.process_time() - start
+                note(done)
+        return False
+
+    if config.steps:
+        train_block(exact, block, inputs, rows, config, generator, after_step)
+        note(config.steps)
+    return points
+
+
+def run(args: argparse.Namespace) -> None:
+    """All curves that are not there yet."""
+    results = read_json(OUT) or {"curves": {}}
+    dit = ptq4dit.load(args.model)
+    stats = ptq4dit.Calibration.load(args.model / "calibration.safetensors")
+    quant = ptq4dit.QuantConfig(weight_bits=4, activation_bits=8)
+    factors = model_factors(stats, quant)
+    exact = reparameterize(dit.transformer, factors)
+    data = ptq4dit.collect(dit, stats.config, images=FAST.images)
+    settings = {"fast": FAST, "20,000 steps": ReconstructionConfig.paper(regularization=1e-3, steps=args.steps)}
+    for index in args.blocks:
+        for name, config in settings.items():
+            key = f"block {index}, {name}"
+            if key in results["curves"]:
+                continue
+            model = convert(dit, stats, quant, factors)
+            inputs = block_data(exact, model, data, index)
+            block = BlockParts(model.transformer.transformer_blocks[index])
+            like = BlockParts(exact.get_submodule(f"transformer_blocks.{index}"))
+            print(key, flush=True)
+            results["curves"][key] = {
+                "block": index,
+                "config": dataclasses.asdict(config),
+                "points": curve(like, block, data, inputs, config),
+            }
+            results |= {"quantization": dataclasses.asdict(quant), "threads": torch.get_num_threads()}
+            write_json(OUT, made_by(COMMAND) | results)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--model", type=Path, default=ROOT / "assets/demo")
+    parser.add_argument("--blocks", type=int, nargs="+", default=[0, 4])
+    parser.add_argument("--steps", type=int, default=20_000, help="of the slow way")
+    run(parser.parse_args())
