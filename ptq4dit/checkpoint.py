@@ -19,11 +19,12 @@ from torch import Tensor
 
 from ptq4dit.config import CalibrationConfig, QuantConfig
 from ptq4dit.dit import Dit, bundle
+from ptq4dit.frequencies import set_frequencies
 from ptq4dit.packing import pack_int4, unpack_int4
 from ptq4dit.quantized.convert import QuantRecord, install, make_clock, unfilled
 from ptq4dit.quantized.linear import QuantizedLinear
 
-_FORMAT = "ptq4dit-checkpoint-1"
+_FORMAT = "ptq4dit-checkpoint-2"
 _MANIFEST, _WEIGHTS, _CONFIG = "manifest.json", "transformer/quantized.safetensors", "transformer/config.json"
 _INTEGERS, _ZERO_POINTS = ".weight_q", "zero_point"
 
@@ -77,6 +78,7 @@ def load_quantized(folder: str | os.PathLike[str], device: str | torch.device = 
     transformer = _empty_transformer(json.loads((source / _CONFIG).read_text()), record.config, dtype)
     _load_state(transformer, _unpacked(load_file(source / _WEIGHTS), manifest), source)
     transformer.ptq4dit_record = record
+    set_frequencies(transformer, manifest["frequencies"])
     vae = AutoencoderKL.from_pretrained(source / "vae", dtype=dtype).to(device).eval()
     scheduler = getattr(diffusers, manifest["scheduler"]).from_pretrained(source / "scheduler")
     return bundle(transformer.to(device).eval(), vae, scheduler, manifest["id2label"], source=manifest["source"])
@@ -103,6 +105,7 @@ def _write(model: Dit, record: QuantRecord, folder: Path) -> None:
         "calibration": json.loads(record.calibration.to_json()),
         "model": record.model,
         "source": model.source,
+        "frequencies": model.frequencies,
         "dtype": str(model.dtype).removeprefix("torch."),
         "scheduler": type(model.scheduler).__name__,
         "id2label": dict(model.id2label),

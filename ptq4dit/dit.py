@@ -8,7 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import AutoencoderKL, DiTPipeline, DiTTransformer2DModel
+from diffusers import DiTPipeline, DiTTransformer2DModel
+
+from ptq4dit.frequencies import Frequencies, frequencies_of, set_frequencies, trained_with
+from ptq4dit.official import VAE, LazyVae, imagenet_labels, load_official, official_scheduler
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -17,7 +20,7 @@ class Dit:
 
     Attributes:
         transformer: diffusers' ``DiTTransformer2DModel``; after `ptq4dit.quantize` its block linears are quantized.
-        vae: diffusers' ``AutoencoderKL``.
+        vae: diffusers' ``AutoencoderKL``, or a `LazyVae` that becomes one when it is first used.
         scheduler: the diffusers scheduler that the model comes with; never modified.
         id2label: class index -> name.
         source: where it was loaded from.
@@ -25,7 +28,7 @@ class Dit:
     """
 
     transformer: DiTTransformer2DModel = field(repr=False)
-    vae: AutoencoderKL = field(repr=False)
+    vae: Any = field(repr=False)
     scheduler: Any = field(repr=False)
     id2label: Mapping[int, str]
     source: str
@@ -61,26 +64,55 @@ class Dit:
         """Floating type of the transformer."""
         return next(self.transformer.parameters()).dtype
 
+    @property
+    def frequencies(self) -> Frequencies:
+        """How the timestep frequencies are spaced: ``"diffusers"`` or ``"official"``."""
+        return frequencies_of(self.transformer)
+
     def with_transformer(self, transformer: DiTTransformer2DModel) -> "Dit":
         """The same bundle with another transformer."""
         return dataclasses.replace(self, transformer=transformer)
 
 
-def load(source: str | os.PathLike[str], dtype: torch.dtype = torch.float32, device: str | torch.device = "cpu") -> Dit:
-    """Load a ``DiTPipeline`` folder or hub repository.
+def load(
+    source: str | os.PathLike[str],
+    dtype: torch.dtype = torch.float32,
+    device: str | torch.device = "cpu",
+    *,
+    frequencies: Frequencies | None = None,
+    vae: str = VAE,
+    heads: int | None = None,
+) -> Dit:
+    """Load a ``DiTPipeline`` folder, a hub repository, or an official ``.pt`` file.
 
     Args:
-        source: a local folder with ``model_index.json``, or a hub id such as ``"facebook/DiT-XL-2-256"``.
+        source: a local folder with ``model_index.json``, a hub id such as ``"facebook/DiT-XL-2-256"``, or a file such
+            as ``"DiT-XL-2-256x256.pt"``.
         dtype: floating type to load into, whatever the files hold; half precision is several times slower on a CPU.
         device: where to put the transformer and the VAE.
+        frequencies: spacing of the timestep frequencies; None for that which the weights were trained with, see
+            `frequencies.trained_with`.
+        vae: folder or hub id of the autoencoder for a ``.pt`` file, which brings none; fetched when first used.
+        heads: attention heads of a ``.pt`` file, see `official.architecture`.
 
     Returns:
         The bundle, in evaluation mode.
 
     Raises:
-        ValueError: if there is no such folder or repository, or it holds something other than a DiT.
+        ValueError: if there is no such folder, file or repository, or it holds something other than a DiT.
     """
     name = os.fspath(source)
+    if Path(name).suffix == ".pt":
+        transformer = load_official(Path(name), dtype, heads)
+        autoencoder, scheduler = LazyVae(vae, dtype, device), official_scheduler()
+        id2label = imagenet_labels() if int(transformer.config.num_embeds_ada_norm) == 1000 else {}
+    else:
+        transformer, autoencoder, scheduler, id2label = _load_pipeline(name, dtype, device)
+    set_frequencies(transformer, frequencies or trained_with(name))
+    return bundle(transformer.to(device).eval(), autoencoder, scheduler, id2label=id2label, source=name)
+
+
+def _load_pipeline(name: str, dtype: torch.dtype, device: str | torch.device) -> tuple[Any, Any, Any, dict[int, str]]:
     _require_loadable(name)
     try:
         index = DiTPipeline.load_config(name)
@@ -91,13 +123,12 @@ def load(source: str | os.PathLike[str], dtype: torch.dtype = torch.float32, dev
         raise ValueError(
             f"Expected a DiTPipeline folder or a reachable hub id, got {name!r}, which could not be read: {error}"
         ) from error
-    transformer, vae = pipeline.transformer.to(device).eval(), pipeline.vae.to(device).eval()
-    return bundle(transformer, vae, pipeline.scheduler, id2label=id2label, source=name)
+    return pipeline.transformer, pipeline.vae.to(device).eval(), pipeline.scheduler, id2label
 
 
 def bundle(
     transformer: DiTTransformer2DModel,
-    vae: AutoencoderKL,
+    vae: Any,
     scheduler: Any,
     id2label: Mapping[int, str] | Mapping[str, str] | None = None,
     source: str = "memory",
@@ -118,8 +149,6 @@ def bundle(
 
 def _require_loadable(name: str) -> None:
     path = Path(name)
-    if path.suffix == ".pt":
-        raise ValueError(f"Official .pt checkpoints are not available yet, got {name!r}. Give a diffusers folder.")
     if path.is_file() or (path.is_dir() and not (path / "model_index.json").is_file()):
         raise ValueError(
             f"Expected a DiTPipeline folder with model_index.json, got {name!r}. "

@@ -157,11 +157,18 @@ def describe(model: Dit) -> dict[str, Any]:
     """
     record = getattr(model.transformer, "ptq4dit_record", None)
     if record is None:
-        return {"source": model.source, "quantized": False, "label": "FP", "dtype": str(model.dtype)}
+        return {
+            "source": model.source,
+            "quantized": False,
+            "label": "FP",
+            "dtype": str(model.dtype),
+            "frequencies": model.frequencies,
+        }
     return {
         "source": model.source,
         "quantized": True,
         "label": record.config.label,
+        "frequencies": model.frequencies,
         "backend": record.config.backend,
         "config": dataclasses.asdict(record.config),
         "calibration": dataclasses.asdict(record.calibration),

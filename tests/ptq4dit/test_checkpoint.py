@@ -106,7 +106,7 @@ def test_refuses_to_load(model, tmp_path):
     with pytest.raises(ValueError, match="damaged file"):
         load_quantized(folder)
     weights.write_bytes(data)
-    manifest.write_text(text.replace("ptq4dit-checkpoint-1", "ptq4dit-checkpoint-9"))
+    manifest.write_text(text.replace("ptq4dit-checkpoint-2", "ptq4dit-checkpoint-9"))
     with pytest.raises(ValueError, match="got 'ptq4dit-checkpoint-9'"):
         load_quantized(folder)
     manifest.write_text(text.replace('"weight_bits": 4', '"weight_bits": 16'))

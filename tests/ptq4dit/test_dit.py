@@ -58,8 +58,6 @@ def test_refuses_what_is_not_a_dit(tmp_path, folder, monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     with pytest.raises(ValueError, match=r"with model_index\.json"):
         load(tmp_path)
-    with pytest.raises(ValueError, match="not available yet"):
-        load("DiT-XL-2-256x256.pt")
     (tmp_path / "model_index.json").write_text('{"_class_name": "StableDiffusionPipeline"}')
     with pytest.raises(ValueError, match="Expected a DiTPipeline, got a StableDiffusionPipeline"):
         load(tmp_path)

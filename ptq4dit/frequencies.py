@@ -1,0 +1,45 @@
+"""How a DiT spaces the frequencies of its timestep embedding: as diffusers does, or as the authors' weights want it.
+
+Both use ``w_k = 10000^(-k / n)`` for k = 0 ... 127. diffusers' ``DiTTransformer2DModel`` has n = 127, the authors'
+model n = 128; weights are right for the spacing that they were trained with only.
+"""
+
+from typing import Any, Literal, get_args
+
+from torch import nn
+
+Frequencies = Literal["diffusers", "official"]
+_SHIFT: dict[str, int] = {"diffusers": 1, "official": 0}
+
+
+def set_frequencies(transformer: nn.Module, frequencies: Frequencies) -> None:
+    """Set the spacing on the embedders of all blocks, in place; the class stays diffusers' own.
+
+    Raises:
+        ValueError: for an unknown name.
+    """
+    if frequencies not in _SHIFT:
+        raise ValueError(f"Expected frequencies to be one of {get_args(Frequencies)}, got {frequencies!r}.")
+    for projection in _projections(transformer):
+        projection.downscale_freq_shift = _SHIFT[frequencies]
+
+
+def frequencies_of(transformer: nn.Module) -> Frequencies:
+    """The spacing that a transformer uses."""
+    return "official" if _projections(transformer)[0].downscale_freq_shift == 0 else "diffusers"
+
+
+def trained_with(source: str) -> Frequencies:
+    """The spacing that a source's weights were trained with: the authors' for their files and hub repositories.
+
+    Args:
+        source: a path or hub id; ``.pt`` files and names that end in ``DiT-XL-2-256`` or ``-512`` (the hub's, and
+            folders that keep the repository's name) are the authors'.
+    """
+    name = source.replace("\\", "/").rstrip("/")
+    return "official" if name.endswith((".pt", "DiT-XL-2-256", "DiT-XL-2-512")) else "diffusers"
+
+
+def _projections(transformer: nn.Module) -> list[Any]:
+    blocks = transformer.get_submodule("transformer_blocks").children()
+    return [block.get_submodule("norm1.emb.time_proj") for block in blocks]
