@@ -36,7 +36,7 @@ from ptq4dit.reconstruction.walk import Walk
 
 OUT = ROOT / "assets/demo/results/reconstruction.json"
 COMMAND = "python assets/recipes/reconstruction_curve.py"
-FAST = ReconstructionConfig(images=16)
+FAST = ReconstructionConfig(steps=40, batch_size=16)
 MEASUREMENTS = 40
 
 
