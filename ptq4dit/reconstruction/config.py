@@ -17,8 +17,8 @@ class ReconstructionConfig:
 
     Attributes:
         start: ``"nearest"`` keeps the integers that the model has, ``"gptq"`` chooses them in closed form.
-        steps: Adam steps for each block at most; 0 leaves it at the start. After ``"gptq"`` they learn scales, biases and
-            weights straight through the rounding, after ``"nearest"`` they are AdaRound.
+        steps: Adam steps for each block at most; 0 leaves it at the start. After ``"gptq"`` they learn weights, scales
+            and biases straight through the rounding, after ``"nearest"`` they are AdaRound.
         batch_size: samples (one image at one timestep) of a step.
         learning_rate: of the soft rounding.
         activation_scales: learn static activation scales as well.
