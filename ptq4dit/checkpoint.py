@@ -4,6 +4,7 @@ A checkpoint is a folder: ``manifest.json`` (format, what made it, what is in it
 safetensors file), ``vae/`` and ``scheduler/`` as diffusers writes them.
 """
 
+import dataclasses
 import hashlib
 import json
 import os
@@ -20,12 +21,15 @@ from torch import Tensor
 from ptq4dit.config import CalibrationConfig, QuantConfig
 from ptq4dit.dit import Dit, bundle
 from ptq4dit.frequencies import set_frequencies
+from ptq4dit.noise_correction import NoiseCorrection
 from ptq4dit.packing import pack_int4, unpack_int4
 from ptq4dit.quantized.convert import QuantRecord, install, make_clock, unfilled
 from ptq4dit.quantized.linear import QuantizedLinear
+from ptq4dit.tensorfile import read_tensors, write_tensors
 
 _FORMAT = "ptq4dit-checkpoint-2"
 _MANIFEST, _WEIGHTS, _CONFIG = "manifest.json", "transformer/quantized.safetensors", "transformer/config.json"
+_CORRECTION, _CORRECTION_FORMAT = "noise_correction.safetensors", "ptq4dit-noise-correction-1"
 _INTEGERS, _ZERO_POINTS = ".weight_q", "zero_point"
 
 
@@ -81,7 +85,11 @@ def load_quantized(folder: str | os.PathLike[str], device: str | torch.device = 
     set_frequencies(transformer, manifest["frequencies"])
     vae = AutoencoderKL.from_pretrained(source / "vae", dtype=dtype).to(device).eval()
     scheduler = getattr(diffusers, manifest["scheduler"]).from_pretrained(source / "scheduler")
-    return bundle(transformer.to(device).eval(), vae, scheduler, manifest["id2label"], source=manifest["source"])
+    model = bundle(transformer.to(device).eval(), vae, scheduler, manifest["id2label"], source=manifest["source"])
+    if not (source / _CORRECTION).is_file():
+        return model
+    tensors, _ = read_tensors(source / _CORRECTION, _CORRECTION_FORMAT, "noise correction")
+    return dataclasses.replace(model, noise_correction=NoiseCorrection.from_tensors(tensors))
 
 
 def packed_bytes(model: Dit) -> int:
@@ -96,6 +104,8 @@ def _write(model: Dit, record: QuantRecord, folder: Path) -> None:
     model.scheduler.save_pretrained(folder / "scheduler")
     (folder / _CONFIG).write_text(json.dumps(dict(model.config), indent=2, default=str) + "\n")
     halves = _packed_columns(model.transformer)
+    if model.noise_correction is not None:
+        write_tensors(folder / _CORRECTION, model.noise_correction.tensors(), {}, _CORRECTION_FORMAT)
     stored, aliases = _packed(model.transformer.state_dict(), halves)
     save_file(stored, folder / _WEIGHTS, {"format": _FORMAT})
     manifest = {

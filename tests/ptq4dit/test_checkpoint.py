@@ -10,9 +10,10 @@ from ptq4dit.config import CalibrationConfig, QuantConfig
 from ptq4dit.methods.registry import quantize
 from ptq4dit.observe import calibrate
 from ptq4dit.quantized.convert import describe
+from ptq4dit.reconstruction.config import ReconstructionConfig
 from ptq4dit.sampling import generate
 
-CALIBRATION = CalibrationConfig(timesteps=3, samples_per_timestep=2, steps=4)
+CALIBRATION = CalibrationConfig(timesteps=3, samples_per_timestep=4, steps=4)
 
 
 @pytest.fixture(scope="module")
@@ -38,6 +39,39 @@ def test_same_bits_after_loading(dit, stats, tmp_path, bits):
     assert all(torch.equal(value, state[key]) for key, value in model.transformer.state_dict().items())
     assert torch.equal(generate(loaded, [1, 4], steps=3), generate(model, [1, 4], steps=3))
     assert describe(loaded) == describe(model) and loaded.id2label == model.id2label
+
+
+EVERYTHING = {
+    "everything": QuantConfig(
+        weight_bits=4,
+        modulation=True,
+        conditioning=True,
+        patch_embed=True,
+        final_layer=True,
+        attention_bits=8,
+        softmax_bits=8,
+        activation_granularity="per_timestep_group",
+        timestep_groups=2,
+        overrides={"*.fc2": {"weight_bits": 8, "group_size": 16}},
+    ),
+    "rotated, dynamic": QuantConfig(weight_bits=3, rotation=True, rank=2, activation_granularity="per_token"),
+    "symmetric": QuantConfig(weight_bits=6, weight_symmetric=True, activation_symmetric=True, method="repq"),
+    "corrected": QuantConfig(
+        method="ptqd", weight_bits=4, reconstruction=ReconstructionConfig(steps=0, images=4, timesteps=2, held_out=0.25)
+    ),
+}
+
+
+@pytest.mark.parametrize("name", list(EVERYTHING))
+def test_whatever_a_config_says_comes_back_bit_for_bit(dit, stats, tmp_path, name):
+    model = quantize(dit, stats, EVERYTHING[name])
+    save_quantized(model, tmp_path / "model")
+    loaded = load_quantized(tmp_path / "model")
+    state = loaded.transformer.state_dict()
+    assert all(torch.equal(value, state[key]) for key, value in model.transformer.state_dict().items())
+    assert torch.equal(generate(loaded, [1, 4], steps=3), generate(model, [1, 4], steps=3))
+    assert describe(loaded) == describe(model)
+    assert (loaded.noise_correction is None) == (name != "corrected")
 
 
 def test_same_bits_in_a_fresh_process_without_the_float_model(model, tmp_path):
