@@ -111,7 +111,7 @@ class _Bench:
         return self._references[seed]
 
     def measure(self, strength: int, wanted: QuantConfig) -> dict[str, Any]:
-        """All numbers of one model."""
+        """All numbers of one model; PSNR's interval is over pictures, those of the other metrics are over seeds."""
         dit, stats = self._twin(strength, wanted)
         data = self.data if wanted.reconstruction is not None else None
         begun = time.perf_counter()
@@ -126,12 +126,14 @@ class _Bench:
         for name in sets[0]:
             values: list[Any] = [numbers[name] for numbers in sets]
             if name not in _LISTS:
-                means[name] = {key: _short(v) for key, v in dataclasses.asdict(mean_interval(values)).items()}
+                means[name] = _interval(values)
+        each = [value for numbers in sets for value in numbers["psnr_each"]]  # type: ignore[union-attr]
+        means["psnr"] = _interval(each)
         drift = torch.tensor([numbers["drift_by_step"] for numbers in sets]).mean(0)
         return {
             "metrics": means,
             "drift_by_step": [_short(value) for value in drift.tolist()],
-            "psnr_each": [value for numbers in sets for value in numbers["psnr_each"]],  # type: ignore[union-attr]
+            "psnr_each": each,
             "quantize_seconds": round(seconds, 1),
             "bytes": packed_bytes(model),
         }
@@ -160,6 +162,10 @@ def provenance() -> dict[str, str]:
 def _about(name: str) -> dict[str, str]:
     method = METHODS[name]
     return {key: getattr(method, key) for key in ("title", "citation", "summary", "inference")}
+
+
+def _interval(values: list[float]) -> dict[str, float | None]:
+    return {key: _short(value) for key, value in dataclasses.asdict(mean_interval(values)).items()}
 
 
 def _short(value: float) -> float | None:

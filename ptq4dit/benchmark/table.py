@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
+from ptq4dit.metrics.interval import paired_difference
+
 COLUMNS: dict[str, tuple[str, str]] = {
     "psnr": ("PSNR", "{:.2f}"),
     "ssim": ("SSIM", "{:.4f}"),
@@ -18,7 +20,10 @@ COLUMNS: dict[str, tuple[str, str]] = {
 
 
 def markdown(content: Mapping[str, Any], strength: int, label: str, *, factorial: bool = False) -> str:
-    """One bit-width at one setting of the dial as a Markdown table: mean, and half the interval of PSNR.
+    """One bit-width at one setting of the dial as a Markdown table: means, and how each method's PSNR differs.
+
+    The difference is paired, picture by picture from the same noise, against PTQ4DiT (or against PTQ4DiT without any
+    of its parts), with its 95% interval: a difference whose interval holds 0 is none.
 
     Args:
         content: what `benchmark` returned or its file holds.
@@ -35,13 +40,26 @@ def markdown(content: Mapping[str, Any], strength: int, label: str, *, factorial
     if not rows:
         return ""
     names = [name for name in COLUMNS if name in next(iter(rows.values()))["metrics"]]
-    head = ["parts" if factorial else "method", *(COLUMNS[name][0] for name in names), "seconds", "MB"]
+    base = "none" if factorial else "ptq4dit"
+    head = [
+        "parts" if factorial else "method",
+        *(COLUMNS[name][0] for name in names),
+        f"PSNR - {base}",
+        "seconds",
+        "MB",
+    ]
     lines = [head, ["---"] * len(head)]
     for name, numbers in rows.items():
         title = name if factorial else content["methods"][name]["title"]
         cells = [_cell(metric, numbers["metrics"][metric]) for metric in names]
-        lines.append([title, *cells, f"{numbers['quantize_seconds']:.0f}", f"{numbers['bytes'] / 1e6:.2f}"])
+        difference = "" if base not in rows or name == base else _difference(numbers, rows[base])
+        lines.append([title, *cells, difference, f"{numbers['quantize_seconds']:.0f}", f"{numbers['bytes'] / 1e6:.2f}"])
     return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
+
+
+def _difference(numbers: Mapping[str, Any], base: Mapping[str, Any]) -> str:
+    gain = paired_difference(numbers["psnr_each"], base["psnr_each"])
+    return f"{gain.mean:+.2f} ({gain.low:+.2f} to {gain.high:+.2f})"
 
 
 def _cell(metric: str, interval: Mapping[str, float | None]) -> str:
