@@ -12,13 +12,17 @@ if TYPE_CHECKING:
     from ptq4dit.checkpoint import load_quantized, save_quantized
     from ptq4dit.config import CalibrationConfig, QuantConfig
     from ptq4dit.dit import Dit, bundle, load
+    from ptq4dit.hub import fetch_quantized, push_to_hub
     from ptq4dit.linears import Layer, balanced_layers
     from ptq4dit.methods.method import Method
     from ptq4dit.methods.registry import METHODS, quantize
     from ptq4dit.observe import Cancelled, calibrate
     from ptq4dit.quantized.convert import describe
     from ptq4dit.quantized.layer_error import layer_errors, layer_errors_per_timestep
+    from ptq4dit.reconstruction.config import ReconstructionConfig
+    from ptq4dit.reconstruction.run import reconstruct
     from ptq4dit.sampling import DenoiseState, decode, denoise, generate
+    from ptq4dit.trajectories import Trajectories, collect
 
 __version__ = "0.1.0"
 
@@ -36,11 +40,13 @@ _MODULE_OF = {
     "decode": "sampling",
     "denoise": "sampling",
     "describe": "quantized.convert",
+    "fetch_quantized": "hub",
     "generate": "sampling",
     "layer_errors": "quantized.layer_error",
     "layer_errors_per_timestep": "quantized.layer_error",
     "load": "dit",
     "load_quantized": "checkpoint",
+    "push_to_hub": "hub",
     "quantize": "methods.registry",
     "METHODS": "methods.registry",
     "Method": "methods.method",
@@ -62,12 +68,16 @@ __all__ = [
     "Layer",
     "Method",
     "QuantConfig",
+    "ReconstructionConfig",
+    "Trajectories",
     "balanced_layers",
     "bundle",
     "calibrate",
+    "collect",
     "decode",
     "denoise",
     "describe",
+    "fetch_quantized",
     "generate",
     "lab",
     "layer_errors",
@@ -76,7 +86,9 @@ __all__ = [
     "load_quantized",
     "metrics",
     "paper",
+    "push_to_hub",
     "quantize",
+    "reconstruct",
     "save_quantized",
 ]
 
