@@ -70,12 +70,8 @@ def test_measures_all_jobs_once_and_goes_on_where_it_stopped(dit, stats, judged,
     assert len(content["results"]["x1/W4A8/rtn"]["psnr_each"]) == 15
     table = markdown(content, 1, "W4A8")
     assert (
-        (len(table.splitlines()) == 4
-        and "Round to nearest" in table
-        and "±" in table
-        and " to +" in table)
-        or " to -" in table
-    )
+        len(table.splitlines()) == 4 and "Round to nearest" in table and "±" in table and " to +" in table
+    ) or " to -" in table
     assert markdown(content, 1, "W8A8") == ""
 
 
