@@ -45,7 +45,7 @@ def markdown(content: Mapping[str, Any], strength: int, label: str, *, factorial
         "parts" if factorial else "method",
         *(COLUMNS[name][0] for name in names),
         f"PSNR - {base}",
-        "seconds",
+        "CPU s",
         "MB",
     ]
     lines = [head, ["---"] * len(head)]
@@ -53,7 +53,7 @@ def markdown(content: Mapping[str, Any], strength: int, label: str, *, factorial
         title = name if factorial else content["methods"][name]["title"]
         cells = [_cell(metric, numbers["metrics"][metric]) for metric in names]
         difference = "" if base not in rows or name == base else _difference(numbers, rows[base])
-        lines.append([title, *cells, difference, f"{numbers['quantize_seconds']:.0f}", f"{numbers['bytes'] / 1e6:.2f}"])
+        lines.append([title, *cells, difference, f"{numbers['cpu_seconds']:.0f}", f"{numbers['bytes'] / 1e6:.2f}"])
     return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
 
 
