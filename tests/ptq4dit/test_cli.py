@@ -5,49 +5,183 @@ import sys
 import pytest
 from PIL import Image
 
-from ptq4dit.cli import main
+import ptq4dit
+from ptq4dit.cli import COMMANDS, build_parser, main, source
 
 
 @pytest.fixture(scope="module")
 def model(dit, tmp_path_factory):
+    """A tiny float model's folder with its own calibration."""
     from diffusers import DiTPipeline
 
     path = tmp_path_factory.mktemp("models") / "tiny"
     DiTPipeline(dit.transformer, dit.vae, dit.scheduler).save_pretrained(path)
+    file = path / "calibration.safetensors"
+    assert run("calibrate", path, "--out", file, "--timesteps", 2, "--samples", 4, "--steps", 3) == 0
     return path
+
+
+@pytest.fixture(scope="module")
+def quantized(model):
+    folder = model.parent / "w4a8"
+    assert run("quantize", model, "--out", folder, "--weight-bits", 4, "--no-ssc") == 0
+    return folder
 
 
 def run(*arguments):
     return main([str(argument) for argument in arguments])
 
 
-def test_from_float_model_to_quantized_pictures(model, tmp_path, capsys):
-    stats, quantized, picture = tmp_path / "c.safetensors", tmp_path / "w4a8", tmp_path / "row.png"
-    assert run("calibrate", model, stats, "--timesteps", 2, "--samples", 2, "--steps", 3) == 0
-    assert run("quantize", model, stats, quantized, "--weight-bits", 4, "--no-ssc") == 0
-    assert run("sample", quantized, picture, "--classes", 1, 3, 0, "--steps", 2) == 0
-    assert Image.open(picture).size == (48, 16)
+def result(capsys, *arguments):
+    """What a command prints with --json."""
     capsys.readouterr()
-    assert run("info", quantized) == 0
-    text = json.loads(capsys.readouterr().out)
-    assert text["label"] == "W4A8" and text["config"]["ssc"] is False and text["classes"]["3"] == "class 3"
+    assert run(*arguments, "--json") == 0
+    return json.loads(capsys.readouterr().out)
+
+
+def test_from_float_model_to_quantized_pictures(model, tmp_path, capsys):
+    stats, folder, picture = tmp_path / "c.safetensors", tmp_path / "w4a8", tmp_path / "row.png"
+    seen = result(capsys, "calibrate", model, "--out", stats, "--timesteps", 2, "--samples", 2, "--steps", 3)
+    assert seen["file"] == str(stats) and (seen["layers"], seen["timesteps"], seen["samples"]) == (8, 2, 2)
+    made = result(
+        capsys, "quantize", model, "--calibration", stats, "--out", folder, "--weight-bits", 4, "--modulation"
+    )
+    assert (made["label"], made["backend"]) == ("W4A8", "simulated") and 0.1 < made["share_of_float32"] < 0.9
+    drawn = result(capsys, "sample", folder, "--out", picture, "--classes", 1, 3, 0, "--steps", 2)
+    assert drawn["classes"] == ["class 1", "class 3", "class 0"] and drawn["backend"] == "simulated"
+    assert Image.open(picture).size == (48, 16)
+    about = result(capsys, "info", folder)
+    assert about["label"] == "W4A8" and about["config"]["modulation"] is True and about["classes"]["3"] == "class 3"
+
+
+def test_text_says_the_same_and_progress_goes_to_stderr(model, tmp_path, capsys):
+    assert run("sample", model, "--out", tmp_path / "x.png", "--classes", 2, "--steps", 2) == 0
+    printed = capsys.readouterr()
+    assert "label:" in printed.out and "FP" in printed.out and "step" not in printed.out.replace("steps:", "")
+    assert "step 2 of 2" in printed.err
+
+
+def test_seed_decides_the_pictures(quantized, tmp_path):
+    for name, seed in (("a", 1), ("b", 1), ("c", 2)):
+        assert run("sample", quantized, "--out", tmp_path / name, "--classes", 0, "--steps", 2, "--seed", seed) == 0
+    a, b, c = ((tmp_path / name).read_bytes() for name in "abc")
+    assert a == b != c
+
+
+def test_evaluate_a_checkpoint_against_its_float_model(model, quantized, capsys):
+    found = result(capsys, "evaluate", quantized, "--reference", model, "--pictures", 5, "--steps", 2)
+    assert found["label"] == "W4A8" and found["backend"] == "simulated"
+    assert 5 < found["metrics"]["psnr"] < 100 and len(found["metrics"]["drift_by_step"]) == 2
+    again = result(capsys, "evaluate", quantized, "--pictures", 5, "--steps", 2)
+    assert again["metrics"] == found["metrics"], "the checkpoint knows where it came from"
+
+
+def test_evaluate_quantizes_a_float_model_first(model, capsys):
+    few = ("evaluate", model, "--pictures", 5, "--steps", 2)
+    fine, coarse = result(capsys, *few), result(capsys, *few, "--weight-bits", 2)
+    assert (fine["label"], coarse["label"]) == ("W8A8", "W2A8")
+    assert fine["metrics"]["psnr"] > coarse["metrics"]["psnr"]
+
+
+def test_evaluate_refuses_another_reference(quantized, make_dit, tmp_path, capsys):
+    from diffusers import DiTPipeline
+
+    other = make_dit(seed=1)
+    DiTPipeline(other.transformer, other.vae, other.scheduler).save_pretrained(tmp_path / "other")
+    assert run("evaluate", quantized, "--reference", tmp_path / "other") == 2
+    assert "has other weights" in capsys.readouterr().err
+
+
+def test_benchmark_writes_its_file_and_goes_on(model, tmp_path, capsys):
+    out = tmp_path / "benchmark.json"
+    few = ("--pictures", 5, "--steps", 2, "--seeds", 1, 2, "--strengths", 1, "--bits", "W8A8", "--no-factorial")
+    command = ("benchmark", model, "--out", out, *few, "--methods", "rtn")
+    content = result(capsys, *command)
+    assert content == json.loads(out.read_text()) and list(content["results"]) == ["x1/W8A8/rtn"]
+    assert run(*command, "dynamic") == 0
+    printed = capsys.readouterr()
+    assert "W8A8, salience x 1, simulated" in printed.out and "1 of 2: x1/W8A8/dynamic" in printed.err
+    after = json.loads(out.read_text())["results"]
+    assert (
+        list(after) == ["x1/W8A8/rtn", "x1/W8A8/dynamic"]
+        and after["x1/W8A8/rtn"] == content["results"][next(iter(after))]
+    )
+
+
+def test_everything_has_a_default_that_works_from_anywhere(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert result(capsys, "info")["label"] == "FP"
+    made = result(capsys, "quantize", "--weight-range", "minmax")
+    assert made["folder"] == "demo-w8a8" and (tmp_path / "demo-w8a8" / "manifest.json").is_file()
+    assert result(capsys, "sample", "demo-w8a8", "--classes", 4, "--steps", 1)["file"] == "demo-w8a8.png"
+    assert Image.open("demo-w8a8.png").size == (64, 64)
+    for name in COMMANDS:
+        assert build_parser().parse_args([name]).model is None
+    monkeypatch.chdir(source.DEMO.parents[1])
+    assert source.demo_path() == "assets/demo"
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("sample", "{model}", "out.png", "--classes", "77"), "from 0 to 4, got 77"),
-        (("quantize", "{model}", "none.safetensors", "out"), "does not exist"),
-        (("quantize", "{model}", "none.safetensors", "out", "--no-csb"), "ssc=True has nothing to act on"),
-        (("calibrate", "{model}", "out", "--timesteps", "0"), "timesteps to be an integer of at least 1"),
+        (("sample", "{model}", "--classes", "77"), "from 0 to 4, got 77"),
+        (("sample", "{model}", "--device", "abacus"), "a device that torch can use here, got 'abacus'"),
+        (("sample", "{model}", "--out", "{model}/no/such/folder.png", "--steps", "1"), "No such file or directory"),
+        (("sample", "{model}", "--seed", "-1"), "seed of at least 0, got -1"),
+        (("quantize", "{model}", "--calibration", "none.safetensors"), "does not exist"),
+        (("quantize", "{model}", "--out", "{model}"), "holds other files"),
+        (("quantize", "{model}", "--weight-bits", "9"), "weight_bits to be 2 to 8, or 16 to leave it in float, got 9"),
+        (("quantize", "{model}", "--group-size", "5"), "a group_size that divides 16 input channels, got 5"),
+        (("quantize", "{model}", "--no-csb"), "ssc=True has nothing to act on"),
+        (("quantize", "{quantized}"), "Expected a calibration, got none with"),
+        (("calibrate", "{model}", "--timesteps", "0"), "timesteps to be an integer of at least 1"),
+        (("calibrate", "{model}/vae"), "Expected a DiTPipeline folder with model_index.json"),
+        (("evaluate", "{quantized}", "--pictures", "2"), "at least 5 pictures"),
+        (("benchmark", "{model}", "--bits", "4/8"), "Expected bits such as W4A8, got '4/8'"),
+        (("benchmark", "{model}", "--methods", "magic"), "Unknown methods ['magic']"),
     ],
 )
-def test_bad_input_is_a_message(model, capsys, arguments, message):
-    assert run(*(argument.format(model=model) for argument in arguments)) == 2
+def test_bad_input_is_one_sentence_and_status_2(model, quantized, tmp_path, monkeypatch, capsys, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    capsys.readouterr()
+    assert run(*(argument.format(model=model, quantized=quantized) for argument in arguments)) == 2
     error = capsys.readouterr().err
-    assert message in error and "Traceback" not in error
+    said = [line for line in error.splitlines() if line.startswith(f"ptq4dit {arguments[0]}: ")]
+    assert len(said) == 1 and message in said[0] and "Traceback" not in error
+    assert not any(tmp_path.iterdir()), "nothing is left behind"
 
 
-def test_runs_as_a_module():
-    result = subprocess.run([sys.executable, "-m", "ptq4dit", "--help"], capture_output=True, text=True, check=True)
-    assert "calibrate" in result.stdout
+def test_unknown_options_end_with_status_2(capsys):
+    with pytest.raises(SystemExit, match="2"):
+        run("quantize", "--method", "magic")
+    assert "invalid choice: 'magic'" in capsys.readouterr().err
+
+
+def test_a_missing_demo_is_said(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(source, "DEMO", tmp_path / "demo")
+    assert run("info") == 2
+    assert "Expected the demo model in" in capsys.readouterr().err
+
+
+def test_interrupted(model, tmp_path, monkeypatch, capsys):
+    def interrupt(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(ptq4dit, "calibrate", interrupt)
+    assert run("calibrate", model, "--out", tmp_path / "c.safetensors") == 130
+    assert "interrupted" in capsys.readouterr().err and not any(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_is_one_page(name, capsys):
+    with pytest.raises(SystemExit, match="0"):
+        run(name, "--help")
+    page = capsys.readouterr().out
+    assert len(page.splitlines()) < 75 and "--json" in page and "Exit status" in page
+
+
+def test_runs_as_a_module_and_help_does_not_wait_for_torch():
+    code = "import sys, ptq4dit.cli as cli; cli.build_parser(); sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+    command = [sys.executable, "-m", "ptq4dit", "--help"]
+    assert "calibrate" in subprocess.run(command, capture_output=True, text=True, check=True).stdout

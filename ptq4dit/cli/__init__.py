@@ -1,0 +1,59 @@
+"""The command line: ``python -m ptq4dit info | calibrate | quantize | sample | evaluate | benchmark``."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from types import ModuleType
+
+from ptq4dit.cli import benchmark, calibrate, evaluate, info, quantize, sample
+
+COMMANDS: dict[str, ModuleType] = {
+    "info": info,
+    "calibrate": calibrate,
+    "quantize": quantize,
+    "sample": sample,
+    "evaluate": evaluate,
+    "benchmark": benchmark,
+}
+"""Name -> module with ``HELP``, ``add_options(parser)`` and ``run(options) -> Report``."""
+_END = (
+    "The result goes to stdout, progress and errors to stderr. Exit status: 0 done, 2 something was wrong with what "
+    "was asked, 130 interrupted."
+)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit status. Bad input is a sentence on stderr and status 2, not a traceback."""
+    options = build_parser().parse_args(arguments)
+    try:
+        COMMANDS[options.command].run(options).write(options.json)
+    except (ValueError, OSError) as error:
+        sys.stderr.write(f"ptq4dit {options.command}: {' '.join(str(error).split())}\n")
+        return 2
+    except KeyboardInterrupt:
+        sys.stderr.write(f"\nptq4dit {options.command}: interrupted\n")
+        return 130
+    return 0
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser of all commands."""
+    parser = argparse.ArgumentParser(
+        prog="python -m ptq4dit", description="Quantize diffusion transformers (PTQ4DiT).", epilog=_END
+    )
+    commands = parser.add_subparsers(dest="command", required=True)
+    for name, module in COMMANDS.items():
+        command = commands.add_parser(
+            name, help=module.HELP, description=module.HELP, epilog=_END, formatter_class=_Formatter
+        )
+        module.add_options(command)
+        command.add_argument("--json", action="store_true", help="print the result as JSON")
+    return parser
+
+
+class _Formatter(argparse.ArgumentDefaultsHelpFormatter):
+    """Names a default where there is one to name."""
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        plain = action.default is None or action.default is False
+        return action.help if plain else super()._get_help_string(action)

@@ -1,0 +1,79 @@
+"""``benchmark``: every method on the same noise."""
+
+import argparse
+import re
+from pathlib import Path
+from typing import Any
+
+from ptq4dit.cli.report import Report, show_job
+from ptq4dit.cli.source import add_model, model_source, open_calibration, open_float
+from ptq4dit.config import METHOD_NAMES
+from ptq4dit.reconstruction.config import ReconstructionConfig
+
+HELP = "Measure every method from the same noise; goes on where it stopped. Simulated quantization."
+
+
+def add_options(command: argparse.ArgumentParser) -> None:
+    """What can be asked."""
+    add_model(command, "a float model; the demo if none")
+    command.add_argument("--out", default=None, help="JSON file; results/benchmark.json of the model if not given")
+    command.add_argument("--calibration", default=None, help="file written by calibrate; the model's own if not given")
+    command.add_argument("--methods", nargs="+", default=list(METHOD_NAMES), help="names in the registry")
+    command.add_argument("--bits", nargs="+", default=["W4A8", "W8A8", "W4A6", "W3A8", "W6A8"], help="such as W4A8")
+    command.add_argument("--strengths", type=int, nargs="+", default=[1, 8], help="settings of the salience dial")
+    command.add_argument("--seeds", type=int, nargs="+", default=[2000, 2001, 2002], help="one set of pictures each")
+    command.add_argument("--pictures", type=int, default=20, help="in a set")
+    command.add_argument("--factorial", action=argparse.BooleanOptionalAction, default=True, help="PTQ4DiT's parts too")
+    command.add_argument("--reconstruction-steps", type=int, default=ReconstructionConfig().steps, help="a block")
+    command.add_argument("--steps", type=int, default=25, help="sampling steps")
+    command.add_argument("--guidance", type=float, default=4.0, help="guidance scale, 1 for none")
+
+
+def run(options: argparse.Namespace) -> Report:
+    """Measure what is missing in the file; the report holds all of it."""
+    from ptq4dit.benchmark.config import BenchmarkConfig
+    from ptq4dit.benchmark.measure import Judge
+    from ptq4dit.benchmark.run import benchmark, provenance
+
+    bits, source = tuple(parse_bits(text) for text in options.bits), model_source(options)
+    config = BenchmarkConfig(
+        methods=tuple(options.methods),
+        bits=bits,
+        factorial_bits=bits if options.factorial else (),
+        strengths=tuple(options.strengths),
+        seeds=tuple(options.seeds),
+        pictures=options.pictures,
+        steps=options.steps,
+        guidance_scale=options.guidance,
+        reconstruction=ReconstructionConfig(steps=options.reconstruction_steps, images=16, timesteps=10),
+    )
+    stats = open_calibration(options.calibration, source)
+    results = Path(source) / "results" / "benchmark.json" if Path(source).is_dir() else Path("benchmark.json")
+    out, judged = Path(options.out or results), Judge.load(Path(source))
+    dit = open_float(source, options.device)
+    content = benchmark(dit, stats, config, out, provenance(), judged=judged, progress=show_job)
+    return Report(content=content, text=f"All of it is in {out}.\n" + _tables(content, config.strengths, options.bits))
+
+
+def parse_bits(text: str) -> tuple[int, int]:
+    """``"W4A8"`` -> (4, 8).
+
+    Raises:
+        ValueError: for anything else.
+    """
+    match = re.fullmatch(r"W(\d+)A(\d+)", text)
+    if match is None:
+        raise ValueError(f"Expected bits such as W4A8, got {text!r}.")
+    return int(match[1]), int(match[2])
+
+
+def _tables(content: dict[str, Any], strengths: tuple[int, ...], labels: list[str]) -> str:
+    from ptq4dit.benchmark.table import markdown
+
+    parts = []
+    for strength in strengths:
+        for label in labels:
+            for factorial in (False, True):
+                if table := markdown(content, strength, label, factorial=factorial):
+                    parts.append(f"\n{label}, salience x {strength}, simulated\n\n{table}")
+    return "".join(parts)

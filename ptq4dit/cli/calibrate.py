@@ -1,0 +1,47 @@
+"""``calibrate``: observe a float model while it samples."""
+
+import argparse
+
+import ptq4dit
+from ptq4dit.cli.options import add_sampling
+from ptq4dit.cli.report import Report, lines, show_steps
+from ptq4dit.cli.source import add_model, model_source, open_float, short_name
+from ptq4dit.config import CalibrationConfig
+
+HELP = "Observe a float model while it samples, and write its calibration."
+
+
+def add_options(command: argparse.ArgumentParser) -> None:
+    """What can be asked."""
+    defaults = CalibrationConfig()
+    add_model(command, "a DiTPipeline folder, a hub id or a .pt file; the demo if none")
+    command.add_argument("--out", default=None, help="file to write; <model>-calibration.safetensors here if not given")
+    command.add_argument("--timesteps", type=int, default=defaults.timesteps, help="timesteps observed")
+    command.add_argument("--samples", type=int, default=defaults.samples_per_timestep, help="images sampled")
+    command.add_argument("--first-sample", type=int, default=0, help="index of the first image, to share the work")
+    add_sampling(command, defaults.steps)
+
+
+def run(options: argparse.Namespace) -> Report:
+    """Sample, and save what was seen."""
+    config = CalibrationConfig(
+        timesteps=options.timesteps,
+        samples_per_timestep=options.samples,
+        guidance_scale=options.guidance,
+        seed=options.seed,
+        steps=options.steps,
+        first_sample=options.first_sample,
+    )
+    source = model_source(options)
+    file = options.out or f"{short_name(source)}-calibration.safetensors"
+    stats = ptq4dit.calibrate(open_float(source, options.device), config, progress=show_steps)
+    stats.save(file)
+    content = {
+        "file": file,
+        "source": source,
+        "layers": len(stats.layers),
+        "timesteps": len(stats.timesteps),
+        "samples": config.samples_per_timestep,
+        "model": stats.model,
+    }
+    return Report(content=content, text=lines(content))

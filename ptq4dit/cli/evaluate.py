@@ -1,0 +1,69 @@
+"""``evaluate``: compare a quantized model's pictures with the float model's."""
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import ptq4dit
+from ptq4dit.cli.options import add_quantization, add_sampling, quantization
+from ptq4dit.cli.report import Report, lines, show_reconstruction
+from ptq4dit.cli.source import add_model, demo_path, model_source, open_calibration, open_float, open_model
+
+if TYPE_CHECKING:
+    from ptq4dit import Dit
+
+HELP = "Compare a quantized model's pictures with the float model's, drawn from the same noise."
+
+
+def add_options(command: argparse.ArgumentParser) -> None:
+    """What can be asked."""
+    add_model(command, "a folder that quantize wrote; or a float model (the demo if none), which is quantized first")
+    command.add_argument("--reference", default=None, help="the float model; what the checkpoint was made from if none")
+    command.add_argument("--pictures", type=int, default=20, help="pictures compared, classes in turn")
+    add_quantization(command)
+    add_sampling(command, 25)
+
+
+def run(options: argparse.Namespace) -> Report:
+    """Draw both sets and measure."""
+    from ptq4dit.benchmark.config import BenchmarkConfig
+    from ptq4dit.benchmark.measure import Judge, compare, draw
+
+    config = BenchmarkConfig(
+        seeds=(options.seed,), pictures=options.pictures, steps=options.steps, guidance_scale=options.guidance
+    )
+    model, dit = _models(options)
+    drawn, reference = draw(model, config, options.seed), draw(dit, config, options.seed)
+    numbers = compare(drawn, reference, Judge.load(Path(dit.source)))
+    about = ptq4dit.describe(model)
+    shown = {name: about[name] for name in ("source", "label", "backend")}
+    shown |= {name: round(value, 4) for name, value in numbers.items() if isinstance(value, float)}
+    return Report(content=about | {"metrics": numbers}, text=lines(shown))
+
+
+def _models(options: argparse.Namespace) -> tuple["Dit", "Dit"]:
+    """The quantized model and its float one.
+
+    Raises:
+        ValueError: if they do not belong together.
+    """
+    source = model_source(options)
+    model = open_model(source, options.device)
+    record = getattr(model.transformer, "ptq4dit_record", None)
+    if record is None:
+        stats, config = open_calibration(options.calibration, source), quantization(options, options.seed)
+        return ptq4dit.quantize(model, stats, config, progress=show_reconstruction), model
+    from ptq4dit.fingerprint import fingerprint
+
+    dit = open_float(options.reference or _known(model.source), options.device)
+    if fingerprint(dit.transformer) != record.model:
+        raise ValueError(
+            f"Expected the float model that {source!r} was made from, got {dit.source!r}, which has other weights. "
+            "Name it with --reference."
+        )
+    return model, dit
+
+
+def _known(source: str) -> str:
+    """Where the checkpoint says it comes from, if that is here; else the demo."""
+    return source if Path(source).exists() else demo_path()

@@ -1,0 +1,59 @@
+"""What a command says: its result on stdout, as text or as JSON, and its progress on stderr."""
+
+import json
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """The result of a command.
+
+    Attributes:
+        content: plain JSON values, printed with ``--json``.
+        text: printed without.
+    """
+
+    content: Mapping[str, Any]
+    text: str
+
+    def write(self, as_json: bool) -> None:
+        """Print it to stdout."""
+        sys.stdout.write(json.dumps(self.content, indent=2) if as_json else self.text.rstrip("\n"))
+        sys.stdout.write("\n")
+
+
+def lines(content: Mapping[str, Any]) -> str:
+    """``name: value`` on a line each, names padded; lists and dicts as JSON."""
+    width = max(len(name) for name in content) + 1
+    return "\n".join(f"{name + ':':{width}} {_plain(value)}" for name, value in content.items())
+
+
+def show_steps(done: int, total: int) -> None:
+    """Progress of sampling and calibration."""
+    _show(f"step {done} of {total}", done, total)
+
+
+def show_reconstruction(done: int, total: int, seconds_left: float) -> None:
+    """Progress of reconstruction, with the time left."""
+    left = "" if seconds_left == float("inf") else f", about {seconds_left:.0f} s left"
+    _show(f"reconstruction: {done} of {total}{left}", done, total)
+
+
+def show_job(key: str, done: int, total: int) -> None:
+    """Progress of a benchmark."""
+    sys.stderr.write(f"{done} of {total}: {key}\n")
+
+
+def _show(text: str, done: int, total: int) -> None:
+    """Over the line before on a terminal; elsewhere a line for every tenth of the work."""
+    if sys.stderr.isatty():
+        sys.stderr.write(f"\r{text:60}" + ("\n" if done == total else ""))
+    elif done == total or done * 10 // total > (done - 1) * 10 // total:
+        sys.stderr.write(text + "\n")
+
+
+def _plain(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
