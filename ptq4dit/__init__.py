@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ptq4dit import lab, metrics, paper
+    from ptq4dit.backends.dispatch import IntegerOptions, with_backend
     from ptq4dit.calibration import Calibration
     from ptq4dit.checkpoint import load_quantized, save_quantized
     from ptq4dit.config import CalibrationConfig, QuantConfig
@@ -32,6 +33,7 @@ _MODULE_OF = {
     "Cancelled": "observe",
     "DenoiseState": "sampling",
     "Dit": "dit",
+    "IntegerOptions": "backends.dispatch",
     "Layer": "linears",
     "QuantConfig": "config",
     "balanced_layers": "linears",
@@ -55,6 +57,7 @@ _MODULE_OF = {
     "collect": "trajectories",
     "reconstruct": "reconstruction.run",
     "save_quantized": "checkpoint",
+    "with_backend": "backends.dispatch",
 }
 _SUBMODULES = ("lab", "metrics", "paper")
 
@@ -65,6 +68,7 @@ __all__ = [
     "Cancelled",
     "DenoiseState",
     "Dit",
+    "IntegerOptions",
     "Layer",
     "Method",
     "QuantConfig",
@@ -90,6 +94,7 @@ __all__ = [
     "quantize",
     "reconstruct",
     "save_quantized",
+    "with_backend",
 ]
 
 

@@ -13,6 +13,7 @@ from ptq4dit.reconstruction.config import ReconstructionConfig
 WeightRange = Literal["minmax", "percentile", "mse"]
 ActivationRange = Literal["minmax", "moving", "percentile", "mse"]
 ActivationGranularity = Literal["per_tensor", "per_timestep_group", "per_token"]
+Backend = Literal["simulated", "integer"]
 TimestepSalience = Literal["per_timestep", "per_sample", "mean", "max"]
 METHOD_NAMES: tuple[str, ...] = (
     *("rtn", "ptq4dm", "smoothquant", "qdiffusion", "ptqd", "repq", "qdit", "gptq", "hadamard", "svdquant"),
@@ -167,7 +168,7 @@ class QuantConfig(_Config):
         softmax_bits: the softmax output, zero point 0; 16 for float.
         overrides: settings of single layers, later ones win; a dict from pattern to settings is accepted too.
         reconstruction: None, or how rounding and scales are learned block by block.
-        backend: ``"simulated"``; integer execution is not available yet.
+        backend: ``"simulated"`` in floats, or ``"integer"``: see `ptq4dit.with_backend`.
     """
 
     weight_bits: int = 8
@@ -195,7 +196,7 @@ class QuantConfig(_Config):
     softmax_bits: int = FLOAT_BITS
     overrides: Any = ()
     reconstruction: Any = None
-    backend: str = "simulated"
+    backend: Backend = "simulated"
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "options", tuple(sorted((str(k), v) for k, v in dict(self.options).items())))
@@ -218,9 +219,7 @@ class QuantConfig(_Config):
             raise ValueError(
                 f"Expected reconstruction to be None or a ReconstructionConfig, got {self.reconstruction!r}."
             )
-        if self.backend == "integer":
-            raise ValueError('backend="integer" is not available yet. Use backend="simulated".')
-        _require_choice("backend", self.backend, ("simulated",))
+        _require_choice("backend", self.backend, get_args(Backend))
 
     @property
     def label(self) -> str:

@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+from ptq4dit.backends.dispatch import with_backend
 from ptq4dit.calibration import Calibration
 from ptq4dit.config import METHOD_NAMES, QuantConfig
 from ptq4dit.dit import Dit
@@ -72,4 +73,5 @@ def quantize(
         cancelled=cancelled,
         folder=None if folder is None else Path(folder),
     )
-    return method.run(job)
+    model = method.run(job)
+    return model if job.config.backend == "simulated" else with_backend(model, job.config.backend)

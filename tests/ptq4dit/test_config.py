@@ -27,7 +27,6 @@ def test_label():
         ({"activation_bits": 12}, "activation_bits to be 2 to 8, or 16"),
         ({"csb": False}, "ssc=True has nothing to act on"),
         ({"method": "magic"}, "method to be one of"),
-        ({"backend": "integer"}, "not available yet"),
         ({"backend": "gpu"}, "backend to be one of"),
     ],
 )
