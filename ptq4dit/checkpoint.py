@@ -21,14 +21,15 @@ from torch import Tensor
 from ptq4dit.config import CalibrationConfig, QuantConfig
 from ptq4dit.dit import Dit, bundle
 from ptq4dit.frequencies import set_frequencies
+from ptq4dit.manifest import FORMAT, MANIFEST, layer_specs, read_manifest, write_manifest
 from ptq4dit.noise_correction import NoiseCorrection
 from ptq4dit.packing import pack_int4, unpack_int4
-from ptq4dit.quantized.convert import QuantRecord, install, make_clock, unfilled
+from ptq4dit.quantized.convert import install, make_clock, quantized_layers, unfilled
 from ptq4dit.quantized.linear import QuantizedLinear
+from ptq4dit.quantized.record import QuantRecord
 from ptq4dit.tensorfile import read_tensors, write_tensors
 
-_FORMAT = "ptq4dit-checkpoint-2"
-_MANIFEST, _WEIGHTS, _CONFIG = "manifest.json", "transformer/quantized.safetensors", "transformer/config.json"
+_WEIGHTS, _CONFIG = "transformer/quantized.safetensors", "transformer/config.json"
 _CORRECTION, _CORRECTION_FORMAT = "noise_correction.safetensors", "ptq4dit-noise-correction-1"
 _INTEGERS, _ZERO_POINTS = ".weight_q", "zero_point"
 
@@ -50,7 +51,7 @@ def save_quantized(model: Dit, folder: str | os.PathLike[str]) -> None:
     if not isinstance(record, QuantRecord):
         raise ValueError("Expected a quantized model, got a float one. Use ptq4dit.quantize(...) first.")
     target = Path(folder)
-    if target.exists() and not (target / _MANIFEST).is_file():
+    if target.exists() and not (target / MANIFEST).is_file():
         raise ValueError(f"Expected a new folder or an older checkpoint, got {str(target)!r}, which holds other files.")
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}-") as scratch:
@@ -72,21 +73,24 @@ def load_quantized(folder: str | os.PathLike[str], device: str | torch.device = 
         ValueError: if the folder is no checkpoint, is damaged, or lacks or adds a tensor.
     """
     source = Path(folder)
-    manifest = _read_manifest(source)
-    record = QuantRecord(
-        config=QuantConfig(**manifest["config"]),
-        calibration=CalibrationConfig(**manifest["calibration"]),
-        model=manifest["model"],
-    )
-    dtype = getattr(torch, manifest["dtype"])
-    transformer = _empty_transformer(json.loads((source / _CONFIG).read_text()), record.config, dtype)
+    manifest = read_manifest(source)
+    config, dtype = QuantConfig(**manifest["config"]), getattr(torch, manifest["dtype"])
+    transformer, layers = _empty_transformer(json.loads((source / _CONFIG).read_text()), config, dtype)
+    if layer_specs(layers, config) != manifest["layers"]:
+        raise ValueError(f"Expected the layers that the config of {str(source)!r} says, got others. Quantize again.")
     _load_state(transformer, _unpacked(load_file(source / _WEIGHTS), manifest), source)
-    transformer.ptq4dit_record = record
+    transformer.ptq4dit_record = QuantRecord(
+        config=config,
+        calibration=CalibrationConfig(**manifest["calibration"]),
+        statistics=manifest["statistics"],
+        model=manifest["model"],
+        layers=tuple(layers),
+    )
     set_frequencies(transformer, manifest["frequencies"])
     vae = AutoencoderKL.from_pretrained(source / "vae", dtype=dtype).to(device).eval()
     scheduler = getattr(diffusers, manifest["scheduler"]).from_pretrained(source / "scheduler")
     model = bundle(transformer.to(device).eval(), vae, scheduler, manifest["id2label"], source=manifest["source"])
-    if not (source / _CORRECTION).is_file():
+    if _CORRECTION not in manifest["sha256"]:
         return model
     tensors, _ = read_tensors(source / _CORRECTION, _CORRECTION_FORMAT, "noise correction")
     return dataclasses.replace(model, noise_correction=NoiseCorrection.from_tensors(tensors))
@@ -107,23 +111,24 @@ def _write(model: Dit, record: QuantRecord, folder: Path) -> None:
     if model.noise_correction is not None:
         write_tensors(folder / _CORRECTION, model.noise_correction.tensors(), {}, _CORRECTION_FORMAT)
     stored, aliases = _packed(model.transformer.state_dict(), halves)
-    save_file(stored, folder / _WEIGHTS, {"format": _FORMAT})
+    save_file(stored, folder / _WEIGHTS, {"format": FORMAT})
     manifest = {
-        "format": _FORMAT,
         "label": record.config.label,
+        "method": record.config.method,
         "config": json.loads(record.config.to_json()),
         "calibration": json.loads(record.calibration.to_json()),
+        "statistics": dict(record.statistics),
         "model": record.model,
         "source": model.source,
         "frequencies": model.frequencies,
         "dtype": str(model.dtype).removeprefix("torch."),
         "scheduler": type(model.scheduler).__name__,
         "id2label": dict(model.id2label),
+        "layers": layer_specs(record.layers, record.config),
         "columns": halves,
         "aliases": aliases,
-        "sha256": _digest(folder / _WEIGHTS),
     }
-    (folder / _MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n")
+    write_manifest(folder, manifest)
 
 
 def _packed(state: dict[str, Tensor], halves: dict[str, int]) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -168,11 +173,12 @@ def _packed_columns(transformer: torch.nn.Module) -> dict[str, int]:
     }
 
 
-def _empty_transformer(architecture: dict[str, Any], config: QuantConfig, dtype: torch.dtype) -> Any:
+def _empty_transformer(architecture: dict[str, Any], config: QuantConfig, dtype: torch.dtype) -> tuple[Any, list[str]]:
+    """A transformer to load a state into, and the names of its quantized layers."""
     transformer = torch.nn.Module.to(DiTTransformer2DModel.from_config(architecture), dtype)
-    clock = make_clock(config)
+    clock, layers = make_clock(config), list(quantized_layers(transformer, config))
     install(transformer, config, lambda _, linear, layer: unfilled(linear, layer, clock), clock)
-    return transformer
+    return transformer, layers
 
 
 def _load_state(transformer: Any, state: dict[str, Tensor], source: Path) -> None:
@@ -180,22 +186,3 @@ def _load_state(transformer: Any, state: dict[str, Tensor], source: Path) -> Non
         transformer.load_state_dict(state, strict=True)
     except RuntimeError as error:
         raise ValueError(f"Expected exactly the tensors of this model in {str(source)!r}: {error}") from error
-
-
-def _read_manifest(folder: Path) -> dict[str, Any]:
-    path = folder / _MANIFEST
-    if not path.is_file():
-        raise ValueError(
-            f"Expected a checkpoint folder with {_MANIFEST}, got {str(folder)!r}. Make one: save_quantized."
-        )
-    manifest = json.loads(path.read_text())
-    if manifest.get("format") != _FORMAT:
-        raise ValueError(f"Expected format {_FORMAT!r} in {str(path)!r}, got {manifest.get('format')!r}.")
-    if _digest(folder / _WEIGHTS) != manifest["sha256"]:
-        raise ValueError(f"Expected the weights that were saved in {str(folder)!r}, got a damaged file. Copy it again.")
-    return manifest
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

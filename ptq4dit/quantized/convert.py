@@ -3,7 +3,6 @@
 import copy
 import dataclasses
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -11,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from ptq4dit.calibration import Calibration
-from ptq4dit.config import FLOAT_BITS, CalibrationConfig, LayerConfig, QuantConfig
+from ptq4dit.config import FLOAT_BITS, LayerConfig, QuantConfig
 from ptq4dit.dit import Dit
 from ptq4dit.linears import Layer, balanced_layers, extra_layers
 from ptq4dit.paper.reparam import reparameterize
@@ -20,21 +19,7 @@ from ptq4dit.quantized.attention import QuantizedAttnProcessor
 from ptq4dit.quantized.clock import TimestepClock, attach_clock
 from ptq4dit.quantized.linear import QuantizedLinear, QuantizedPatchEmbed
 from ptq4dit.quantized.ranges import layer_range
-
-
-@dataclass(frozen=True, kw_only=True)
-class QuantRecord:
-    """What made a quantized transformer; kept on it as ``transformer.ptq4dit_record``.
-
-    Attributes:
-        config: how it was quantized.
-        calibration: how its statistics were gathered.
-        model: fingerprint of the float transformer that it was made from.
-    """
-
-    config: QuantConfig
-    calibration: CalibrationConfig
-    model: str
+from ptq4dit.quantized.record import QuantRecord, summarize
 
 
 def quantized_layers(transformer: nn.Module, config: QuantConfig) -> dict[str, Layer]:
@@ -76,7 +61,13 @@ def convert(
 
     install(transformer, config, fill, clock)
     _fill_attention(transformer, seen, config, groups)
-    transformer.ptq4dit_record = QuantRecord(config=config, calibration=stats.config, model=stats.model)
+    transformer.ptq4dit_record = QuantRecord(
+        config=config,
+        calibration=stats.config,
+        statistics=summarize(stats),
+        model=stats.model,
+        layers=tuple(quantized_layers(dit.transformer, config)),
+    )
     return dit.with_transformer(transformer.eval())
 
 
@@ -109,9 +100,9 @@ def install(
     """
     if clock is not None:
         attach_clock(transformer, clock)
-    for name, layer in quantized_layers(transformer, config).items():
-        for path, linear in zip(layer.paths, layer.linears, strict=True):
-            transformer.set_submodule(path, build(name, linear, config.layer(name)))
+    sites = [(name, path) for name, layer in quantized_layers(transformer, config).items() for path in layer.paths]
+    for name, path in sites:  # names only: each float layer is freed once it is replaced
+        transformer.set_submodule(path, build(name, transformer.get_submodule(path), config.layer(name)))
     if config.attention_bits != FLOAT_BITS or config.softmax_bits != FLOAT_BITS:
         for block in transformer.get_submodule("transformer_blocks").children():
             attention: Any = block.get_submodule("attn1")
@@ -153,7 +144,7 @@ def describe(model: Dit) -> dict[str, Any]:
 
     Returns:
         ``{"source", "quantized", ...}``; for a quantized model also ``"label"`` (such as ``"W4A8"``), ``"backend"``,
-        ``"config"``, ``"calibration"`` and the ``"model"`` fingerprint.
+        ``"config"``, ``"calibration"``, ``"statistics"`` and the ``"model"`` fingerprint.
     """
     record = getattr(model.transformer, "ptq4dit_record", None)
     if record is None:
@@ -172,6 +163,7 @@ def describe(model: Dit) -> dict[str, Any]:
         "backend": record.config.backend,
         "config": dataclasses.asdict(record.config),
         "calibration": dataclasses.asdict(record.calibration),
+        "statistics": dict(record.statistics),
         "model": record.model,
         "torch": torch.__version__,
     }

@@ -9,6 +9,7 @@ from ptq4dit.checkpoint import load_quantized, save_quantized
 from ptq4dit.config import CalibrationConfig, QuantConfig
 from ptq4dit.methods.registry import quantize
 from ptq4dit.observe import calibrate
+from ptq4dit.paper.ssc import spearman_rho
 from ptq4dit.quantized.convert import describe
 from ptq4dit.reconstruction.config import ReconstructionConfig
 from ptq4dit.sampling import generate
@@ -112,6 +113,30 @@ def test_replaces_an_older_checkpoint_and_leaves_nothing_behind(dit, stats, mode
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
 
 
+def test_manifest_says_what_made_it(dit, stats, tmp_path):
+    config = QuantConfig(weight_bits=4, modulation=True, overrides={"*.fc2": {"weight_bits": 8}}, method="rtn")
+    save_quantized(quantize(dit, stats, config), tmp_path / "model")
+    manifest = json.loads((tmp_path / "model" / "manifest.json").read_text())
+    assert manifest["method"] == "rtn" and manifest["versions"]["torch"] == torch.__version__
+    assert {"ptq4dit", "diffusers"} < set(manifest["versions"])
+    assert manifest["calibration"]["samples_per_timestep"] == 4 and manifest["calibration"]["guidance_scale"] == 4.0
+    found = manifest["statistics"]
+    assert (found["layers"], found["timesteps"], found["rows"]) == (8, 3, 8)
+    assert found["first_timestep"] > found["last_timestep"] and found["largest_activation"] > 0
+    rho = torch.stack(
+        [
+            torch.stack([spearman_rho(row, stats.weight_salience[name]) for row in stats.activation_salience[name]])
+            for name in stats.layers
+            if not name.endswith("fc2")
+        ]
+    )
+    assert found["mean_spearman_rho"] == pytest.approx(float(rho.mean()), abs=1e-4)
+    bits = {name: group["spec"]["weight_bits"] for group in manifest["layers"] for name in group["layers"]}
+    assert len(bits) == 10 and bits["blocks.0.modulation"] == bits["blocks.1.qkv"] == 4 and bits["blocks.1.fc2"] == 8
+    files = {path.relative_to(tmp_path / "model").as_posix() for path in (tmp_path / "model").rglob("*.*")}
+    assert set(manifest["sha256"]) == files - {"manifest.json"} and "vae/config.json" in files
+
+
 def test_a_failed_save_leaves_the_older_checkpoint(model, tmp_path, monkeypatch):
     save_quantized(model, tmp_path / "model")
     monkeypatch.setattr("ptq4dit.checkpoint.save_file", lambda *_: 1 / 0)
@@ -136,11 +161,26 @@ def test_refuses_to_load(model, tmp_path):
     save_quantized(model, folder)
     weights, manifest = folder / "transformer" / "quantized.safetensors", folder / "manifest.json"
     data, text = weights.read_bytes(), manifest.read_text()
-    weights.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
-    with pytest.raises(ValueError, match="damaged file"):
+    for name in json.loads(text)["sha256"]:
+        whole = (folder / name).read_bytes()
+        (folder / name).write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+        with pytest.raises(ValueError, match=f"'{name}' as it was saved .* got a damaged file"):
+            load_quantized(folder)
+        (folder / name).unlink()
+        with pytest.raises(ValueError, match=f"'{name}' in .* got no such file"):
+            load_quantized(folder)
+        (folder / name).write_bytes(whole)
+    assert weights.read_bytes() == data
+    manifest.write_text(text[:-9])
+    with pytest.raises(ValueError, match="Expected JSON in"):
         load_quantized(folder)
-    weights.write_bytes(data)
-    manifest.write_text(text.replace("ptq4dit-checkpoint-2", "ptq4dit-checkpoint-9"))
+    manifest.write_text(text.replace('"versions"', '"version"'))
+    with pytest.raises(ValueError, match=r"\['version', 'versions'\] missing or unknown"):
+        load_quantized(folder)
+    manifest.write_text(text.replace('"blocks.1.fc2"', '"blocks.1.fc3"'))
+    with pytest.raises(ValueError, match="Expected the layers that the config"):
+        load_quantized(folder)
+    manifest.write_text(text.replace("ptq4dit-checkpoint-3", "ptq4dit-checkpoint-9"))
     with pytest.raises(ValueError, match="got 'ptq4dit-checkpoint-9'"):
         load_quantized(folder)
     manifest.write_text(text.replace('"weight_bits": 4', '"weight_bits": 16'))
