@@ -102,7 +102,8 @@ def _load() -> Explored:
     calibration = folder / "calibration.safetensors"
     if not calibration.is_file():
         raise ModelMissing(
-            f"There is no calibration at {calibration}. Make one with "
+            "There is no calibration at calibration.safetensors in the explored model's folder (the one that "
+            "PTQ4DIT_MODEL names, or assets/demo). Make it with "
             "`ptq4dit.calibrate(ptq4dit.load(folder), ptq4dit.CalibrationConfig()).save(path)`."
         )
     import ptq4dit

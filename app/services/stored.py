@@ -3,7 +3,6 @@
 ``assets/recipes/results.py`` writes ``results.json`` and the pictures beside it; this module only reads them.
 """
 
-import json
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -13,11 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from app.services.models import source
+from app.services.result_files import read_result, result_file, told
 
 FORMAT = 1
+COMMAND = "python assets/recipes/results.py"
 VARIANTS = ("none", "csb", "csb+ssc")
-RESULTS = Path(__file__).resolve().parents[2] / "assets" / "demo" / "results"
 
 VariantName = Literal["none", "csb", "csb+ssc"]
 
@@ -130,22 +129,16 @@ def load_results(folder: Path | None = None) -> StoredResults:
     Raises:
         ValueError: the file is missing, of another format, or names a picture that is not there.
     """
-    if folder is None:
-        own = Path(source()) / "results"
-        folder = own if (own / "results.json").is_file() else RESULTS
-    file = folder / "results.json"
-    if not file.is_file():
-        raise ValueError(f"stored results: expected {file}, got no such file; run python assets/recipes/results.py")
-    return _read(folder, file.stat().st_mtime_ns)
+    file = result_file("results.json") if folder is None else folder / "results.json"
+    format_ = read_result(file, COMMAND).get("format")
+    if format_ != FORMAT:
+        raise ValueError(f"stored results: expected format {FORMAT}, got {format_}; run {COMMAND}")
+    return _read(file, file.stat().st_mtime_ns)
 
 
 @lru_cache(maxsize=4)
-def _read(folder: Path, _modified: int) -> StoredResults:
-    data = json.loads((folder / "results.json").read_text())
-    if data.get("format") != FORMAT:
-        raise ValueError(
-            f"stored results: expected format {FORMAT}, got {data.get('format')}; run python assets/recipes/results.py"
-        )
+def _read(file: Path, _modified: int) -> StoredResults:
+    data, folder = read_result(file, COMMAND), file.parent
     return StoredResults(
         examples=tuple(_example(folder, item) for item in data["examples"]),
         means={key: Mean(**value) for key, value in data["means"].items()},
@@ -166,5 +159,5 @@ def _example(folder: Path, item: dict[str, Any]) -> Example:
 def _picture(folder: Path, item: dict[str, Any]) -> Picture:
     path = folder / item["file"]
     if not path.is_file():
-        raise ValueError(f"stored results: expected {path}, got no such file; run python assets/recipes/results.py")
+        raise ValueError(f"stored results: expected {told(path)}, got no such file; run {COMMAND}")
     return Picture(path, item.get("psnr"), item.get("ssim"))

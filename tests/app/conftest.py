@@ -89,3 +89,40 @@ def stored_folder(tmp_path):
     text = json.dumps({"format": 1, "made": made, "examples": examples, "means": means})
     (tmp_path / "results.json").write_text(text)
     return tmp_path
+
+
+@pytest.fixture
+def benchmark_folder(tmp_path):
+    """A stored benchmark with a few cells: a method without interval, one unknown, two corners of the factorial."""
+
+    def cell(psnr, each=(), low=None):
+        spread = {"mean": psnr, "low": low, "high": None if low is None else 2 * psnr - low}
+        other = {"mean": psnr / 100, "low": None, "high": None}
+        return {
+            "metrics": {"psnr": spread, "ssim": other, "drift": other},
+            "drift_by_step": [0.01, 0.02],
+            "psnr_each": list(each),
+            "cpu_seconds": 1.5,
+            "bytes": 9_000_000,
+        }
+
+    names = {"rtn": "Round to nearest", "gptq": "GPTQ", "ptq4dit": "PTQ4DiT"}
+    about = {"citation": "Someone 2020, arXiv 1234.56789", "summary": "It rounds.", "inference": "nothing"}
+    results = {
+        "x1/W4A8/unheard": cell(20.0),
+        "x1/W4A8/ptq4dit": cell(24.0, (23.0, 24.0, 25.0), low=23.5),
+        "x1/W4A8/rtn": cell(21.0, (20.1, 20.9, 22.0)),
+        "x8/W8A8/rtn": cell(30.0, (30.0, 31.0)),
+        "x1/W4A8/factorial/none": cell(21.0, (20.0, 21.0, 22.0), low=20.5),
+        "x1/W4A8/factorial/csb+ssc+dynamic+reconstruction": cell(26.0, (25.0, 26.5, 26.5), low=25.5),
+    }
+    made = {"command": "python -m ptq4dit benchmark", "commit": "abc1234", "date": "2026-01-01", "hardware": "a test"}
+    content = {
+        "format": "ptq4dit-benchmark-1",
+        "made": made | {"backend": "simulated"},
+        "config": {"seeds": [1], "pictures": 3, "steps": 2, "guidance_scale": 4.0},
+        "methods": {name: about | {"title": title} for name, title in names.items()},
+        "results": results,
+    }
+    (tmp_path / "benchmark.json").write_text(json.dumps(content))
+    return tmp_path

@@ -1,0 +1,144 @@
+"""The stored benchmark: every method measured on the same noise. `python -m ptq4dit benchmark` writes it; no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from app.services.result_files import read_result, result_file
+
+FORMAT = "ptq4dit-benchmark-1"
+COMMAND = "python -m ptq4dit benchmark"
+BASE = "ptq4dit"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Spread:
+    """A mean and the ends of its 95% interval; None where one value gives no interval."""
+
+    mean: float
+    low: float | None = None
+    high: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class About:
+    """What a method is, as its recipe says."""
+
+    title: str
+    citation: str = ""
+    summary: str = ""
+    inference: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cell:
+    """One model's numbers: metrics by name, the latents' drift after every step, PSNR picture by picture, cost."""
+
+    metrics: Mapping[str, Spread]
+    drift_by_step: tuple[float, ...] = ()
+    psnr_each: tuple[float, ...] = ()
+    cpu_seconds: float | None = None
+    bytes: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setting:
+    """What a table of the benchmark holds fixed: the salience dial and the bit-widths."""
+
+    strength: int
+    bits: str
+
+    @property
+    def title(self) -> str:
+        """Such as "W4A8" or "W4A8, salience x 8"."""
+        return self.bits if self.strength == 1 else f"{self.bits}, salience x {self.strength}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Benchmark:
+    """All that was measured so far; any cell may be missing."""
+
+    methods: Mapping[str, About]
+    tables: Mapping[Setting, Mapping[str, Cell]]
+    factorials: Mapping[Setting, Mapping[str, Cell]]
+    made: Mapping[str, Any]
+    config: Mapping[str, Any] = field(default_factory=dict)
+
+    def table(self, setting: Setting) -> Mapping[str, Cell]:
+        """Method -> cell, in the registry's order; empty where nothing was measured."""
+        return self.tables.get(setting, {})
+
+    def missing(self, setting: Setting) -> list[str]:
+        """Titles of the methods that were not measured at a setting."""
+        return [about.title for name, about in self.methods.items() if name not in self.table(setting)]
+
+    def nearest(self, strength: int, weight_bits: int, activation_bits: int) -> Setting | None:
+        """The measured setting that comes closest to a selection; None where nothing is measured."""
+
+        def far(setting: Setting) -> tuple[int, int]:
+            weight, activation = (int(n) for n in setting.bits.removeprefix("W").split("A"))
+            bits = 10 * abs(weight - weight_bits) + abs(activation - activation_bits)
+            return bits, abs(setting.strength - strength)
+
+        return min(self.tables, key=far, default=None)
+
+
+def gains(cells: Mapping[str, Cell], base: str) -> dict[str, Spread]:
+    """PSNR of every cell minus that of `base`, paired picture by picture, with its 95% interval; without the base."""
+    from ptq4dit.metrics.interval import paired_difference
+
+    if base not in cells:
+        return {}
+    reference = cells[base].psnr_each
+    pairs = {name: c.psnr_each for name, c in cells.items() if name != base and len(c.psnr_each) == len(reference) > 1}
+    found = {name: paired_difference(each, reference) for name, each in pairs.items()}
+    return {name: Spread(mean=gain.mean, low=gain.low, high=gain.high) for name, gain in found.items()}
+
+
+def load_benchmark(folder: Path | None = None) -> Benchmark:
+    """Read `benchmark.json` in `folder`, by default among the explored model's results. ValueError where it cannot."""
+    file = result_file("benchmark.json") if folder is None else folder / "benchmark.json"
+    content = read_result(file, COMMAND)
+    if content.get("format") != FORMAT:
+        raise ValueError(f"stored benchmark: expected format {FORMAT}, got {content.get('format')}; run {COMMAND}")
+    return _benchmark(file, file.stat().st_mtime_ns)
+
+
+@lru_cache(maxsize=4)
+def _benchmark(file: Path, _modified: int) -> Benchmark:
+    content = read_result(file, COMMAND)
+    methods = {name: About(**about) for name, about in content.get("methods", {}).items()}
+    tables: dict[Setting, dict[str, Cell]] = {}
+    factorials: dict[Setting, dict[str, Cell]] = {}
+    for key, numbers in content.get("results", {}).items():
+        strength, bits, *rest = key.split("/")
+        setting = Setting(strength=int(strength.removeprefix("x")), bits=bits)
+        target = factorials if rest[0] == "factorial" else tables
+        target.setdefault(setting, {})[rest[-1]] = _cell(numbers)
+    return Benchmark(
+        methods=methods,
+        tables={setting: _ordered(cells, methods) for setting, cells in tables.items()},
+        factorials=factorials,
+        made=content.get("made", {}),
+        config=content.get("config", {}),
+    )
+
+
+def _ordered(cells: dict[str, Cell], methods: Mapping[str, About]) -> dict[str, Cell]:
+    known = [name for name in methods if name in cells]
+    return {name: cells[name] for name in [*known, *(name for name in cells if name not in methods)]}
+
+
+def _cell(numbers: Mapping[str, Any]) -> Cell:
+    spreads = {name: Spread(**spread) for name, spread in numbers["metrics"].items() if spread.get("mean") is not None}
+    return Cell(
+        metrics=spreads,
+        drift_by_step=tuple(numbers.get("drift_by_step", ())),
+        psnr_each=tuple(numbers.get("psnr_each", ())),
+        cpu_seconds=numbers.get("cpu_seconds"),
+        bytes=numbers.get("bytes"),
+    )
