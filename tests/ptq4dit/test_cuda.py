@@ -1,0 +1,142 @@
+"""The CUDA backend's arithmetic, on the CPU where there is no GPU: shapes, zero points, the reference's numbers."""
+
+import pytest
+import torch
+from torch import nn
+
+from ptq4dit.backends import cuda
+from ptq4dit.backends.reference import integer_linear, quantize_input, unsigned_zero_point
+from ptq4dit.config import CalibrationConfig, LayerConfig, QuantConfig
+from ptq4dit.methods.registry import quantize
+from ptq4dit.observe import calibrate
+from ptq4dit.quantized.linear import QuantizedLinear
+
+
+def layer_of(d_in, d_out, seed, low=-2.0, high=3.0, **settings):
+    generator = torch.Generator().manual_seed(seed)
+    linear = nn.Linear(d_in, d_out)
+    with torch.no_grad():
+        linear.weight.copy_(
+            torch.randn(linear.weight.shape, generator=generator) + torch.linspace(-1, 1, d_out)[:, None]
+        )
+        linear.bias.copy_(torch.randn(d_out, generator=generator))
+    config = LayerConfig(**({"weight_range": "minmax"} | settings))
+    return QuantizedLinear.from_float(linear, config, (torch.tensor(low), torch.tensor(high)))
+
+
+def by_reference(layer, x):
+    config = layer.config
+    bits, symmetric = config.activation_bits, config.activation_symmetric
+    zero_point = unsigned_zero_point(layer.activation_zero_point, bits, symmetric)
+    q = quantize_input(x, layer.activation_scale, zero_point, bits)
+    return integer_linear(
+        q, layer.activation_scale, zero_point, layer.weight_q, layer.weight_scale, layer.weight_zero_point, layer.bias
+    )
+
+
+@pytest.mark.parametrize("symmetric", [False, True], ids=["asymmetric", "symmetric"])
+@pytest.mark.parametrize("bits", [4, 8, 3])
+@pytest.mark.parametrize(("rows", "d_in", "d_out"), [(1, 8, 8), (16, 24, 5), (17, 13, 9), (40, 72, 64), (2, 33, 17)])
+def test_equals_the_reference(rows, d_in, d_out, bits, symmetric):
+    layer = layer_of(
+        d_in, d_out, seed=rows + bits, weight_bits=bits, weight_symmetric=symmetric, activation_symmetric=symmetric
+    )
+    x = torch.randn(rows, d_in, generator=torch.Generator().manual_seed(rows)) * 2
+    x[0, 0], x[-1, -1] = 1e6, -1e6  # both ends of the grid
+    torch.testing.assert_close(cuda.Int8Linear(layer)(x), by_reference(layer, x), rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize(("low", "high"), [(-5.0, 0.0), (0.0, 4.0), (-1e-3, 9.0), (-1e4, 1e4)])
+def test_zero_points_at_the_ends_of_the_grid(low, high):
+    layer = layer_of(48, 16, seed=3, low=low, high=high)
+    with torch.no_grad():
+        layer.weight_q[0], layer.weight_q[1] = 0, 255
+        layer.weight_q[2] = int(layer.weight_zero_point[2])  # a channel of zeros
+    x = torch.randn(33, 48, generator=torch.Generator().manual_seed(0)) * max(abs(low), high)
+    result = cuda.Int8Linear(layer)(x)
+    torch.testing.assert_close(result, by_reference(layer, x), rtol=1e-6, atol=1e-5)
+    assert torch.equal(result[:, 2], layer.bias[2].expand(33))
+
+
+def test_a_wrong_zero_point_would_be_seen():
+    layer = layer_of(48, 16, seed=3)
+    x = torch.randn(33, 48, generator=torch.Generator().manual_seed(0))
+    right = by_reference(layer, x)
+    layer.weight_zero_point += 1
+    assert (cuda.Int8Linear(layer)(x) - right).abs().max() > 1e-2
+
+
+def test_the_kernel_gets_shapes_that_it_takes_on_a_gpu(monkeypatch):
+    seen = []
+
+    def product(a, b):
+        seen.append((a.shape, b.shape))
+        assert a.dtype == b.dtype == torch.int8
+        return a.int() @ b.int()
+
+    monkeypatch.setattr(torch, "_int_mm", product)
+    for rows in (1, 16, 17, 31):
+        cuda.Int8Linear(layer_of(13, 7, seed=0))(torch.randn(rows, 13))
+    for a, b in seen:
+        assert a[0] > 16 and a[1] % 8 == 0 and b[1] % 8 == 0 and a[1] == b[0]
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"activation_granularity": "per_token"},
+        {"rotation": True, "rank": 2},
+        {"activation_granularity": "per_timestep_group", "timestep_groups": 2},
+        {"weight_bits": 4, "patch_embed": True, "conditioning": True, "modulation": True, "final_layer": True},
+    ],
+    ids=["tokens", "rotated", "groups", "everything"],
+)
+def test_a_whole_model_agrees_with_its_simulated_twin(dit, settings):
+    stats = calibrate(dit, CalibrationConfig(timesteps=2, samples_per_timestep=2, steps=2))
+    config = QuantConfig(**({"csb": False, "ssc": False, "weight_range": "minmax"} | settings))
+    twin = quantize(dit, stats, config).transformer
+    replaced = cuda.replace_linears(twin)
+    assert not [m for m in replaced.modules() if isinstance(m, QuantizedLinear)]
+    latents = torch.randn(3, 4, 8, 8, generator=torch.Generator().manual_seed(1))
+    call = {"timestep": torch.tensor([900, 500, 10]), "class_labels": torch.tensor([0, 3, 5])}
+    with torch.no_grad():
+        mine, simulated = replaced(latents, **call).sample, twin(latents, **call).sample
+    assert (mine - simulated).norm() < 1e-2 * simulated.norm()  # rounding flips only
+
+
+@pytest.mark.parametrize(
+    ("settings", "named"),
+    [
+        ({"weight_bits": 16}, "W16A8"),
+        ({"activation_bits": 16}, "W8A16"),
+        ({"group_size": 8}, "every 8 input channels"),
+        ({"activation_granularity": "per_token", "activation_group_size": 8}, "every 8 channels"),
+    ],
+)
+def test_what_integers_cannot_express_is_refused_by_name(dit, settings, named):
+    stats = calibrate(dit, CalibrationConfig(timesteps=1, samples_per_timestep=1, steps=1))
+    twin = quantize(dit, stats, QuantConfig(csb=False, ssc=False, weight_range="minmax", **settings)).transformer
+    with pytest.raises(ValueError, match=rf"{named}.*transformer_blocks\.0\..*simulated"):
+        cuda.replace_linears(twin)
+
+
+def test_no_gpu_is_said(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(ValueError, match=r"CUDA device.*CPU.*simulated"):
+        cuda.build(nn.Linear(2, 2))
+
+
+def test_on_a_gpu(dit):
+    if not torch.cuda.is_available():
+        pytest.skip("no CUDA device")
+    from ptq4dit.backends.dispatch import with_backend
+
+    stats = calibrate(dit, CalibrationConfig(timesteps=2, samples_per_timestep=2, steps=2))
+    model = quantize(dit, stats, QuantConfig(weight_bits=4, csb=False, ssc=False))
+    model = model.with_transformer(model.transformer.to("cuda"))
+    latents = torch.randn(2, 4, 8, 8, device="cuda")
+    call = {"timestep": torch.tensor([900, 10], device="cuda"), "class_labels": torch.tensor([0, 3], device="cuda")}
+    with torch.no_grad():
+        simulated = model.transformer(latents, **call).sample
+        integer = with_backend(model, "integer").transformer(latents, **call).sample
+    assert (integer - simulated).norm() < 1e-2 * simulated.norm()
