@@ -1,4 +1,5 @@
 import pytest
+import torch
 
 from ptq4dit.config import CalibrationConfig, QuantConfig
 from ptq4dit.lab import amplify_salience
@@ -7,6 +8,7 @@ from ptq4dit.methods.registry import quantize
 from ptq4dit.metrics import relative_error
 from ptq4dit.observe import calibrate
 from ptq4dit.quantized.layer_error import layer_errors, layer_errors_per_timestep
+from ptq4dit.quantized.operands import channel_errors, layer_operands
 
 CALIBRATION = CalibrationConfig(timesteps=3, samples_per_timestep=4, steps=5, rows_per_timestep=8)
 CONFIG = QuantConfig(weight_bits=4, activation_bits=6)
@@ -61,3 +63,35 @@ def test_float_bits_make_no_error(louder, stats):
 def test_refuses_an_unknown_layer(louder, stats):
     with pytest.raises(ValueError, match="Unknown layer"):
         layer_errors(louder.transformer, stats, "blocks.0.fc3", CONFIG)
+
+
+def test_operands_multiply_to_the_same_product_and_lie_on_their_grids(louder, stats):
+    layer = "blocks.0.fc1"
+    plain, balanced = (layer_operands(louder.transformer, stats, layer, CONFIG, v) for v in ("none", "csb+ssc"))
+    exact = plain.input @ plain.weight.T
+    torch.testing.assert_close(balanced.input @ balanced.weight.T, exact, rtol=1e-3, atol=1e-3)
+    assert not torch.allclose(plain.input, balanced.input)
+    scale, zero_point = balanced.input_grid
+    steps = balanced.rounded_input / scale + zero_point
+    torch.testing.assert_close(steps, steps.round(), rtol=0, atol=1e-3)
+    assert steps.min() >= -1e-3 and steps.max() <= 2**6 - 1 + 1e-3
+    steps = balanced.rounded_weight / balanced.weight_scale
+    torch.testing.assert_close(steps, steps.round(), rtol=0, atol=1e-3)
+
+
+def test_channel_errors_are_those_of_the_outer_products(louder, stats):
+    layer = "blocks.1.proj"
+    plain, balanced = (layer_operands(louder.transformer, stats, layer, CONFIG, v) for v in ("none", "csb"))
+    errors = channel_errors(plain, balanced)
+    rows, rounded = plain.input.flatten(0, 1), balanced.rounded_input.flatten(0, 1)
+    total = (rows @ plain.weight.T).square().sum()
+    for j in (0, 3):
+        wrong = torch.outer(rounded[:, j], balanced.rounded_weight[:, j]) - torch.outer(rows[:, j], plain.weight[:, j])
+        assert float(errors[j]) == pytest.approx(float(wrong.square().sum() / total), rel=1e-3)
+
+
+def test_a_channel_left_in_float_has_no_error(louder, stats):
+    config = QuantConfig(weight_bits=16, activation_bits=16)
+    plain = layer_operands(louder.transformer, stats, "blocks.0.qkv", config, "none")
+    assert plain.input_grid is None and plain.weight_scale is None
+    assert float(channel_errors(plain, plain).max()) < 1e-10

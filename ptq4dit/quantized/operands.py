@@ -1,0 +1,111 @@
+"""What one layer multiplies, before and after rounding, for each way of balancing; without running the model."""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from ptq4dit.affine import affine_from_range, fake_quantize
+from ptq4dit.calibration import Calibration
+from ptq4dit.config import FLOAT_BITS, LayerConfig, QuantConfig
+from ptq4dit.linears import get_layer
+from ptq4dit.quantized.activation import activation_spec, is_static, round_dynamic
+from ptq4dit.quantized.balance import layer_factor
+from ptq4dit.quantized.ranges import static_range
+from ptq4dit.quantized.weight import expand_weight, quantize_weight
+
+VARIANTS: dict[str, tuple[bool, bool]] = {"none": (False, False), "csb": (True, False), "csb+ssc": (True, True)}
+"""Variant -> (csb, ssc)."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Operands:
+    """One layer's stored input rows and its weight, balanced, and the same rounded.
+
+    Attributes:
+        input: ``(T, rows, d_in)``, ``X B``.
+        rounded_input: ``(T, rows, d_in)``, ``Q(X B)``.
+        weight: ``(d_out, d_in)``, ``B^-1 W``.
+        rounded_weight: ``(d_out, d_in)``, ``Q(B^-1 W)``.
+        input_grid: scale and zero point of the input's static grid; None where it has none.
+        weight_scale: ``(d_out, groups)``; None for a weight left in float.
+    """
+
+    input: Float[Tensor, "timestep row channel"]
+    rounded_input: Float[Tensor, "timestep row channel"]
+    weight: Float[Tensor, "d_out channel"]
+    rounded_weight: Float[Tensor, "d_out channel"]
+    input_grid: tuple[float, int] | None
+    weight_scale: Float[Tensor, "d_out groups"] | None
+
+
+@torch.no_grad()
+def layer_operands(
+    transformer: nn.Module, stats: Calibration, layer: str, config: QuantConfig, variant: str
+) -> Operands:
+    """The operands of one layer, taken alone: its input is the float model's, no factor of another layer acts on it.
+
+    Args:
+        transformer: the float model that was calibrated.
+        stats: its calibration.
+        layer: layer name.
+        config: bits and ranges; its ``csb`` and ``ssc`` are replaced by those of the variant.
+        variant: one of `VARIANTS`.
+
+    Raises:
+        ValueError: if there is no such layer.
+    """
+    csb, ssc = VARIANTS[variant]
+    weight = torch.cat([linear.weight.detach().cpu() for linear in get_layer(transformer, layer).linears])
+    b_x = layer_factor(stats, layer, csb=csb, ssc=ssc, timestep_salience=config.timestep_salience).to(weight.dtype)
+    rows, weight = stats.samples[layer].to(weight.dtype) * b_x, weight / b_x
+    low, high = stats.activation_min[layer] * b_x, stats.activation_max[layer] * b_x
+    settings = config.layer(layer)
+    rounded, grid = _rounded_input(rows, low, high, settings)
+    rounded_weight, scale = _rounded_weight(weight, settings)
+    return Operands(
+        input=rows,
+        rounded_input=rounded,
+        weight=weight,
+        rounded_weight=rounded_weight,
+        input_grid=grid,
+        weight_scale=scale,
+    )
+
+
+@torch.no_grad()
+def channel_errors(exact: Operands, rounded: Operands) -> Float[Tensor, " channel"]:
+    """How far each input channel's share of the product is off, ``(d_in,)``, relative to the whole product.
+
+    ``||Q(X_j) Q(W_j) - X_j W_j||^2 / ||X W||^2`` with column j of X and row j of W: the error that rounding makes in
+    that channel alone. Channels' errors cancel or add up in the sum, so these do not add up to the layer's error.
+
+    Args:
+        exact: operands whose ``input`` and ``weight`` count as right.
+        rounded: operands whose rounded ones are compared with them.
+    """
+    x, a = exact.input.flatten(0, 1).double(), rounded.rounded_input.flatten(0, 1).double()
+    w, b = exact.weight.double(), rounded.rounded_weight.double()
+    wrong = (a * a).sum(0) * (b * b).sum(0) - 2 * (a * x).sum(0) * (b * w).sum(0) + (x * x).sum(0) * (w * w).sum(0)
+    return (wrong.clamp(min=0) / (x @ w.T).square().sum()).float()
+
+
+def _rounded_input(
+    rows: Tensor, low: Tensor, high: Tensor, config: LayerConfig
+) -> tuple[Tensor, tuple[float, int] | None]:
+    if config.activation_bits == FLOAT_BITS:
+        return rows, None
+    if not is_static(config):
+        return round_dynamic(rows, config), None
+    spec = activation_spec(config)
+    scale, zero_point = affine_from_range(*static_range(low, high, rows, config), spec)
+    grid = (float(scale), int(zero_point) - spec.qmin) if scale.numel() == 1 else None
+    return fake_quantize(rows, scale, zero_point, spec), grid
+
+
+def _rounded_weight(weight: Tensor, config: LayerConfig) -> tuple[Tensor, Tensor | None]:
+    if config.weight_bits == FLOAT_BITS:
+        return weight, None
+    integers, scale, zero_point = quantize_weight(weight, config)
+    return expand_weight(integers, scale, zero_point), scale
