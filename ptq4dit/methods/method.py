@@ -52,7 +52,7 @@ class Job:
         """The model with its rounding learned block by block, if the config asks for it.
 
         Args:
-            model: what `convert` made.
+            model: what `convert` made; it is changed.
             factors: those that were folded before.
             transformer: the float transformer they were folded into, if not the given one.
         """
@@ -67,6 +67,7 @@ class Job:
             progress=self.progress,
             cancelled=self.cancelled,
             folder=self.folder,
+            in_place=True,
         )
 
 

@@ -254,6 +254,17 @@ def test_the_same_seed_gives_the_same_bits_and_another_one_other_bits(dit, stats
     assert not all(torch.equal(states[0][key], states[2][key]) for key in states[0])
 
 
+def test_in_place_gives_the_same_bits_and_a_copy_leaves_the_model(dit, stats, data):
+    folded, model = made(dit, stats, W4A8)
+    before = copy.deepcopy(model.transformer.state_dict())
+    copied = reconstruct(folded, model, data, FAST)
+    assert all(torch.equal(value, before[key]) for key, value in model.transformer.state_dict().items())
+    changed = reconstruct(folded, model, data, FAST, in_place=True)
+    assert changed.transformer is model.transformer
+    state = changed.transformer.state_dict()
+    assert all(torch.equal(value, state[key]) for key, value in copied.transformer.state_dict().items())
+
+
 def test_a_stopped_run_goes_on_to_the_same_bits(dit, stats, data, tmp_path):
     folded, model = made(dit, stats, W4A8)
     settings = ReconstructionConfig(steps=4, batch_size=4, images=6)
