@@ -10,10 +10,11 @@ from torch import Tensor
 
 from ptq4dit.benchmark.config import BenchmarkConfig
 from ptq4dit.dit import Dit
-from ptq4dit.metrics.classifier import SceneClassifier, judge, load_classifier
+from ptq4dit.metrics.classifier import Classifier, judge, load_classifier
 from ptq4dit.metrics.distribution import class_accuracy, inception_score, precision_recall
 from ptq4dit.metrics.frechet import frechet_distance
 from ptq4dit.metrics.image import psnr, ssim
+from ptq4dit.metrics.pictures import read_pictures
 from ptq4dit.sampling import decode, denoise
 from ptq4dit.tensorfile import read_tensors
 
@@ -44,7 +45,7 @@ class Judge:
         pooled, spatial: features of real pictures.
     """
 
-    classifier: SceneClassifier
+    classifier: Classifier
     pooled: Float[Tensor, "real feature"]
     spatial: Float[Tensor, "real spatial_feature"]
 
@@ -60,6 +61,17 @@ class Judge:
             pooled=tensors["pooled"].float(),
             spatial=tensors["spatial"].float(),
         )
+
+    @staticmethod
+    def of_pictures(folder: Path, size: int, classifier: Classifier) -> "Judge":
+        """A judge by real pictures in a folder, such as ImageNet's, and `Inception` or another classifier.
+
+        Raises:
+            ValueError: if the folder holds no pictures.
+        """
+        parts = [judge(classifier, batch)[:2] for batch in read_pictures(folder, size)]
+        pooled, spatial = (torch.cat(features) for features in zip(*parts, strict=True))
+        return Judge(classifier=classifier, pooled=pooled, spatial=spatial)
 
 
 def draw(model: Dit, config: BenchmarkConfig, seed: int, cancelled: Callable[[], bool] | None = None) -> Drawn:
@@ -89,11 +101,11 @@ def compare(drawn: Drawn, reference: Drawn, judged: Judge | None) -> dict[str, f
 def _judged(drawn: Drawn, judged: Judge) -> dict[str, float]:
     pooled, spatial, logits = judge(judged.classifier, drawn.pictures)
     precision, recall = precision_recall(judged.pooled, pooled)
-    return {
+    accuracy = {"class_accuracy": class_accuracy(logits, drawn.labels)} if judged.classifier.knows_labels else {}
+    return accuracy | {
         "frechet": frechet_distance(pooled, judged.pooled),
         "spatial_frechet": frechet_distance(spatial, judged.spatial),
         "inception_score": inception_score(logits, splits=1)[0],
         "precision": precision,
         "recall": recall,
-        "class_accuracy": class_accuracy(logits, drawn.labels),
     }

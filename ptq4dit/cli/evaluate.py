@@ -19,6 +19,7 @@ def add_options(command: argparse.ArgumentParser) -> None:
     """What can be asked."""
     add_model(command, "a folder that quantize wrote; or a float model (the demo if none), which is quantized first")
     command.add_argument("--reference", default=None, help="the float model; what the checkpoint was made from if none")
+    command.add_argument("--real", default=None, help="folder of real pictures, to judge by Inception (torch-fidelity)")
     command.add_argument("--pictures", type=int, default=20, help="pictures compared, classes in turn")
     add_quantization(command)
     add_sampling(command, 25)
@@ -28,13 +29,18 @@ def run(options: argparse.Namespace) -> Report:
     """Draw both sets and measure."""
     from ptq4dit.benchmark.config import BenchmarkConfig
     from ptq4dit.benchmark.measure import Judge, compare, draw
+    from ptq4dit.metrics.inception import Inception
 
     config = BenchmarkConfig(
         seeds=(options.seed,), pictures=options.pictures, steps=options.steps, guidance_scale=options.guidance
     )
     model, dit = _models(options)
     drawn, reference = draw(model, config, options.seed), draw(dit, config, options.seed)
-    numbers = compare(drawn, reference, Judge.load(Path(dit.source)))
+    if options.real is None:
+        judged = Judge.load(Path(dit.source))
+    else:
+        judged = Judge.of_pictures(Path(options.real), drawn.pictures.shape[-1], Inception.load(options.device))
+    numbers = compare(drawn, reference, judged)
     about = ptq4dit.describe(model)
     shown = {name: about[name] for name in ("source", "label", "backend")}
     shown |= {name: round(value, 4) for name, value in numbers.items() if isinstance(value, float)}

@@ -1,8 +1,9 @@
-"""The demo's classifier: the small CNN whose features and logits judge the demo's pictures."""
+"""What judges pictures, and the demo's own: a small CNN whose features and logits stand for Inception's."""
 
 import os
 from itertools import pairwise
 from pathlib import Path
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -16,8 +17,29 @@ _SPATIAL_LAYER = 9
 """Layers of the body up to 96 maps of 8x8."""
 
 
+_BATCH = 50
+"""Pictures judged at a time: few enough for Inception's maps."""
+
+
+@runtime_checkable
+class Classifier(Protocol):
+    """What judges pictures: `SceneClassifier` the demo's, `inception.Inception` those of ImageNet models.
+
+    Attributes:
+        knows_labels: whether its outputs are the model's classes, so that accuracy can be measured.
+    """
+
+    knows_labels: bool
+
+    def extract(self, pictures: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Pooled features, spatial features and logits of a batch of pictures in [0, 1]."""
+        ...
+
+
 class SceneClassifier(nn.Module):
     """Pictures in [-1, 1], ``(n, 3, 64, 64)`` -> logits ``(n, classes)``."""
+
+    knows_labels = True
 
     def __init__(self, classes: int = CLASSES) -> None:
         super().__init__()
@@ -40,6 +62,14 @@ class SceneClassifier(nn.Module):
         maps = self.body[:_SPATIAL_LAYER](picture)[:, :_SPATIAL_CHANNELS]
         return nn.functional.adaptive_avg_pool2d(maps, 4).flatten(1)
 
+    def extract(
+        self, pictures: Float[Tensor, "n 3 height width"]
+    ) -> tuple[Float[Tensor, "n feature"], Float[Tensor, "n spatial"], Float[Tensor, "n label"]]:
+        """Pooled features, spatial features and logits of pictures in [0, 1]."""
+        scaled = pictures * 2 - 1
+        features = self.features(scaled)
+        return features, self.spatial_features(scaled), self.head(features)
+
     def forward(self, picture: Float[Tensor, "n 3 height width"]) -> Float[Tensor, "n label"]:
         """Logits."""
         return self.head(self.features(picture))
@@ -61,12 +91,9 @@ def load_classifier(path: str | os.PathLike[str]) -> SceneClassifier:
 
 @torch.inference_mode()
 def judge(
-    model: SceneClassifier, pictures: Float[Tensor, "n 3 height width"]
+    model: Classifier, pictures: Float[Tensor, "n 3 height width"]
 ) -> tuple[Float[Tensor, "n feature"], Float[Tensor, "n spatial"], Float[Tensor, "n label"]]:
-    """Pooled features, spatial features and logits of pictures in [0, 1], 200 at a time."""
-    parts = []
-    for batch in pictures.split(200):
-        features = model.features(batch * 2 - 1)
-        parts.append((features, model.spatial_features(batch * 2 - 1), model.head(features)))
+    """Pooled features, spatial features and logits of pictures in [0, 1], a few at a time."""
+    parts = [model.extract(batch) for batch in pictures.split(_BATCH)]
     pooled, spatial, logits = (torch.cat(values) for values in zip(*parts, strict=True))
     return pooled, spatial, logits
