@@ -46,7 +46,7 @@ def test_numbers_that_torch_fidelity_gives():
     `isc_features_to_metric(logits, splits=10, shuffle=False)`,
     `prc_features_to_metric(made, real, prc_neighborhood=3)`.
 
-    They are written down because the package imports torchvision, which the pinned torch has no build of.
+    They are written down because the package imports torchvision, whose builds ask for another torch than the pinned.
     """
     real, made, logits = gaussian(300, 16), gaussian(250, 16, seed=1, shift=0.2) * 1.2, gaussian(240, 10, seed=2) * 3
     assert frechet_distance(made, real) == pytest.approx(2.72166492271392, rel=1e-3)
