@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ptq4dit import lab, metrics, paper
-    from ptq4dit.backends.dispatch import IntegerOptions, with_backend
+    from ptq4dit.backends.dispatch import with_backend
+    from ptq4dit.backends.options import IntegerOptions
     from ptq4dit.calibration import Calibration
     from ptq4dit.checkpoint import load_quantized, save_quantized
     from ptq4dit.config import CalibrationConfig, QuantConfig
@@ -33,7 +34,7 @@ _MODULE_OF = {
     "Cancelled": "observe",
     "DenoiseState": "sampling",
     "Dit": "dit",
-    "IntegerOptions": "backends.dispatch",
+    "IntegerOptions": "backends.options",
     "Layer": "linears",
     "QuantConfig": "config",
     "balanced_layers": "linears",

@@ -18,7 +18,8 @@ from diffusers import AutoencoderKL, DiTTransformer2DModel
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from ptq4dit.config import CalibrationConfig, QuantConfig
+from ptq4dit.backends.dispatch import with_backend
+from ptq4dit.config import Backend, CalibrationConfig, QuantConfig
 from ptq4dit.dit import Dit, bundle
 from ptq4dit.frequencies import set_frequencies
 from ptq4dit.manifest import FORMAT, MANIFEST, layer_specs, read_manifest, write_manifest
@@ -62,18 +63,27 @@ def save_quantized(model: Dit, folder: str | os.PathLike[str]) -> None:
         os.replace(new, target)
 
 
-def load_quantized(folder: str | os.PathLike[str], device: str | torch.device = "cpu") -> Dit:
+def load_quantized(
+    folder: str | os.PathLike[str], device: str | torch.device = "cpu", backend: Backend | None = None
+) -> Dit:
     """Read what `save_quantized` wrote. The result computes the same bits on the same machine.
 
     Args:
         folder: the checkpoint.
         device: where to put the transformer and the VAE.
+        backend: what is to run the model; None for the one that it was saved with.
 
     Raises:
-        ValueError: if the folder is no checkpoint, is damaged, or lacks or adds a tensor.
+        ValueError: if the folder is no checkpoint, is damaged, lacks or adds a tensor, or the backend cannot run it.
     """
     source = Path(folder)
     manifest = read_manifest(source)
+    model = _read(source, manifest, device)
+    chosen = backend or manifest["config"]["backend"]
+    return model if chosen == "simulated" == manifest["config"]["backend"] else with_backend(model, chosen)
+
+
+def _read(source: Path, manifest: dict[str, Any], device: str | torch.device) -> Dit:
     config, dtype = QuantConfig(**manifest["config"]), getattr(torch, manifest["dtype"])
     transformer, layers = _empty_transformer(json.loads((source / _CONFIG).read_text()), config, dtype)
     if layer_specs(layers, config) != manifest["layers"]:
@@ -98,7 +108,8 @@ def load_quantized(folder: str | os.PathLike[str], device: str | torch.device = 
 
 def packed_bytes(model: Dit) -> int:
     """Bytes of the transformer's tensors as `save_quantized` stores them: packed, repeated ones once."""
-    stored, _ = _packed(model.transformer.state_dict(), _packed_columns(model.transformer))
+    transformer = model.torch_transformer
+    stored, _ = _packed(transformer.state_dict(), _packed_columns(transformer))
     return sum(tensor.numel() * tensor.element_size() for tensor in stored.values())
 
 
@@ -107,10 +118,10 @@ def _write(model: Dit, record: QuantRecord, folder: Path) -> None:
     model.vae.save_pretrained(folder / "vae")
     model.scheduler.save_pretrained(folder / "scheduler")
     (folder / _CONFIG).write_text(json.dumps(dict(model.config), indent=2, default=str) + "\n")
-    halves = _packed_columns(model.transformer)
+    halves = _packed_columns(model.torch_transformer)
     if model.noise_correction is not None:
         write_tensors(folder / _CORRECTION, model.noise_correction.tensors(), {}, _CORRECTION_FORMAT)
-    stored, aliases = _packed(model.transformer.state_dict(), halves)
+    stored, aliases = _packed(model.torch_transformer.state_dict(), halves)
     save_file(stored, folder / _WEIGHTS, {"format": FORMAT})
     manifest = {
         "label": record.config.label,

@@ -67,7 +67,12 @@ class Dit:
     @property
     def frequencies(self) -> Frequencies:
         """How the timestep frequencies are spaced: ``"diffusers"`` or ``"official"``."""
-        return frequencies_of(self.transformer)
+        return frequencies_of(self.torch_transformer)
+
+    @property
+    def torch_transformer(self) -> Any:
+        """The transformer as diffusers' model: itself, or the simulated twin of one that runs on integers."""
+        return getattr(self.transformer, "twin", self.transformer)
 
     def with_transformer(self, transformer: DiTTransformer2DModel) -> "Dit":
         """The same bundle with another transformer."""

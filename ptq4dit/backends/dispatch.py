@@ -2,33 +2,16 @@
 
 import dataclasses
 import importlib
-import os
-from dataclasses import dataclass
 from typing import Any
 
 from ptq4dit.backends.integer import IntegerTransformer
+from ptq4dit.backends.lean import full_copy
+from ptq4dit.backends.options import IntegerOptions
 from ptq4dit.config import Backend
 from ptq4dit.dit import Dit
 
 _INTEGER = {"cpu": "ptq4dit.backends.openvino", "cuda": "ptq4dit.backends.cuda"}
 """Device -> module whose ``build(twin, options)`` gives an `IntegerTransformer`."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class IntegerOptions:
-    """How the integer backend runs; the numbers that it computes with are the model's own.
-
-    Attributes:
-        threads: CPU threads; None for all cores.
-        precision: ``"f32"`` or ``"bf16"`` for what is not an integer product (attention, norms, GELU).
-        cache: folder of compiled models; None for ``PTQ4DIT_CACHE``, else the user's cache folder.
-        cache_bytes: the least recently used compiled models go once the folder is larger.
-    """
-
-    threads: int | None = None
-    precision: str = "f32"
-    cache: str | os.PathLike[str] | None = None
-    cache_bytes: int = 4 * 2**30
 
 
 def with_backend(model: Dit, backend: Backend, options: IntegerOptions | None = None) -> Dit:
@@ -52,8 +35,9 @@ def with_backend(model: Dit, backend: Backend, options: IntegerOptions | None = 
     twin = transformer.twin if isinstance(transformer, IntegerTransformer) else transformer
     chosen = dataclasses.replace(record, config=dataclasses.replace(record.config, backend=backend))
     if backend == "simulated":
-        twin.ptq4dit_record = chosen
-        return model.with_transformer(twin)
+        result = full_copy(twin)
+        result.ptq4dit_record = chosen
+        return model.with_transformer(result)
     module = importlib.import_module(_INTEGER[model.device.type])
     result = module.build(twin, options or IntegerOptions())
     result.ptq4dit_record = chosen

@@ -121,7 +121,8 @@ class QuantizedLinear(nn.Module):
         """``(..., d_in) -> (..., d_out)``."""
         if self.rotation is not None:
             x = self.rotation.apply(x)
-        result = nn.functional.linear(self.round_input(x), self.weight, self.bias)
+        weight = self.weight if self.weight.numel() else self._expanded()
+        result = nn.functional.linear(self.round_input(x), weight, self.bias)
         return result + (x @ self.low_rank_down.T) @ self.low_rank_up.T if self.config.rank else result
 
     def round_input(self, x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
@@ -131,6 +132,19 @@ class QuantizedLinear(nn.Module):
         if not is_static(self.config):
             return round_dynamic(x, self.config)
         return round_static(x, self.activation_scale, self.activation_zero_point, self.config, self._clock[0])
+
+    def release(self) -> None:
+        """Free the derived float weight; from now on it is made anew whenever the layer is called."""
+        if self.config.weight_bits != FLOAT_BITS:
+            self.weight = self.weight.new_empty(0)
+
+    def restore(self) -> None:
+        """Undo `release`."""
+        if not self.weight.numel():
+            self.weight = self._expanded()
+
+    def _expanded(self) -> Tensor:
+        return expand_weight(self.weight_q, self.weight_scale, self.weight_zero_point).to(self.weight.dtype)
 
     def extra_repr(self) -> str:
         """Shown by ``repr``."""
@@ -195,5 +209,5 @@ def principal_part(
 
 @torch.no_grad()
 def _derive_weight(linear: QuantizedLinear, _incompatible_keys: object = None) -> None:
-    if linear.config.weight_bits != FLOAT_BITS:
+    if linear.config.weight_bits != FLOAT_BITS and linear.weight.numel():
         linear.weight.copy_(expand_weight(linear.weight_q, linear.weight_scale, linear.weight_zero_point))

@@ -1,0 +1,149 @@
+"""The step of a quantized DiT as an OpenVINO graph whose block linears are products of 8-bit integers.
+
+Written op by op, so nothing is traced and every scale is where OpenVINO's int8 kernels look for it: the input as
+unsigned integers ``q_x`` (a `FakeQuantize` whose output range is the integers themselves), weights as signed bytes
+times ``s_x s_w`` of their row, and everything that does not depend on the input in the bias (`IntegerLinear`).
+Norms, modulation, softmax(q k^T) v and GELU are in float.
+"""
+
+from typing import Any
+
+import numpy as np
+import openvino
+from jaxtyping import Float
+from numpy.typing import NDArray
+from openvino import opset15 as op
+from torch import Tensor, nn
+
+from ptq4dit.backends.plan import IntegerLinear, block_linears, integer_linear_of
+from ptq4dit.quantized.linear import QuantizedLinear
+
+_LEVELS = 256
+Node = Any
+"""An output of OpenVINO's graph; its Python bindings have no types."""
+
+
+def build_graph(twin: Any) -> openvino.Model:
+    """The graph of one step.
+
+    Inputs, batch sizes dynamic: ``latents`` ``(n, channels, height, width)``, ``blocks`` ``(6 blocks, n, width)``
+    (shift, scale, gate of the attention, then of the MLP, block by block), ``final`` ``(2, n, width)``. Output
+    ``sample``.
+
+    Args:
+        twin: the quantized ``DiTTransformer2DModel``.
+
+    Raises:
+        ValueError: if a layer cannot run on integers; the message names it.
+    """
+    config = twin.config
+    width, side = int(twin.inner_dim), int(config.sample_size)
+    count = len(twin.transformer_blocks)
+    latents = op.parameter([-1, config.in_channels, side, side], np.float32, name="latents")
+    blocks = op.parameter([6 * count, -1, width], np.float32, name="blocks")
+    final = op.parameter([2, -1, width], np.float32, name="final")
+    rows = _split(op.unsqueeze(blocks, _integers([2])), axis=0, parts=6 * count)
+    hidden = _embed(latents, twin)
+    for index in range(count):
+        hidden = _block(hidden, twin, index, rows[6 * index : 6 * index + 6])
+    shift, scale = _split(op.unsqueeze(final, _integers([2])), axis=0, parts=2)
+    tokens = linear(_norm(hidden, shift, scale, float(twin.norm_out.eps)), "final.linear", twin.proj_out_2)
+    sample = _unpatchify(tokens, int(twin.patch_size), int(twin.out_channels), side)
+    sample.set_friendly_name("sample")
+    return openvino.Model([sample], [latents, blocks, final], "ptq4dit")
+
+
+def linear(x: Node, name: str, module: nn.Module) -> Node:
+    """A linear of the twin: on integers where it is quantized, else in float."""
+    if isinstance(module, QuantizedLinear):
+        return integer_product(x, integer_linear_of(name, [module]))
+    weight, bias = module.weight.detach().flatten(1), module.bias  # type: ignore[operator]
+    product = op.matmul(x, _floats(weight), False, True)
+    return product if bias is None else op.add(product, _floats(bias.detach()))  # type: ignore[operator]
+
+
+def integer_product(x: Node, layer: IntegerLinear) -> Node:
+    """Round the input to integers and multiply; see `IntegerLinear` for the formula."""
+    q = _rounded(x, layer)
+    scale = layer.combined_scale[:, None]
+    weight = op.multiply(op.convert(op.constant(layer.weight.numpy()), "f32"), _floats(scale))
+    product = op.matmul(q, weight, False, True)
+    product.set_friendly_name(layer.name)
+    result = op.add(product, _floats(layer.offset))
+    if not layer.correction.any():
+        return result
+    ones = op.multiply(op.convert(op.constant(np.ones((1, layer.weight.shape[1]), np.int8)), "f32"), _floats_of(1.0))
+    total = op.matmul(q, ones, False, True)
+    total.set_friendly_name(f"{layer.name}.sum")
+    return op.subtract(result, op.multiply(total, _floats(layer.combined_scale * layer.correction)))
+
+
+def _rounded(x: Node, layer: IntegerLinear) -> Node:
+    """``q_x`` as float values 0 to ``2^bits - 1``; fewer than 8 bits are clamped first, on the same steps."""
+    scale, zero_point = np.float32(layer.activation_scale), layer.activation_zero_point
+    low = -zero_point * scale
+    if layer.activation_bits < 8:
+        x = op.clamp(x, float(low), float((2**layer.activation_bits - 1 - zero_point) * scale))
+    high = (_LEVELS - 1 - zero_point) * scale
+    limits = [_floats_of(float(value)) for value in (low, high, 0, _LEVELS - 1)]
+    return op.fake_quantize(x, *limits, _LEVELS)
+
+
+def _block(hidden: Node, twin: Any, index: int, modulation: list[Node]) -> Node:
+    shift1, scale1, gate1, shift2, scale2, gate2 = modulation
+    block, layers = twin.transformer_blocks[index], block_linears(twin, index)
+    qkv = integer_product(_norm(hidden, shift1, scale1, float(block.norm1.norm.eps)), layers["qkv"])
+    mixed = _attention(qkv, block.attn1)
+    hidden = op.add(hidden, op.multiply(integer_product(mixed, layers["proj"]), gate1))
+    inner = integer_product(_norm(hidden, shift2, scale2, float(block.norm3.eps)), layers["fc1"])
+    inner = op.gelu(inner, {"tanh": "TANH", "none": "ERF"}[block.ff.net[0].approximate])
+    return op.add(hidden, op.multiply(integer_product(inner, layers["fc2"]), gate2))
+
+
+def _attention(qkv: Node, attention: Any) -> Node:
+    """``softmax(q k^T scale) v`` for all heads, in float."""
+    heads, scale = int(attention.heads), float(attention.scale)
+    parts = op.reshape(qkv, _integers([0, 0, 3, heads, -1]), True)
+    q, k, v = (op.transpose(part, _integers([0, 2, 1, 3])) for part in _split(parts, axis=2, parts=3))
+    weights = op.softmax(op.matmul(op.multiply(q, _floats_of(scale)), k, False, True), -1)
+    mixed = op.transpose(op.matmul(weights, v, False, False), _integers([0, 2, 1, 3]))
+    return op.reshape(mixed, _integers([0, 0, -1]), True)
+
+
+def _norm(x: Node, shift: Node, scale: Node, eps: float) -> Node:
+    """``LN(x) (1 + scale) + shift``."""
+    normed = op.mvn(x, _integers([2]), True, eps, "INSIDE_SQRT")
+    return op.add(op.multiply(normed, op.add(scale, _floats_of(1.0))), shift)
+
+
+def _embed(latents: Node, twin: Any) -> Node:
+    """Patches as tokens through the patch embedding, plus their positions."""
+    patch, channels = int(twin.patch_size), int(twin.config.in_channels)
+    side = int(twin.config.sample_size) // patch
+    tiles = op.reshape(latents, _integers([0, channels, side, patch, side, patch]), True)
+    tokens = op.transpose(tiles, _integers([0, 2, 4, 1, 3, 5]))
+    flat = op.reshape(tokens, _integers([0, side * side, channels * patch * patch]), True)
+    embedded = linear(flat, "patch_embed", twin.pos_embed.proj)
+    return op.add(embedded, _floats(twin.pos_embed.pos_embed))
+
+
+def _unpatchify(tokens: Node, patch: int, channels: int, side: int) -> Node:
+    tiles = op.reshape(tokens, _integers([0, side // patch, side // patch, patch, patch, channels]), True)
+    return op.reshape(op.transpose(tiles, _integers([0, 5, 1, 3, 2, 4])), _integers([0, channels, side, side]), True)
+
+
+def _split(x: Node, axis: int, parts: int) -> list[Node]:
+    outputs = op.split(x, op.constant(axis), parts).outputs()
+    return [op.squeeze(output, _integers([axis])) for output in outputs]
+
+
+def _floats(values: Float[Tensor, "..."]) -> Node:
+    return op.constant(values.detach().float().cpu().numpy())
+
+
+def _floats_of(value: float) -> Node:
+    return op.constant(np.float32(value))
+
+
+def _integers(values: list[int]) -> NDArray[np.int64] | Node:
+    return op.constant(np.array(values, np.int64))
