@@ -1,11 +1,11 @@
-"""The command line: ``python -m ptq4dit info | calibrate | quantize | sample | evaluate | benchmark``."""
+"""The command line: ``python -m ptq4dit info | calibrate | quantize | sample | evaluate | benchmark | bench``."""
 
 import argparse
 import sys
 from collections.abc import Sequence
 from types import ModuleType
 
-from ptq4dit.cli import benchmark, calibrate, evaluate, info, quantize, sample
+from ptq4dit.cli import bench, benchmark, calibrate, evaluate, info, quantize, sample
 
 COMMANDS: dict[str, ModuleType] = {
     "info": info,
@@ -14,6 +14,7 @@ COMMANDS: dict[str, ModuleType] = {
     "sample": sample,
     "evaluate": evaluate,
     "benchmark": benchmark,
+    "bench": bench,
 }
 """Name -> module with ``HELP``, ``add_options(parser)`` and ``run(options) -> Report``."""
 _END = (

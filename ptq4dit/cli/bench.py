@@ -1,0 +1,64 @@
+"""``bench``: how fast a model runs and how much memory it takes, ours beside what else a user could pick."""
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+from ptq4dit.cli.report import Report
+from ptq4dit.cli.source import demo_path, short_name
+from ptq4dit.speed.config import XL, SpeedConfig
+
+HELP = "Time a model in float and on integers, ours and other tools', in turn in one process; memory and bytes too."
+
+
+def add_options(command: argparse.ArgumentParser) -> None:
+    """What can be asked."""
+    defaults = SpeedConfig(source="")
+    text = f"a float model, or {XL!r} for DiT-XL/2's size with random weights; the demo if none"
+    command.add_argument("model", nargs="?", default=None, help=text)
+    command.add_argument("--model", dest="named", default=None, help="the same, by name")
+    command.add_argument("--blocks", type=int, default=None, help="keep the first blocks only")
+    command.add_argument("--batch", type=int, nargs="+", default=list(defaults.batches), help="rows of a forward pass")
+    command.add_argument("--rounds", type=int, default=defaults.rounds, help="timed calls of each")
+    command.add_argument("--only", nargs="+", default=[], help="contestants, besides torch in fp32; all if not given")
+    command.add_argument("--steps", type=int, default=defaults.steps, help="sampling steps of an image")
+    command.add_argument("--guidance", type=float, default=defaults.guidance_scale, help="guidance scale, 1 for none")
+    command.add_argument("--threads", type=int, default=os.cpu_count(), help="CPU threads of every runtime")
+    command.add_argument("--seed", type=int, default=0, help="of inputs and random weights")
+    command.add_argument("--out", default=None, help="JSON file to write")
+
+
+def run(options: argparse.Namespace) -> Report:
+    """Measure and report; everything is also in ``--out``."""
+    from ptq4dit.speed.made import made_by
+    from ptq4dit.speed.run import measure_speed, write
+    from ptq4dit.speed.table import markdown
+
+    source = options.named or options.model or demo_path()
+    config = SpeedConfig(
+        source=source,
+        blocks=options.blocks,
+        batches=tuple(options.batch),
+        rounds=options.rounds,
+        only=tuple(options.only),
+        steps=options.steps,
+        guidance_scale=options.guidance,
+        threads=options.threads,
+        seed=options.seed,
+    )
+    made = made_by("python -m ptq4dit bench " + " ".join(sys.argv[2:]), config.threads)
+    content = measure_speed(config, made, _say)
+    if options.out:
+        write(content, Path(options.out))
+    name = "DiT-XL/2's size, random weights" if source == XL else short_name(source)
+    tables = [
+        f"{name}, {content['model']['blocks']} blocks, batch {batch}\n\n{markdown(content, batch)}"
+        for batch in config.batches
+    ]
+    return Report(content=content, text="\n".join(tables))
+
+
+def _say(text: str) -> None:
+    sys.stderr.write(text + "\n")
+    sys.stderr.flush()

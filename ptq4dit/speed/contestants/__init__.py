@@ -1,0 +1,1 @@
+"""Who runs: one file for each runtime."""

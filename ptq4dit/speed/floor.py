@@ -1,0 +1,108 @@
+"""The least that a forward pass can take here: operations over this machine's own peak, bytes over its bandwidth."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+_ROWS, _SIZE, _REPEATS = 1024, 6144, 7
+_BYTES_PER_WEIGHT = {"FP32": 4, "BF16": 2}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Work:
+    """Multiply-adds of one forward pass.
+
+    Attributes:
+        linears: of the blocks' four linears, patch embedding and final layer: what runs in integers if anything does.
+        attention: of the products ``q k^T`` and ``p v``.
+        modulation: of embedders and modulation linears, which a sampler needs once per (timestep, class) only.
+        weights: number of weights that a forward pass reads, those of the modulation apart.
+    """
+
+    linears: int
+    attention: int
+    modulation: int
+    weights: int
+
+
+def work(about: dict[str, Any], batch: int) -> Work:
+    """Count them for a DiT from its sizes (`Subject.about`)."""
+    blocks, width, tokens = about["blocks"], about["width"], about["tokens"]
+    weights = blocks * 12 * width**2
+    return Work(
+        linears=weights * tokens * batch,
+        attention=2 * blocks * tokens**2 * width * batch,
+        modulation=blocks * 6 * width**2 * batch,
+        weights=weights,
+    )
+
+
+def floors(about: dict[str, Any], batch: int, label: str, note: str, machine: dict[str, float]) -> dict[str, float]:
+    """Milliseconds at the machine's peak and at its memory bandwidth; a model that fits the cache beats the latter.
+
+    Args:
+        about: `Subject.about`.
+        batch: rows.
+        label: ``"FP32"``, ``"BF16"`` or quantized; the last run their linears in int8.
+        note: of a quantized contestant, which type the rest has.
+        machine: what `measure_machine` found.
+    """
+    done = work(about, batch)
+    kind = {"FP32": "fp32", "BF16": "bf16"}.get(label, "int8")
+    rest = kind if kind != "int8" else ("bf16" if "bf16" in note else "fp32")
+    operations = done.linears / machine[f"{kind}_macs"] + done.attention / machine[f"{rest}_macs"]
+    return {
+        "operations_ms": round(1e3 * operations, 3),
+        "bytes_ms": round(1e3 * done.weights * _BYTES_PER_WEIGHT.get(label, 1) / machine["bytes_per_s"], 3),
+    }
+
+
+def measure_machine(threads: int) -> dict[str, float]:
+    """Multiply-adds per second in fp32, bf16 and int8 by a large product; bytes read per second."""
+    torch.set_num_threads(threads)
+    macs = _ROWS * _SIZE**2
+    result = {}
+    for kind, dtype in (("fp32", torch.float32), ("bf16", torch.bfloat16), ("int8", None)):
+        seconds = _openvino_seconds(kind, threads)
+        if dtype is not None:
+            a, b = torch.randn(_ROWS, _SIZE, dtype=dtype), torch.randn(_SIZE, _SIZE, dtype=dtype)
+            seconds = min(seconds, _best(lambda a=a, b=b: a @ b.T))  # type: ignore[misc]
+        result[f"{kind}_macs"] = macs / seconds
+    large = torch.ones(2**27)
+    result["bytes_per_s"] = large.numel() * 4 / _best(large.sum)
+    return result
+
+
+def _openvino_seconds(kind: str, threads: int) -> float:
+    import openvino
+    from openvino import opset13 as ops
+
+    x = ops.parameter([_ROWS, _SIZE], np.float32)
+    values = np.random.default_rng(0).integers(-127, 128, (_SIZE, _SIZE), dtype=np.int8)
+    if kind == "int8":
+        low, high = np.float32(-2.0), np.float32(2.0)
+        left = ops.fake_quantize(x, low, high, low, high, 256)
+        right = ops.multiply(ops.convert(ops.constant(values), "f32"), np.full((_SIZE, 1), 0.01, np.float32))
+    else:
+        left, right = x, ops.constant(values.astype(np.float32))
+    product = ops.matmul(left, right, False, True)
+    graph = openvino.Model([ops.reduce_max(product, np.array([1]), True)], [x], "product")  # a short output
+    hint = {"INFERENCE_PRECISION_HINT": "bf16" if kind == "bf16" else "f32", "INFERENCE_NUM_THREADS": threads}
+    request = openvino.Core().compile_model(graph, "CPU", hint).create_infer_request()
+    given = np.random.default_rng(1).standard_normal((_ROWS, _SIZE), np.float32)
+    return _best(lambda: request.infer([given]))
+
+
+def _best(call: Callable[[], Any]) -> float:
+    """The shortest of a few calls: a peak is what is possible, so noise only lowers it."""
+    call()
+    seconds = []
+    for _ in range(_REPEATS):
+        begun = time.perf_counter()
+        call()
+        seconds.append(time.perf_counter() - begun)
+    return min(seconds)

@@ -1,0 +1,209 @@
+"""Build, load, time and weigh every contestant; whoever fails is in the result with the reason."""
+
+import gc
+import json
+import os
+import tempfile
+import time
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ptq4dit.speed.child import resident_in_a_child
+from ptq4dit.speed.config import SpeedConfig
+from ptq4dit.speed.contestants.contestant import Contestant, Loaded
+from ptq4dit.speed.contestants.registry import BASELINE, chosen
+from ptq4dit.speed.floor import floors, measure_machine
+from ptq4dit.speed.subject import Inputs, Subject, prepare
+from ptq4dit.speed.turns import ratio, summary, time_in_turn
+
+FORMAT = "ptq4dit-speed-1"
+_LARGE_BYTES = 500_000_000
+Progress = Callable[[str], None]
+
+
+def measure_speed(config: SpeedConfig, made: dict[str, Any], progress: Progress = lambda _: None) -> dict[str, Any]:
+    """Measure all chosen contestants on one model.
+
+    Args:
+        config: what to do.
+        made: provenance, kept in the result.
+        progress: told in words what happens next.
+
+    Returns:
+        Plain JSON values: ``made``, ``config``, ``model``, ``machine`` and ``contestants`` by key.
+
+    Raises:
+        ValueError: if the model cannot be loaded or a contestant is unknown.
+    """
+    contestants = chosen(config.only)
+    with tempfile.TemporaryDirectory(prefix="ptq4dit-speed-") as scratch:
+        progress("preparing the model")
+        subject = prepare(config, Path(scratch))
+        bench = _Bench(config, subject, progress)
+        progress("measuring the machine")
+        machine = measure_machine(config.threads)
+        results = bench.run(contestants)
+        for result in results.values():
+            for batch, numbers in result.get("batches", {}).items():
+                numbers["floor"] = floors(subject.about, int(batch), result["label"], result["note"], machine)
+        return {
+            "format": FORMAT,
+            "made": made,
+            "config": vars(config) | {"together": bench.together},
+            "model": subject.about,
+            "machine": {name: float(f"{value:.4g}") for name, value in machine.items()},
+            "contestants": results,
+        }
+
+
+class _Bench:
+    """One model's measurement: where things are, what is expected, what has been found."""
+
+    def __init__(self, config: SpeedConfig, subject: Subject, progress: Progress) -> None:
+        self.config, self.subject, self.progress = config, subject, progress
+        small = subject.about["parameters"] * 4 < _LARGE_BYTES
+        self.together = small if config.together is None else config.together
+        self.inputs = {batch: subject.inputs(batch, config.seed) for batch in config.batches}
+        self.results: dict[str, dict[str, Any]] = {}
+        self.calls: dict[str, dict[int, Any]] = {}
+
+    def run(self, contestants: list[Contestant]) -> dict[str, dict[str, Any]]:
+        """All of them; together, or one at a time beside the baseline."""
+        self.progress("float64 reference")
+        self.exact = {batch: exact_output(self.subject, inputs) for batch, inputs in self.inputs.items()}
+        for contestant in contestants:
+            self.results[contestant.key] = _about(contestant) | {"status": "skipped", "note": ""}
+            if absent := contestant.missing():
+                self.results[contestant.key]["reason"] = f"not installed: {', '.join(absent)}"
+                continue
+            self._attempt(contestant, self._build)
+            if not self._failed(contestant):
+                self._attempt(contestant, self._load)
+            if not self.together and not self._failed(contestant) and contestant.key != BASELINE.key:
+                self._time([BASELINE.key, contestant.key])
+                self.calls.pop(contestant.key, None)
+                gc.collect()
+        if self.together:
+            self._time([contestant.key for contestant in contestants if not self._failed(contestant)])
+        elif len(contestants) == 1:
+            self._time([BASELINE.key])
+        self.calls.clear()
+        gc.collect()
+        for contestant in contestants:
+            if not self._failed(contestant):
+                self._attempt(contestant, self._weigh)
+        return self.results
+
+    def _failed(self, contestant: Contestant) -> bool:
+        return self.results[contestant.key]["status"] != "measured"
+
+    def _attempt(self, contestant: Contestant, stage: Callable[[Contestant], None]) -> None:
+        """A stage whose failure is the contestant's result: other people's code may raise anything."""
+        result = self.results[contestant.key]
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                stage(contestant)
+            result["status"] = "measured"
+        except Exception as error:
+            first = (str(error).strip().splitlines() or [""])[0]
+            stage_name = stage.__name__.strip("_")
+            result |= {"status": "failed", "reason": f"{stage_name}: {type(error).__name__}: {first[:300]}"}
+            self.progress(f"{contestant.name}: failed, {result['reason']}")
+
+    def _folder(self, contestant: Contestant) -> Path:
+        return self.subject.folder / "built" / contestant.built
+
+    def _build(self, contestant: Contestant) -> None:
+        folder = self._folder(contestant)
+        self.progress(f"{contestant.name}: building")
+        begun = time.perf_counter()
+        if not folder.is_dir():
+            folder.mkdir(parents=True)
+            contestant.build(self.subject, folder)
+        self.results[contestant.key] |= {
+            "build_s": round(time.perf_counter() - begun, 2),
+            "disk_bytes": contestant.disk_bytes(self.subject, folder),
+        }
+
+    def _load(self, contestant: Contestant) -> None:
+        self.progress(f"{contestant.name}: loading")
+        result, begun = self.results[contestant.key], time.perf_counter()
+        loaded = contestant.load(self.subject, self._folder(contestant), self.config.threads)
+        calls, batches = {}, {}
+        for batch, inputs in self.inputs.items():
+            calls[batch] = loaded.bind(inputs)
+            batches[str(batch)] = {"error": relative_error(calls[batch](), self.exact[batch])}
+        result |= {
+            "note": loaded.note,
+            "load_and_compile_s": round(time.perf_counter() - begun, 2),
+            "once_ms": self._once(loaded),
+            "batches": batches,
+        }
+        self.calls[contestant.key] = calls
+
+    def _once(self, loaded: Loaded) -> float:
+        """Milliseconds of what one image's sampling run needs once."""
+        if loaded.once is None:
+            return 0.0
+        inputs, seconds = self.subject.inputs(self.config.rows_per_image), []
+        for _ in range(3):
+            begun = time.perf_counter()
+            loaded.once(inputs, self.config.steps)
+            seconds.append(time.perf_counter() - begun)
+        return round(sorted(seconds)[1] * 1e3, 3)
+
+    def _time(self, keys: list[str]) -> None:
+        for batch in self.config.batches:
+            self.progress(f"timing batch {batch}: {', '.join(keys)}")
+            seconds = time_in_turn({key: self.calls[key][batch] for key in keys}, self.config.rounds)
+            for key in keys:
+                if key == BASELINE.key and len(keys) == 2 and "ms" in self.results[key]["batches"][str(batch)]:
+                    continue
+                numbers = summary(seconds[key]) | ratio(seconds[BASELINE.key], seconds[key])
+                images = batch / self.config.rows_per_image
+                numbers["ms_per_image"] = round(
+                    self.config.steps * numbers["ms"] / images + self.results[key]["once_ms"], 2
+                )
+                self.results[key]["batches"][str(batch)] |= numbers
+
+    def _weigh(self, contestant: Contestant) -> None:
+        self.progress(f"{contestant.name}: resident memory, in a process of its own")
+        self.results[contestant.key]["fresh_process"] = resident_in_a_child(
+            contestant.key,
+            self.subject.folder,
+            self._folder(contestant),
+            self.config.batches[0],
+            self.config.threads,
+        )
+
+
+def exact_output(subject: Subject, inputs: Inputs) -> Tensor:
+    """The float model's output in float64."""
+    transformer = subject.transformer().double()
+    with torch.no_grad():
+        given = inputs.cast(torch.float64)
+        return transformer(given.latents, timestep=given.timesteps, class_labels=given.labels).sample
+
+
+def relative_error(output: Tensor, exact: Tensor) -> float:
+    """``|output - exact| / |exact|`` over all values."""
+    return float(f"{float((output.double() - exact).norm() / exact.norm()):.4g}")
+
+
+def write(content: dict[str, Any], out: Path) -> None:
+    """A JSON file, whole or not at all."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    partial = out.with_name(out.name + ".partial")
+    partial.write_text(json.dumps(content, indent=1) + "\n")
+    os.replace(partial, out)
+
+
+def _about(contestant: Contestant) -> dict[str, Any]:
+    names = ("name", "label", "execution", "forward")
+    return {name: getattr(contestant, name) for name in names}

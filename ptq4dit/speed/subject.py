@@ -1,0 +1,136 @@
+"""The model that is measured, written to a folder from which every contestant and every child process reads it."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import AutoencoderKL, DDIMScheduler, DiTTransformer2DModel
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from ptq4dit.calibration import Calibration
+from ptq4dit.config import CalibrationConfig
+from ptq4dit.dit import Dit, bundle, load
+from ptq4dit.frequencies import set_frequencies
+from ptq4dit.observe import calibrate
+from ptq4dit.speed.config import XL, SpeedConfig
+
+_XL = {
+    "num_attention_heads": 16,
+    "attention_head_dim": 72,
+    "num_layers": 28,
+    "in_channels": 4,
+    "out_channels": 8,
+    "sample_size": 32,
+    "patch_size": 2,
+    "num_embeds_ada_norm": 1000,
+}
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Inputs:
+    """One forward pass's inputs: latents, and a timestep and a class for every row."""
+
+    latents: Float[Tensor, "row channel height width"]
+    timesteps: Int[Tensor, " row"]
+    labels: Int[Tensor, " row"]
+
+    def cast(self, dtype: torch.dtype) -> "Inputs":
+        """The same with other latents."""
+        return Inputs(latents=self.latents.to(dtype), timesteps=self.timesteps, labels=self.labels)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Subject:
+    """A float DiT in a folder, with its calibration.
+
+    Attributes:
+        folder: holds ``transformer/``, ``calibration.safetensors`` and ``subject.json``.
+    """
+
+    folder: Path
+
+    @property
+    def about(self) -> dict[str, Any]:
+        """Where it comes from and how large it is."""
+        return json.loads((self.folder / "subject.json").read_text())
+
+    def transformer(self) -> Any:
+        """The float model, in evaluation mode."""
+        return self.transformer_of(self.folder / "transformer", torch.float32)
+
+    def transformer_of(self, folder: Path, dtype: torch.dtype) -> Any:
+        """The model in another type, from the folder that it was saved to."""
+        made = DiTTransformer2DModel.from_pretrained(folder, dtype=dtype)
+        set_frequencies(made, self.about["frequencies"])
+        return made.eval()
+
+    def dit(self) -> Dit:
+        """A bundle around it; its autoencoder is a small stand-in, as no picture is drawn."""
+        return bundle(self.transformer(), _small_vae(), DDIMScheduler(clip_sample=False), source=self.about["source"])
+
+    def calibration(self) -> Calibration:
+        """Its calibration."""
+        return Calibration.load(self.folder / "calibration.safetensors")
+
+    def inputs(self, batch: int, seed: int = 0) -> Inputs:
+        """Seeded noise, timesteps spread over all of them, classes in turn, the null class among them."""
+        config = json.loads((self.folder / "transformer" / "config.json").read_text())
+        generator = torch.Generator().manual_seed(seed)
+        side, classes = config["sample_size"], config["num_embeds_ada_norm"]
+        return Inputs(
+            latents=torch.randn(batch, config["in_channels"], side, side, generator=generator),
+            timesteps=torch.linspace(980, 20, batch).long(),
+            labels=torch.arange(classes, classes - batch, -1).clamp(min=0),
+        )
+
+
+def prepare(config: SpeedConfig, folder: Path) -> Subject:
+    """Write the model, shortened as asked, and a calibration: its own if it has one for all of it, else a quick one.
+
+    Raises:
+        ValueError: if the model cannot be loaded.
+    """
+    dit = _random_xl(config) if config.source == XL else load(config.source)
+    whole = len(dit.transformer.transformer_blocks)
+    blocks = min(config.blocks or whole, whole)
+    if blocks < whole:
+        dit.transformer.transformer_blocks = dit.transformer.transformer_blocks[:blocks]
+        dit.transformer.register_to_config(num_layers=blocks)
+    dit.transformer.save_pretrained(folder / "transformer", max_shard_size="50GB")
+    own = Path(config.source) / "calibration.safetensors"
+    quick = CalibrationConfig(timesteps=2, samples_per_timestep=1, steps=2, seed=config.seed)
+    stats = Calibration.load(own) if own.is_file() and blocks == whole else calibrate(dit, quick)
+    stats.save(folder / "calibration.safetensors")
+    about = {
+        "source": "DiT-XL/2's sizes, random weights" if config.source == XL else Path(config.source).as_posix(),
+        "random_weights": config.source == XL,
+        "frequencies": dit.frequencies,
+        "blocks": blocks,
+        "blocks_of_model": whole,
+        "width": int(dit.config.num_attention_heads * dit.config.attention_head_dim),
+        "tokens": int(dit.config.sample_size // dit.config.patch_size) ** 2,
+        "parameters": sum(p.numel() for p in dit.transformer.parameters()),
+        "calibration": json.loads(stats.config.to_json()),
+    }
+    (folder / "subject.json").write_text(json.dumps(about, indent=1) + "\n")
+    return Subject(folder=folder)
+
+
+def _random_xl(config: SpeedConfig) -> Dit:
+    """Seeded weights of a trained model's orders of magnitude; every block holds the same embedders."""
+    sizes = _XL | ({} if config.blocks is None else {"num_layers": min(config.blocks, int(_XL["num_layers"]))})
+    torch_state = torch.get_rng_state()
+    torch.manual_seed(config.seed)
+    transformer = DiTTransformer2DModel(**sizes).eval()
+    torch.set_rng_state(torch_state)
+    first, *others = (block.norm1.emb for block in transformer.transformer_blocks)
+    for other in others:
+        other.load_state_dict(first.state_dict())
+    return bundle(transformer, _small_vae(), DDIMScheduler(clip_sample=False), source=XL)
+
+
+def _small_vae() -> AutoencoderKL:
+    return AutoencoderKL(latent_channels=4, block_out_channels=(8,), norm_num_groups=4)
