@@ -25,10 +25,11 @@ from app.components.controls import Shared, make_controls
 from app.components.part import script
 from app.content import words
 from app.services import models
-from app.tabs.about import create_about_tab
 from app.tabs.compare import create_compare_tab
+from app.tabs.data import create_data_tab
 from app.tabs.inspect import create_inspect_tab
 from app.tabs.learn import create_learn_tab
+from app.tabs.methods import create_methods_tab
 from app.tabs.start import create_start_tab
 
 TABS: dict[str, Callable[[Shared], None]] = {
@@ -36,8 +37,10 @@ TABS: dict[str, Callable[[Shared], None]] = {
     "learn": create_learn_tab,
     "inspect": create_inspect_tab,
     "compare": create_compare_tab,
-    "about": create_about_tab,
+    "methods": create_methods_tab,
+    "data": create_data_tab,
 }
+TITLES = {"data": "Data & API"}
 
 
 def build() -> gr.Blocks:
@@ -48,7 +51,7 @@ def build() -> gr.Blocks:
         create_bar(shared)
         with gr.Tabs(elem_id="tabs") as tabs:
             for name, create in TABS.items():
-                with gr.Tab(name.capitalize(), id=name) as tab:
+                with gr.Tab(TITLES.get(name, name.capitalize()), id=name, render_children=name == "compare") as tab:
                     create(shared)
                 tab.select(None, js=f"() => ({script('show_tab')})('{name}')")
         opened = page.load(open_tab, None, tabs, queue=False, api_visibility="private", show_progress="hidden")

@@ -6,8 +6,9 @@ they happen. Whoever takes the frames may stop at any of them; a set `cancelled`
 
 from __future__ import annotations
 
+import statistics
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass, replace
 from threading import Event, Lock
 from typing import TYPE_CHECKING
@@ -15,9 +16,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from app.services.cache import shared
+from app.services.contenders import contender, making, megabytes
 from app.services.models import explored, is_loaded, outline
-from app.services.request import DEFAULT_BITS, Request, Variant, parse_variants
+from app.services.request import DEFAULT_BITS, Request, parse_variants
 from app.state import Selection
 
 if TYPE_CHECKING:
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
     from ptq4dit.sampling import DenoiseState
 
 PREVIEW_SECONDS = 0.25  # between two intermediate pictures; decoding one takes a fraction of it
-QUANTIZED_MODELS = 16  # kept for all visitors, about 50 MB each
 FINISHED_RUNS = 128  # kept for all visitors, about 100 kB each
 
 Image = NDArray[np.uint8]
@@ -53,6 +53,8 @@ class Frame:
     drift: tuple[tuple[float, ...], ...] = ()
     psnr: tuple[float, ...] = ()
     ssim: tuple[float, ...] = ()
+    milliseconds: tuple[float, ...] = ()
+    megabytes: tuple[float, ...] = ()
     seconds: float = 0.0
     finished: bool = False
 
@@ -67,14 +69,32 @@ def run(request: Request, cancelled: Event | None = None) -> Iterator[Frame]:
     yield Frame(request=request, note="Starting" if is_loaded() else "Loading the model")
     explored(request.strength)
     require_class(request.class_id)
-    contenders = []
-    for variant in request.contenders:
-        yield Frame(request=request, note=f"Preparing {variant.label}", seconds=time.monotonic() - begun)
-        if stop.is_set():
-            return
-        contenders.append(contender(variant, request.strength))
-    for frame in _denoise(contenders, Frame(request=request, note="Starting"), stop):
+    models = yield from _ready(request, stop, begun)
+    if models is None:
+        return
+    sizes = tuple(megabytes(variant, request.strength) for variant in request.contenders)
+    for frame in _denoise(models, Frame(request=request, note="Starting", megabytes=sizes), stop):
         yield replace(frame, seconds=time.monotonic() - begun)
+
+
+def _ready(request: Request, stop: Event, begun: float) -> Generator[Frame, None, list[Dit] | None]:
+    """The contenders' models, with a frame for each word about one that is being made; None once `stop` is set."""
+    models = []
+    for variant in request.contenders:
+        note = f"Preparing {variant.label}"
+        yield Frame(request=request, note=note, seconds=time.monotonic() - begun)
+        words = making(variant, request.strength, stop)
+        while True:
+            try:
+                word = next(words)
+            except StopIteration as made:
+                model = made.value
+                break
+            yield Frame(request=request, note=f"{note}: {word}" if word else note, seconds=time.monotonic() - begun)
+        if model is None:
+            return None
+        models.append(model)
+    return models
 
 
 def single(request: Request) -> Image:
@@ -115,48 +135,12 @@ def require_class(class_id: int) -> None:
         raise ValueError(f"class_id: expected 0 to {len(labels) - 1} ({named}); got {class_id}")
 
 
-def contender(variant: Variant, strength: int) -> Dit:
-    """The model that a variant asks for, at a strength of the salience dial."""
-    return explored(strength).dit if variant.is_float else _quantized(variant, strength).model()
-
-
-class _Quantized:
-    """A quantized model, made by whoever asks first; others who ask for this one wait for it, and nobody else does."""
-
-    def __init__(self, variant: Variant, strength: int) -> None:
-        self._variant, self._strength = variant, strength
-        self._lock = Lock()
-        self._model: Dit | None = None
-
-    def model(self) -> Dit:
-        """The model, at once if it has been made."""
-        with self._lock:
-            if self._model is None:
-                self._model = _quantize(self._variant, self._strength)
-            return self._model
-
-
-@shared(maxsize=QUANTIZED_MODELS)
-def _quantized(variant: Variant, strength: int) -> _Quantized:
-    return _Quantized(variant, strength)
-
-
-def _quantize(variant: Variant, strength: int) -> Dit:
-    import ptq4dit
-
-    model = explored(strength)
-    config = ptq4dit.QuantConfig(
-        weight_bits=variant.weight_bits, activation_bits=variant.activation_bits, csb=variant.csb, ssc=variant.ssc
-    )
-    return ptq4dit.quantize(model.dit, model.stats, config)
-
-
 def _denoise(contenders: list[Dit], frame: Frame, stop: Event) -> Iterator[Frame]:
     last = frame.request.steps
-    runs = [_trajectory(model, frame.request, stop) for model in contenders]
+    runs = [_Clocked(_trajectory(model, frame.request, stop)) for model in contenders]
     next_preview = 0.0
     for states in zip(*runs, strict=False):
-        frame = _advance(frame, states)
+        frame = replace(_advance(frame, states), milliseconds=tuple(run.milliseconds for run in runs))
         if frame.step == last:
             yield _finish(contenders[0], frame, states)
             return
@@ -165,6 +149,28 @@ def _denoise(contenders: list[Dit], frame: Frame, stop: Event) -> Iterator[Frame
             frame = replace(frame, pictures=_pixels(foreseen))
             next_preview = time.monotonic() + PREVIEW_SECONDS
         yield frame
+
+
+class _Clocked:
+    """Steps of a trajectory, and how long each took."""
+
+    def __init__(self, states: Iterator[DenoiseState]) -> None:
+        self._states = states
+        self._seconds: list[float] = []
+
+    def __iter__(self) -> _Clocked:
+        return self
+
+    def __next__(self) -> DenoiseState:
+        begun = time.perf_counter()
+        state = next(self._states)
+        self._seconds.append(time.perf_counter() - begun)
+        return state
+
+    @property
+    def milliseconds(self) -> float:
+        """Median of the steps so far."""
+        return 1000 * statistics.median(self._seconds)
 
 
 def _trajectory(model: Dit, request: Request, stop: Event) -> Iterator[DenoiseState]:

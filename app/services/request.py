@@ -11,6 +11,7 @@ from app.state import Selection
 SAMPLERS = ("ddim", "ddpm", "dpm++")
 FLOAT_BITS = 16
 MOST_VARIANTS = 4
+PTQ4DIT = "ptq4dit"
 DEFAULT_BITS = ("W8A8", "W4A8")
 BALANCING = {"none": (False, False), "csb": (True, False), "csb+ssc": (True, True)}
 _BITS = re.compile(r"W(\d{1,2})A(\d{1,2})(?: (none|csb|csb\+ssc))?", re.IGNORECASE)
@@ -18,12 +19,19 @@ _BITS = re.compile(r"W(\d{1,2})A(\d{1,2})(?: (none|csb|csb\+ssc))?", re.IGNORECA
 
 @dataclass(frozen=True, kw_only=True)
 class Variant:
-    """How one contender is quantized; 16 bits leave weights or activations in float."""
+    """How one contender is quantized; 16 bits leave weights or activations in float.
+
+    `method` is a recipe of the registry, `reconstruct` whether its rounding is learned as the benchmark does;
+    `backend` what runs it.
+    """
 
     weight_bits: int = FLOAT_BITS
     activation_bits: int = FLOAT_BITS
     csb: bool = False
     ssc: bool = False
+    method: str = PTQ4DIT
+    reconstruct: bool = False
+    backend: str = "simulated"
 
     @classmethod
     def parse(cls, bits: str, csb: bool, ssc: bool) -> Variant:
@@ -53,13 +61,14 @@ class Variant:
 
     @property
     def balancing(self) -> str:
-        """ "no balancing", "CSB" or "CSB+SSC"."""
-        return ("CSB+SSC" if self.ssc else "CSB") if self.csb else "no balancing"
+        """ "no balancing", "CSB" or "CSB+SSC"; the name of another method; with its reconstruction."""
+        own = ("CSB+SSC" if self.ssc else "CSB") if self.csb else "no balancing"
+        return (own if self.method == PTQ4DIT else self.method) + (", reconstructed" if self.reconstruct else "")
 
     @property
     def name(self) -> str:
         """The whole name, e.g. "W4A8, simulated, CSB+SSC"."""
-        return "FP32, full precision" if self.is_float else f"{self.label}, simulated, {self.balancing}"
+        return "FP32, full precision" if self.is_float else f"{self.label}, {self.backend}, {self.balancing}"
 
 
 FULL_PRECISION = Variant()

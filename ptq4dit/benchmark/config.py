@@ -5,6 +5,9 @@ from dataclasses import dataclass, field
 from ptq4dit.config import METHOD_NAMES, QuantConfig
 from ptq4dit.reconstruction.config import ReconstructionConfig
 
+RECONSTRUCTED = ("ptq4dit", "qdiffusion", "ptqd", "gptq", "ours")
+"""Methods that the benchmark runs with reconstruction."""
+
 PTQ4DIT_VARIANTS: dict[str, dict[str, object]] = {
     f"{name}{'+dynamic' if dynamic else ''}{'+reconstruction' if learned else ''}": {
         "csb": csb,
@@ -57,7 +60,7 @@ class BenchmarkConfig:
         for strength in self.strengths:
             for weight, activation in self.bits:
                 for name in self.methods:
-                    learned = self.reconstruction if name in ("ptq4dit", "qdiffusion", "ptqd", "gptq", "ours") else None
+                    learned = self.reconstruction if name in RECONSTRUCTED else None
                     config = QuantConfig(
                         method=name, weight_bits=weight, activation_bits=activation, reconstruction=learned
                     )

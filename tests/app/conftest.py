@@ -28,11 +28,11 @@ def model_folder(dit, tmp_path_factory):
 @pytest.fixture
 def explored_model(model_folder, monkeypatch):
     """The app explores the tiny model, from a clean start, and forgets it afterwards."""
-    from app.services import generation, models
+    from app.services import contenders, models
 
     monkeypatch.setenv("PTQ4DIT_MODEL", str(model_folder))
     monkeypatch.setattr(models, "_loading", None)
-    caches = (models.outline, models._amplified, generation._quantized)
+    caches = (models.outline, models._amplified, contenders._quantized, contenders._data, contenders.megabytes)
     for cache in caches:
         cache.cache_clear()
     yield model_folder

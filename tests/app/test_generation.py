@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from app.services import generation, running
+from app.services import contenders, generation, running
 from app.services.generation import Frame, run
 from app.services.request import DEFAULT_BITS, FULL_PRECISION, Request, Variant, parse_variants
 from app.state import Selection
@@ -59,7 +59,7 @@ def test_drift_is_the_relative_error_of_the_latents(explored_model):
     from ptq4dit.sampling import denoise
 
     *_, last = run(ask())
-    models = [generation.contender(variant, 1) for variant in (FULL_PRECISION, W2A4)]
+    models = [contenders.contender(variant, 1) for variant in (FULL_PRECISION, W2A4)]
     latents = [[s.latents for s in denoise(m, [2], steps=STEPS, seed=3, sampler="ddim")] for m in models]
     expected = [((q - z).square().sum() / z.square().sum()).item() for z, q in zip(*latents, strict=True)]
     assert last.drift[1] == pytest.approx(expected, rel=1e-4)
@@ -114,35 +114,35 @@ def test_a_run_cancelled_before_it_starts_makes_nothing(explored_model):
 
 
 def test_quantized_models_are_shared(explored_model):
-    assert generation.contender(W4A8, 1) is generation.contender(W4A8, 1)
-    assert generation.contender(W4A8, 1) is not generation.contender(W4A8, 8)
-    assert generation.contender(FULL_PRECISION, 1) is not generation.contender(W4A8, 1)
+    assert contenders.contender(W4A8, 1) is contenders.contender(W4A8, 1)
+    assert contenders.contender(W4A8, 1) is not contenders.contender(W4A8, 8)
+    assert contenders.contender(FULL_PRECISION, 1) is not contenders.contender(W4A8, 1)
 
 
 def test_the_first_comparison_finds_its_models_made(explored_model, monkeypatch):
     generation.prepare()
-    monkeypatch.setattr(generation, "_quantize", None)
+    monkeypatch.setattr(contenders, "_quantize", None)
     start = Selection()
     *_, last = run(ask(variants=parse_variants(DEFAULT_BITS, start.csb, start.ssc), strength=start.strength))
     assert last.finished
 
 
 def test_making_one_model_keeps_nobody_from_another(explored_model, monkeypatch):
-    ready = generation.contender(W4A8, 1)
+    ready = contenders.contender(W4A8, 1)
     making, may_finish = Event(), Event()
 
-    def slow(variant, strength):
+    def slow(variant, strength, stop, told):
         making.set()
         assert may_finish.wait(30)
         return variant.name
 
-    monkeypatch.setattr(generation, "_quantize", slow)
+    monkeypatch.setattr(contenders, "_quantize", slow)
     answers = []
-    threads = [threading.Thread(target=lambda: answers.append(generation.contender(W2A4, 1))) for _ in range(2)]
+    threads = [threading.Thread(target=lambda: answers.append(contenders.contender(W2A4, 1))) for _ in range(2)]
     for thread in threads:
         thread.start()
     assert making.wait(30)
-    assert generation.contender(W4A8, 1) is ready
+    assert contenders.contender(W4A8, 1) is ready
     may_finish.set()
     for thread in threads:
         thread.join()
@@ -150,14 +150,14 @@ def test_making_one_model_keeps_nobody_from_another(explored_model, monkeypatch)
 
 
 def test_a_model_that_could_not_be_made_is_tried_again(explored_model, monkeypatch):
-    def fail(variant, strength):
+    def fail(variant, strength, stop, told):
         raise ValueError("no")
 
     with monkeypatch.context() as broken:
-        broken.setattr(generation, "_quantize", fail)
+        broken.setattr(contenders, "_quantize", fail)
         with pytest.raises(ValueError, match="no"):
-            generation.contender(W2A4, 1)
-    assert generation.contender(W2A4, 1).transformer is not None
+            contenders.contender(W2A4, 1)
+    assert contenders.contender(W2A4, 1).transformer is not None
 
 
 def test_two_visitors_at_once_get_their_own_pictures(explored_model):
@@ -197,3 +197,40 @@ def test_a_session_has_one_run_at_a_time():
             assert not other.is_set()
     assert not running.cancel("one")
     assert not running.cancel("two")
+
+
+GPTQ = Variant(weight_bits=4, activation_bits=8, method="gptq", csb=True, ssc=True, reconstruct=True)
+
+
+def test_another_method_is_made_by_its_recipe_and_costs_are_measured(explored_model):
+    rtn = Variant(weight_bits=4, activation_bits=8, csb=True, ssc=True, method="rtn")
+    *_, last = run(ask(variants=(W4A8, rtn)))
+    assert contenders.contender(rtn, 1).transformer.ptq4dit_record.config.method == "rtn"
+    assert last.drift[0] != last.drift[1]
+    assert len(last.milliseconds) == len(last.megabytes) == 3 and min(last.milliseconds) > 0
+    assert last.megabytes[1] < last.megabytes[0]
+
+
+def test_a_reconstruction_says_how_far_it_is(explored_model, monkeypatch):
+    monkeypatch.setattr(contenders, "POLL", 0.001)
+    frames = list(run(ask(steps=2, variants=(GPTQ,))))
+    assert frames[-1].finished
+    assert any("% " in frame.note for frame in frames), [frame.note for frame in frames]
+    assert contenders.contender(GPTQ, 1).transformer.ptq4dit_record.config.reconstruction is not None
+
+
+def test_a_reconstruction_can_be_cancelled_and_made_by_the_next(explored_model, monkeypatch):
+    stop = Event()
+    monkeypatch.setattr(contenders, "_quantize", lambda variant, strength, stop, told: stop.wait(30) and cancel())
+    frames = []
+    for frame in run(ask(steps=2, variants=(GPTQ,)), stop):
+        frames.append(frame)
+        if frame.note.startswith("Preparing W4A8"):
+            stop.set()
+    assert frames[-1].step == 0 and not frames[-1].finished
+
+
+def cancel():
+    from ptq4dit import Cancelled
+
+    raise Cancelled("as asked")

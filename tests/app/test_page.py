@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import gradio as gr
 import pytest
 
-from app.components.bar import allow_ssc, write_address
+from app.components.bar import bar_fields, write_address
 from app.components.controls import fit, open_link
 from app.page import TABS, build, open_tab
 from app.services import models
@@ -28,7 +28,7 @@ def test_only_typed_endpoints_are_public(page):
     public = {fn.api_name for fn in page.fns.values() if fn.api_visibility == "public" and fn.fn is not None}
     assert LOOK_UPS | {"generate", "compare"} <= public
     assert not {name for name in public if "lambda" in name or name.startswith(("draw", "on_"))}
-    assert public <= LOOK_UPS | {"generate", "compare", "image", "examples", "stored"}, public
+    assert public <= LOOK_UPS | {"generate", "compare", "chart_data"}, public
 
 
 def test_every_control_that_handlers_read_is_on_the_page(page):
@@ -39,7 +39,7 @@ def test_every_control_that_handlers_read_is_on_the_page(page):
 
 def test_tabs_stand_in_order(page):
     ids = [block.id for block in page.blocks.values() if isinstance(block, gr.Tab) and block.id in TABS]
-    assert ids == list(TABS) == ["start", "learn", "inspect", "compare", "about"]
+    assert ids == list(TABS) == ["start", "learn", "inspect", "compare", "methods", "data"]
 
 
 def test_nothing_is_fetched_from_outside(page):
@@ -54,18 +54,27 @@ def request(**query):
 
 
 def test_a_link_sets_every_control():
-    values = open_link(request(layer="blocks.1.proj", seed="7", csb="0"))
+    *values, notice = open_link(request(layer="blocks.1.proj", seed="7", csb="0"))
+    assert notice == ""
     assert dict(zip(FIELDS, values, strict=True)) | {"layer": "blocks.1.proj", "seed": 7, "csb": False} == dict(
         zip(FIELDS, values, strict=True)
     )
-    assert open_link(request()) == [getattr(Selection(), name) for name in FIELDS]
+    assert open_link(request()) == [*(getattr(Selection(), name) for name in FIELDS), ""]
+
+
+def test_what_a_link_asks_for_in_vain_is_told_and_cannot_be_markup():
+    *values, notice = open_link(request(layer="<img src=x>", timestep="many", model="other", csb="0"))
+    assert values[FIELDS.index("layer")] == Selection().layer and values[FIELDS.index("csb")] is False
+    assert notice.count("Part of the link was ignored") == 3
+    assert "&lt;img" in notice and "<img" not in notice
 
 
 def test_a_link_to_what_the_model_lacks_opens_what_it_has_and_says_so():
-    outline = Outline(source="tiny", blocks=2, labels=("sphere", "cube"))
+    outline = Outline(source="some/tiny", blocks=2, labels=("sphere", "cube"))
     asked = Selection(layer="blocks.7.fc1", class_id=5, seed=9)
     selection, unknown = fit(asked, outline)
-    assert selection == Selection(layer="blocks.0.qkv", class_id=0, seed=9)
+    assert selection == Selection(model="tiny", layer="blocks.0.qkv", class_id=0, seed=9)
+    assert "expected tiny" in unknown["model"]
     assert "blocks.7.fc1" in unknown["layer"] and "expected 0 to 1; got 5" in unknown["class_id"]
     assert fit(selection, outline) == (selection, {})
 
@@ -75,9 +84,11 @@ def test_a_link_opens_its_tab():
     assert open_tab(request(tab="nowhere")) == open_tab(request()) == gr.skip()
 
 
-def test_ssc_can_be_switched_only_with_csb():
-    assert allow_ssc(False)["interactive"] is False
-    assert allow_ssc(True)["interactive"] is True
+def test_the_bar_holds_the_selection_but_for_how_a_picture_is_sampled():
+    fields = bar_fields(Outline(source="tiny", blocks=2, labels=("sphere", "cube")))
+    assert {field["name"] for field in fields} == set(FIELDS) - {"steps", "guidance"}
+    (layers,) = (field["groups"] for field in fields if field["name"] == "layer")
+    assert [option["value"] for group in layers for option in group["options"]][-1] == "blocks.1.fc2"
 
 
 def test_the_address_knows_every_field():

@@ -1,0 +1,87 @@
+"""Where every stored number comes from: the files of results, the commands that write them, what made them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from app.services.result_files import DEMO_RESULTS, read_result, result_file, told
+
+
+@dataclass(frozen=True, kw_only=True)
+class Known:
+    """What is known of a file of results beside what it says itself: what it holds, where it is seen."""
+
+    holds: str
+    seen: str
+    command: str = ""
+    backend: str = ""
+
+
+FLOAT = "full precision"
+FILES = {
+    "results.json": Known(holds="Pictures and PSNR of six examples, means over 32 pictures", seen="Start"),
+    "benchmark.json": Known(holds="Every method on the same noise, PTQ4DiT's parts", seen="Methods"),
+    "speed.json": Known(holds="Seconds, memory and bytes of each backend", seen="Compare"),
+    "dial.json": Known(holds="PSNR at every setting of the salience dial", seen="Data & API"),
+    "salience.json": Known(holds="Salience and correlation of every layer", seen="model card", backend=FLOAT),
+    "quality.json": Known(holds="How good the demo model is in full precision", seen="model card", backend=FLOAT),
+    "training.json": Known(
+        holds="How the demo model was trained",
+        seen="model card",
+        command="python assets/recipes/train_dit.py",
+        backend=FLOAT,
+    ),
+    "reconstruction.json": Known(
+        holds="Error of a block over the steps of reconstruction", seen="README", backend="simulated"
+    ),
+    "ssc_ways.json": Known(holds="Ways to make one salience of many timesteps", seen="README"),
+    "full_size.json": Known(holds="What quantizing a model of DiT-XL/2's size takes", seen="README"),
+    "feel.json": Known(holds="How fast the app answers in a real browser", seen="README"),
+    "bars.json": Known(holds="How fast the server answers", seen="README"),
+}
+COMMAND = "a script of assets/recipes"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """One file of results and what made it; empty where the file does not say."""
+
+    file: str
+    holds: str
+    seen: str
+    command: str
+    commit: str
+    date: str
+    hardware: str
+    backend: str
+
+
+def sources() -> list[Source]:
+    """All files of results that are there."""
+    named = [name for name in FILES if result_file(name).is_file()]
+    others = sorted(path.name for path in DEMO_RESULTS.glob("*.json") if path.name not in FILES)
+    return [source(name) for name in [*named, *others]]
+
+
+def source(name: str) -> Source:
+    """One file of results. Raises ValueError where it cannot be read."""
+    file = result_file(name)
+    content = read_result(file, COMMAND)
+    made: Mapping[str, Any] = content["made"] if isinstance(content.get("made"), dict) else content
+    known = FILES.get(name, Known(holds="", seen=""))
+
+    def said(key: str) -> str:
+        return str(made.get(key) or content.get(key) or "")
+
+    return Source(
+        file=told(file),
+        holds=known.holds,
+        seen=known.seen,
+        command=said("command") or known.command,
+        commit=said("commit"),
+        date=said("date"),
+        hardware=said("hardware"),
+        backend=said("backend") or known.backend,
+    )

@@ -1,0 +1,53 @@
+"""Data & API: every chart as a file, where each number comes from, how a program asks, the paper and the limits."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gradio as gr
+from gradio.context import Context
+
+from app.components.chart import chart
+from app.components.controls import Shared
+from app.components.part import html_part
+from app.content import words
+from app.tabs import data_handlers as handlers
+from app.tabs.inspect_files import download
+
+PRIVATE: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
+
+
+def create_data_tab(shared: Shared) -> None:
+    """Build the tab: a chart with its downloads, the files of results, the client's snippet, paper and limits."""
+    gr.Markdown(words("data"))
+    tab = Context.block
+    assert isinstance(tab, gr.Tab), "create_data_tab belongs inside a gr.Tab"
+    with gr.Column(elem_classes="card", elem_id="data"):
+        gr.Markdown("### Charts, for what is chosen in the bar above")
+        chosen = gr.Dropdown(handlers.titles(), value="methods-ranking", label="Chart", elem_id="data-chart")
+        figure = chart("The chosen chart", 340)
+        provenance = gr.Markdown(elem_classes="source", elem_id="data-source")
+        with gr.Row():
+            download("Data as CSV", handlers.offer_csv, [chosen, *shared.inputs], "data-csv")
+            download("Chart as PNG", handlers.offer_png, [chosen, *shared.inputs], "data-png")
+            download("Chart as SVG", handlers.offer_svg, [chosen, *shared.inputs], "data-svg")
+    gr.on(
+        [tab.select, chosen.change, *shared.changed()],
+        handlers.preview,
+        [chosen, *shared.inputs],
+        [figure, provenance],
+        trigger_mode="always_last",
+        concurrency_limit=4,
+        **PRIVATE,
+    )
+    with gr.Column(elem_classes="card"):
+        gr.Markdown("### Where the numbers come from\nEach file is written by one command of the repository.")
+        html_part("table", handlers.files(), elem_id="data-files")
+    with gr.Column(elem_classes="card", elem_id="data-api"):
+        gr.Markdown("### Ask from a program\nWhat the page shows, a program can ask for: `pip install gradio_client`.")
+        gr.Markdown(words("client"), elem_id="data-client")
+        gr.Markdown("All endpoints with their arguments stand under *Use via API* at the foot of the page.")
+    with gr.Column(elem_classes="card", elem_id="data-paper"):
+        gr.Markdown(words("paper"))
+        gr.Markdown(words("limits"), elem_id="data-limits")
+    gr.api(handlers.chart_data, api_name="chart_data", concurrency_limit=4, concurrency_id="look-up")

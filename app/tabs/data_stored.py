@@ -1,0 +1,56 @@
+"""Charts of stored results that only Data & API draws: balancing at stored bits, and the salience dial."""
+
+from __future__ import annotations
+
+import plotly.graph_objects as go
+
+from app.figures.drift import COLOURS, DASHES
+from app.figures.inspect.error import COLOURS as BALANCING_COLOURS
+from app.figures.inspect.error import NAMES
+from app.figures.style import axis, layout
+from app.services.result_files import read_result, result_file
+from app.services.stored import VARIANTS, Choice, load_results
+from app.state import Selection
+from app.tabs.start_view import nearest
+
+
+def start_figure(selection: Selection) -> go.Figure:
+    """Mean PSNR of each balancing at the stored choice nearest to the selection."""
+    results = load_results()
+    near = nearest(results, selection)
+    choices = [
+        Choice(bits=near.bits, strength=near.strength, csb=name != "none", ssc=name == "csb+ssc") for name in VARIANTS
+    ]
+    figure = go.Figure(layout=layout(300, yaxis=axis("PSNR, dB, simulated"), xaxis=axis(f"{near.bits}")))
+    figure.add_bar(
+        name=f"{near.bits}, salience x {near.strength}",
+        x=[NAMES[name] for name in VARIANTS],
+        y=[results.mean(choice).psnr for choice in choices],
+        marker={"color": [BALANCING_COLOURS[name] for name in VARIANTS]},
+    )
+    return figure
+
+
+def dial_figure(selection: Selection) -> go.Figure:
+    """Mean PSNR over the salience dial for each balancing, at the stored bits nearest to the selection."""
+    means = read_result(result_file("dial.json"), "python assets/recipes/dial.py")["means"]
+    stored = dict.fromkeys(key.split("/")[0] for key in means)
+
+    def far(name: str) -> int:
+        weight, activation = (int(n) for n in name.removeprefix("W").split("A"))
+        return 10 * abs(weight - selection.weight_bits) + abs(activation - selection.activation_bits)
+
+    bits = min(stored, key=far)
+    dial = sorted({int(key.split("/")[1].removeprefix("x")) for key in means})
+    titles = {"xaxis": axis("salience dial", type="log", tickvals=dial, ticktext=[f"x {n}" for n in dial])}
+    figure = go.Figure(layout=layout(320, yaxis=axis(f"PSNR at {bits}, dB, simulated"), **titles))
+    for name, colour, dash in zip(VARIANTS, COLOURS, DASHES, strict=False):
+        points = [(n, means[f"{bits}/x{n}/{name}"]["psnr"]) for n in dial if f"{bits}/x{n}/{name}" in means]
+        figure.add_scatter(
+            x=[n for n, _ in points],
+            y=[psnr for _, psnr in points],
+            name=NAMES[name],
+            mode="lines+markers",
+            line={"color": colour, "dash": dash},
+        )
+    return figure

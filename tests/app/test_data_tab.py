@@ -1,0 +1,103 @@
+"""Data & API: every chart as CSV, PNG and SVG; sources named; the client's snippet runs as pasted."""
+
+import csv
+import io
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import gradio as gr
+import numpy as np
+import plotly.graph_objects as go
+import pytest
+from PIL import Image
+
+from app.content import words
+from app.figures.export.picture import chart_picture, printed
+from app.figures.export.table import HEADING, chart_rows
+from app.services.sources import sources
+from app.state import Selection
+from app.tabs import data_handlers as handlers
+from app.tabs.data_charts import CHARTS
+
+SELECTED = list(vars(Selection()).values())
+
+
+@pytest.mark.parametrize("key", CHARTS)
+def test_every_chart_is_offered_as_data_and_pictures(explored_once, key):
+    files = {}
+    for offer in (handlers.offer_csv, handlers.offer_png, handlers.offer_svg):
+        making = offer(key, *SELECTED)
+        path = next(making)
+        files[path.rsplit(".", 1)[1]] = Path(path).read_bytes()
+        making.close()
+    comment, heading, *rows = csv.reader(io.StringIO(files["csv"].decode()))
+    assert comment[0].startswith(f"# {CHARTS[key].title}") and "Source: " in ",".join(comment)
+    assert tuple(heading) == HEADING and len(rows) >= 1
+    assert Image.open(io.BytesIO(files["png"])).size[0] > 500
+    assert b"<svg" in files["svg"][:2000] and b"/home/" not in files["svg"]
+    figure, provenance = handlers.preview(key, *SELECTED)
+    assert figure.type == "plotly" and "Source: " in provenance
+
+
+def test_rows_are_the_points_with_their_intervals():
+    figure = go.Figure()
+    figure.add_scatter(name="a", x=[1, 2], y=[0.5, None], error_y={"array": [0.1, 0], "arrayminus": [0.2, 0]})
+    figure.add_heatmap(name="b", x=[7, 8], y=[9], z=[[0.25, 0.75]])
+    assert list(chart_rows(figure))[1:] == [
+        ("a", 1, "0.5", "", "0.3", "0.6"),
+        ("a", 2, "", "", "", ""),
+        ("b", 7, 9, "0.25", "", ""),
+        ("b", 8, 9, "0.75", "", ""),
+    ]
+
+
+def test_printed_charts_keep_series_scales_and_directions():
+    figure = go.Figure(layout={"yaxis": {"type": "log", "range": [0, 2], "title": {"text": "error"}}})
+    figure.add_scatter(name="first", x=np.arange(3), y=np.array([1.0, 10.0, 100.0]), mode="lines+markers")
+    figure.update_xaxes(autorange="reversed")
+    axes = printed(figure).axes[0]
+    assert axes.get_yscale() == "log" and axes.get_ylim() == (1.0, 100.0) and axes.get_ylabel() == "error"
+    assert axes.xaxis_inverted()
+    assert list(axes.lines[0].get_ydata()) == [1.0, 10.0, 100.0]
+    assert axes.get_legend().get_texts()[0].get_text() == "first"
+    assert chart_picture(figure, "svg") != chart_picture(figure, "png")
+
+
+def test_sources_name_the_command_and_no_path_of_the_machine():
+    found = {source.file.rsplit("/", 1)[1]: source for source in sources()}
+    assert found["results.json"].command == "python assets/recipes/results.py"
+    assert found["results.json"].backend == "simulated"
+    assert all(not source.file.startswith("/") and source.holds for source in found.values())
+    assert len(handlers.files()["rows"]) == len(found)
+
+
+def test_a_program_asks_for_a_charts_data(explored_once):
+    answer = handlers.chart_data("inspect-channels", weight_bits=8)
+    assert answer["columns"] == list(HEADING) and answer["made_by"] == "none" and len(answer["rows"]) > 10
+    with pytest.raises(gr.Error, match=r"expected one of start.*got 'huh'"):
+        handlers.chart_data("huh")
+    with pytest.raises(gr.Error, match="ssc: needs csb"):
+        handlers.chart_data(csb=False)
+
+
+def test_the_snippet_runs_as_pasted(explored_model, stored_page):
+    snippet = re.search(r"```python\n(.*?)```", words("client"), re.DOTALL)[1]
+    assert "http://127.0.0.1:7860" in snippet
+    pasted = snippet.replace("http://127.0.0.1:7860", stored_page).replace("blocks.3.fc1", "blocks.1.fc1")
+    ran = subprocess.run([sys.executable, "-c", pasted], capture_output=True, text=True, timeout=300)
+    assert ran.returncode == 0, ran.stderr
+    assert re.search(r"W4A8, \w+, CSB\+SSC [\d.]+ dB .*\.png", ran.stdout)
+    assert "['series', 'x', 'y', 'value', 'low', 'high']" in ran.stdout
+
+
+@pytest.fixture
+def stored_page():
+    """Address of the whole page, served."""
+    from app.page import build
+
+    page = build()
+    _, url, _ = page.launch(prevent_thread_lock=True, quiet=True)
+    yield url
+    page.close()
