@@ -19,7 +19,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from ptq4dit.backends.dispatch import with_backend
-from ptq4dit.config import Backend, CalibrationConfig, QuantConfig
+from ptq4dit.config import CalibrationConfig, QuantConfig
 from ptq4dit.dit import Dit, bundle
 from ptq4dit.frequencies import set_frequencies
 from ptq4dit.manifest import FORMAT, MANIFEST, layer_specs, read_manifest, write_manifest
@@ -64,7 +64,7 @@ def save_quantized(model: Dit, folder: str | os.PathLike[str]) -> None:
 
 
 def load_quantized(
-    folder: str | os.PathLike[str], device: str | torch.device = "cpu", backend: Backend | None = None
+    folder: str | os.PathLike[str], device: str | torch.device = "cpu", backend: str | None = None
 ) -> Dit:
     """Read what `save_quantized` wrote. The result computes the same bits on the same machine.
 

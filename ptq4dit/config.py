@@ -155,7 +155,9 @@ class QuantConfig(_Config):
             output channel or group.
         activation_range: ``"minmax"`` over all timesteps, ``"moving"`` (their moving average), ``"percentile"`` or
             ``"mse"`` over the kept token rows.
-        weight_symmetric, activation_symmetric: zero point in the middle of the grid; asymmetric by default.
+        weight_symmetric: zero point in the middle of the grid; None for asymmetric, except 8-bit weights on the integer
+            backend: asymmetric ones do not fit a signed byte and cost a correction there, exact but slower.
+        activation_symmetric: zero point in the middle of the grid.
         group_size: input channels of a weight row that share a scale; None for the whole row.
         activation_granularity: ``"per_tensor"`` static (the paper), ``"per_timestep_group"`` static for each of
             ``timestep_groups`` ranges of timesteps, ``"per_token"`` dynamic.
@@ -180,7 +182,7 @@ class QuantConfig(_Config):
     options: Any = ()
     weight_range: WeightRange = "mse"
     activation_range: ActivationRange = "minmax"
-    weight_symmetric: bool = False
+    weight_symmetric: bool | None = None
     activation_symmetric: bool = False
     group_size: int | None = None
     activation_granularity: ActivationGranularity = "per_tensor"
@@ -196,11 +198,13 @@ class QuantConfig(_Config):
     softmax_bits: int = FLOAT_BITS
     overrides: Any = ()
     reconstruction: Any = None
-    backend: Backend = "simulated"
+    backend: str = "simulated"
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "options", tuple(sorted((str(k), v) for k, v in dict(self.options).items())))
         object.__setattr__(self, "overrides", _overrides(self.overrides))
+        if self.weight_symmetric is None:
+            object.__setattr__(self, "weight_symmetric", self.backend == "integer" and self.weight_bits == 8)
         if isinstance(self.reconstruction, Mapping):
             object.__setattr__(self, "reconstruction", ReconstructionConfig(**self.reconstruction))
         for name in ("attention_bits", "softmax_bits"):
@@ -219,7 +223,7 @@ class QuantConfig(_Config):
             raise ValueError(
                 f"Expected reconstruction to be None or a ReconstructionConfig, got {self.reconstruction!r}."
             )
-        _require_choice("backend", self.backend, get_args(Backend))
+        require_backend(self.backend)
 
     @property
     def label(self) -> str:
@@ -246,6 +250,11 @@ def require_guidance(guidance_scale: float) -> None:
     """Refuse a guidance scale that is not a finite number of at least 1."""
     if not math.isfinite(guidance_scale) or guidance_scale < 1:
         raise ValueError(f"Expected a finite guidance_scale of at least 1.0 (1.0 means none), got {guidance_scale}.")
+
+
+def require_backend(backend: str) -> None:
+    """Refuse a name that is no `Backend`."""
+    _require_choice("backend", backend, get_args(Backend))
 
 
 def _require_integer(name: str, value: object, at_least: int) -> None:

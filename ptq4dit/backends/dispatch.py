@@ -7,14 +7,14 @@ from typing import Any
 from ptq4dit.backends.integer import IntegerTransformer
 from ptq4dit.backends.lean import full_copy
 from ptq4dit.backends.options import IntegerOptions
-from ptq4dit.config import Backend
+from ptq4dit.config import require_backend
 from ptq4dit.dit import Dit
 
 _INTEGER = {"cpu": "ptq4dit.backends.openvino", "cuda": "ptq4dit.backends.cuda"}
 """Device -> module whose ``build(twin, options)`` gives an `IntegerTransformer`."""
 
 
-def with_backend(model: Dit, backend: Backend, options: IntegerOptions | None = None) -> Dit:
+def with_backend(model: Dit, backend: str, options: IntegerOptions | None = None) -> Dit:
     """The same quantized model run by another backend: the same integers, scales and zero points.
 
     Args:
@@ -28,6 +28,7 @@ def with_backend(model: Dit, backend: Backend, options: IntegerOptions | None = 
     Raises:
         ValueError: if the model is not quantized, or has a layer that the backend cannot take; the message names it.
     """
+    require_backend(backend)
     record = getattr(model.transformer, "ptq4dit_record", None)
     if record is None:
         raise ValueError("Expected a quantized model, got a float one. Use ptq4dit.quantize(...) first.")
