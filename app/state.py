@@ -14,6 +14,9 @@ BITS = (2, 3, 4, 5, 6, 7, 8, 16)
 LAST_TIMESTEP = 999
 MOST_STEPS = 250
 LARGEST_SEED = 2**31 - 1
+NO_CHANNEL = -1
+LAST_CHANNEL = 16383
+_MODEL = re.compile(r"[\w.-]{1,64}")
 _LAYER = re.compile(rf"blocks\.\d+\.({'|'.join(ROLES)})")
 _TRUE, _FALSE = {"1", "true", "yes", "on"}, {"0", "false", "no", "off"}
 
@@ -22,12 +25,15 @@ _TRUE, _FALSE = {"1", "true", "yes", "on"}, {"0", "false", "no", "off"}
 class Selection:
     """One view of the app: which layer, when, at which bits, with which parts of the method, and which picture.
 
-    `timestep` is a training index 0..999; `strength` the salience dial; `ssc` needs `csb`. Raises ValueError for a
-    value out of range: the field, what it takes and what came.
+    `model` is the name of the explored model; `timestep` a training index 0..999; `channel` the pinned input channel of
+    the layer, -1 for none; `strength` the salience dial; `ssc` needs `csb`. Raises ValueError for a value out of range:
+    the field, what it takes and what came.
     """
 
+    model: str = "demo"
     layer: str = "blocks.0.fc1"
     timestep: int = 500
+    channel: int = NO_CHANNEL
     weight_bits: int = 4
     activation_bits: int = 8
     csb: bool = True
@@ -40,11 +46,14 @@ class Selection:
 
     def __post_init__(self) -> None:
         """Refuse what no view can show."""
-        if not _LAYER.fullmatch(self.layer):
+        if not isinstance(self.model, str) or not _MODEL.fullmatch(self.model):
+            raise ValueError(f"model: expected a name of letters, digits, '.', '_' and '-'; got {self.model!r}")
+        if not isinstance(self.layer, str) or not _LAYER.fullmatch(self.layer):
             raise ValueError(
                 f"layer: expected 'blocks.<number>.<role>' with role {', '.join(ROLES)}; got {self.layer!r}"
             )
         _within("timestep", self.timestep, 0, LAST_TIMESTEP)
+        _within("channel", self.channel, NO_CHANNEL, LAST_CHANNEL)
         _one_of("weight_bits", self.weight_bits, BITS)
         _one_of("activation_bits", self.activation_bits, BITS)
         _one_of("strength", self.strength, STRENGTHS)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, replace
+from html import escape
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -18,13 +21,15 @@ class Shared:
     """The shared controls, one for each field of `Selection` and named as it, and the outline of the explored model.
 
     `opened` is the event after the page's link has set the controls: a tab draws itself first with `opened.then(...)`.
-    They are made unrendered: the bar renders csb, ssc, weight_bits, activation_bits and strength; Inspect renders layer
-    and timestep; Compare renders class_id, seed, steps and guidance. Every tab may listen to and set any of them.
+    They are made unrendered: Compare renders class_id, seed, steps and guidance, the bar all others, unseen, for a
+    person works with the bar itself. Every tab may listen to and set any of them.
     """
 
     outline: Outline
+    model: gr.Dropdown
     layer: gr.Dropdown
     timestep: gr.Slider
+    channel: gr.Number
     weight_bits: gr.Dropdown
     activation_bits: gr.Dropdown
     csb: gr.Checkbox
@@ -49,24 +54,33 @@ class Shared:
 def make_controls(page: gr.Blocks, outline: Outline) -> Shared:
     """The shared controls at their default values, unrendered; opening the page sets them to what its link asks for."""
     controls = _selection_controls(outline)
+    notice = gr.Markdown(elem_id="link-notice")
     opened = page.load(
-        open_link, None, [controls[name] for name in FIELDS], api_visibility="private", show_progress="hidden"
+        open_link,
+        None,
+        [*(controls[name] for name in FIELDS), notice],
+        queue=False,
+        api_visibility="private",
+        show_progress="hidden",
     )
     return Shared(outline=outline, opened=opened, **controls)
 
 
 def open_link(request: gr.Request) -> list[Any]:
-    """The controls' values that the page's address asks for; says what of it was ignored."""
+    """The controls' values that the page's address asks for, then what of it was ignored."""
     selection, ignored = Selection.from_query(dict(request.query_params))
     selection, unknown = fit(selection, models.outline())
-    for message in [*ignored, *(message for name, message in unknown.items() if name in request.query_params)]:
-        gr.Warning(f"Part of the link was ignored. {message}")
-    return [getattr(selection, name) for name in FIELDS]
+    told = [*ignored, *(message for name, message in unknown.items() if name in request.query_params)]
+    notice = " ".join(f"Part of the link was ignored. {escape(message)}." for message in told)
+    return [*(getattr(selection, name) for name in FIELDS), notice]
 
 
 def fit(selection: Selection, outline: Outline) -> tuple[Selection, dict[str, str]]:
     """The selection with a layer and a class that the model has, and by field what it had to give up."""
     unknown = {}
+    if selection.model != model_name(outline):
+        unknown["model"] = f"model: expected {model_name(outline)}, which is explored here; got {selection.model!r}"
+        selection = replace(selection, model=model_name(outline))
     if selection.layer not in outline.layers:
         unknown["layer"] = f"layer: expected one of the model's, {outline.layers[0]} ...; got {selection.layer!r}"
         selection = replace(selection, layer=outline.layers[0])
@@ -76,10 +90,17 @@ def fit(selection: Selection, outline: Outline) -> tuple[Selection, dict[str, st
     return selection, unknown
 
 
+def model_name(outline: Outline) -> str:
+    """The explored model's name, as `Selection` takes it: that of its folder."""
+    return re.sub(r"[^\w.-]", "-", Path(outline.source).name)[:64] or "model"
+
+
 def _selection_controls(outline: Outline) -> dict[str, Any]:
     """One control a field of `Selection`."""
     start, _ = fit(Selection(), outline)
     return dict(
+        model=gr.Dropdown([start.model], value=start.model, label="Model", interactive=True, render=False),
+        channel=gr.Number(start.channel, label="Channel", precision=0, interactive=True, render=False),
         layer=gr.Dropdown(outline.layers, value=start.layer, label="Layer", interactive=True, render=False),
         timestep=gr.Slider(0, LAST_TIMESTEP, start.timestep, step=1, label="Timestep", interactive=True, render=False),
         **_method_controls(start),
@@ -88,29 +109,28 @@ def _selection_controls(outline: Outline) -> dict[str, Any]:
 
 
 def _method_controls(start: Selection) -> dict[str, Any]:
-    """The bar's controls: each says in its own words what it holds, so that the bar needs no labels."""
-    weights = [(f"{bits}-bit weights" if bits < 16 else "float weights", bits) for bits in BITS]
-    activations = [(f"{bits}-bit activations" if bits < 16 else "float activations", bits) for bits in BITS]
-    strengths = [("salience as trained", 1)] + [(f"salience x {n}, function unchanged", n) for n in STRENGTHS[1:]]
+    """How the model is quantized, and the salience dial."""
+    bits = [(bits_name(count), count) for count in BITS]
+    strengths = [(strength_name(count), count) for count in STRENGTHS]
     return {
-        "csb": _switch("CSB", start.csb),
-        "ssc": _switch("SSC", start.ssc),
-        "weight_bits": _choice("Weights", weights, start.weight_bits),
-        "activation_bits": _choice("Activations", activations, start.activation_bits),
-        "strength": _choice("Salience dial", strengths, start.strength),
+        "csb": gr.Checkbox(start.csb, label="CSB", interactive=True, render=False),
+        "ssc": gr.Checkbox(start.ssc, label="SSC", interactive=True, render=False),
+        "weight_bits": gr.Dropdown(bits, value=start.weight_bits, label="Weights", interactive=True, render=False),
+        "activation_bits": gr.Dropdown(
+            bits, value=start.activation_bits, label="Activations", interactive=True, render=False
+        ),
+        "strength": gr.Dropdown(strengths, value=start.strength, label="Salience dial", interactive=True, render=False),
     }
 
 
-def _switch(label: str, value: bool) -> gr.Checkbox:
-    """A switch of the bar."""
-    return gr.Checkbox(value, label=label, container=False, elem_classes="toggle", interactive=True, render=False)
+def bits_name(bits: int) -> str:
+    """A number of bits in words."""
+    return f"{bits} bits" if bits < BITS[-1] else "float"
 
 
-def _choice(label: str, choices: list[tuple[str, int]], value: int) -> gr.Dropdown:
-    """A drop-down of the bar."""
-    return gr.Dropdown(
-        choices, value=value, label=label, show_label=False, container=False, interactive=True, render=False
-    )
+def strength_name(strength: int) -> str:
+    """A position of the salience dial in words."""
+    return "as trained" if strength == 1 else f"salience x {strength}, function unchanged"
 
 
 def _picture_controls(outline: Outline, start: Selection) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,8 @@ import gradio as gr
 PARTS = Path(__file__).parent / "parts"
 
 
-def html_part(name: str, value: dict[str, Any], **options: Any) -> gr.HTML:
-    """The part `name` showing `value`; `options` are those of `gr.HTML`.
+def html_part(name: str, value: dict[str, Any], scripts: Sequence[str] = (), **options: Any) -> gr.HTML:
+    """The part `name` showing `value`; `scripts` run before its own, `options` are those of `gr.HTML`.
 
     The template sees `value` through Handlebars. On a new value only attributes and texts that differ are touched, so
     pictures change without a flicker; what a script sets on `element` itself survives.
@@ -20,7 +21,7 @@ def html_part(name: str, value: dict[str, Any], **options: Any) -> gr.HTML:
         value,
         html_template=_read(name, "html"),
         css_template=_read(name, "css"),
-        js_on_load=_read(name, "js") or None,
+        js_on_load="\n".join(_read(one, "js") for one in (*scripts, name)).strip() or None,
         **options,
     )
 

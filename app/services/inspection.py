@@ -16,7 +16,8 @@ MEASURES = {
     "weight": "weight salience, max / median",
     "rho": "mean rho over timesteps",
     "none": "error, no balancing (%)",
-    "balanced": "error, CSB + SSC (%)",
+    "csb": "error, CSB (%)",
+    "csb+ssc": "error, CSB + SSC (%)",
 }
 
 
@@ -134,9 +135,9 @@ def map_numbers(measure: str, weight_bits: int, activation_bits: int, strength: 
 
 def _map_number(measure: str, layer: str, weight_bits: int, activation_bits: int, strength: int) -> float:
     """The number that the map shows for one layer."""
-    if measure in ("none", "balanced"):
+    if measure in ("none", "csb", "csb+ssc"):
         errors = layer_errors(layer, weight_bits, activation_bits, strength).overall
-        return 100 * errors.get({"none": "none", "balanced": "csb+ssc"}[measure], float("nan"))
+        return 100 * errors.get(measure, float("nan"))
     view = layer_view(layer, False, False, strength)
     match measure:
         case "activation":

@@ -12,15 +12,14 @@ import gradio as gr
 import numpy as np
 
 from app.components.messages import explained
-from app.services.inspection import LayerErrors, LayerView, layer_errors, variant
-from app.state import FIELDS, Selection
-from app.tabs.inspect_handlers import Look, salience_on_show, view_of
+from app.services.inspection import LayerErrors, LayerView, layer_errors, layer_view, variant
+from app.state import Selection
 
 
 def offer_csv(*values: Any) -> Iterator[str]:
     """A CSV file of everything that Inspect shows of the chosen layer; the file lasts until it has been taken over."""
     with explained(), TemporaryDirectory() as folder:
-        selection = Selection.from_controls(*values[: len(FIELDS)])
+        selection = Selection.from_controls(*values)
         file = Path(folder) / f"{_name(selection)}.csv"
         with file.open("w", newline="", encoding="utf-8") as target:
             _write(csv.writer(target), selection, view_of(selection), _errors(selection))
@@ -28,29 +27,44 @@ def offer_csv(*values: Any) -> Iterator[str]:
 
 
 def offer_png(*values: Any) -> Iterator[str]:
-    """A PNG picture of all charts of the chosen layer, as Inspect shows them."""
+    """A PNG picture of all charts of the chosen layer at the chosen timestep."""
+    yield from _offer_picture("png", values)
+
+
+def offer_svg(*values: Any) -> Iterator[str]:
+    """The same as an SVG picture."""
+    yield from _offer_picture("svg", values)
+
+
+def _offer_picture(kind: str, values: tuple[Any, ...]) -> Iterator[str]:
+    """The sheet of all charts; the file lasts until it has been taken over."""
     from app.figures.inspect.sheet import sheet_figure
 
     with explained(), TemporaryDirectory() as folder:
-        selection = Selection.from_controls(*values[: len(FIELDS)])
+        selection = Selection.from_controls(*values)
         view, errors = view_of(selection), _errors(selection)
-        activation, balanced = salience_on_show(view, selection, Look(*values[len(FIELDS) :]))
-        file = Path(folder) / f"{_name(selection)}.png"
+        at = view.nearest(selection.timestep)
+        file = Path(folder) / f"{_name(selection)}.{kind}"
         figure = sheet_figure(
             title=_title(selection),
-            activation=activation,
+            activation=view.activation[at],
             weight=view.weight,
-            balanced=balanced,
+            balanced=(view.balanced_activation[at], view.balanced_weight) if view.balanced else None,
             timesteps=view.timesteps,
             rho=view.rho,
             weights=view.weights,
             salience=view.balanced_activation,
             errors=errors.overall,
             errors_over_time=errors.over_time,
-            timestep=int(view.timesteps[view.nearest(selection.timestep)]),
+            timestep=int(view.timesteps[at]),
         )
         figure.savefig(file, dpi=150)
         yield str(file)
+
+
+def view_of(selection: Selection) -> LayerView:
+    """The chosen layer as the switches balance it."""
+    return layer_view(selection.layer, selection.csb, selection.ssc, selection.strength)
 
 
 def download(label: str, make: Any, inputs: list[Any], elem_id: str) -> None:

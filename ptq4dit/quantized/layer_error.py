@@ -45,7 +45,7 @@ def _energies(
     transformer: nn.Module, stats: Calibration, layer: str, config: QuantConfig
 ) -> dict[str, tuple[Tensor, Tensor]]:
     """Variant -> squared error and squared output, ``(T,)`` each."""
-    result = {}
+    result: dict[str, tuple[Tensor, Tensor]] = {}
     for variant in VARIANTS:
         operands = layer_operands(transformer, stats, layer, config, variant)
         if not result:  # the first variant balances nothing: its operands are the layer's own

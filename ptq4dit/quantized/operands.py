@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from ptq4dit.affine import affine_from_range, fake_quantize
@@ -29,7 +29,7 @@ class Operands:
         weight: ``(d_out, d_in)``, ``B^-1 W``.
         rounded_weight: ``(d_out, d_in)``, ``Q(B^-1 W)``.
         input_grid: scale and zero point of the input's static grid; None where it has none.
-        weight_scale: ``(d_out, groups)``; None for a weight left in float.
+        weight_grid: scale and zero point ``(d_out, groups)`` of the weight's grids; None for a weight left in float.
     """
 
     input: Float[Tensor, "timestep row channel"]
@@ -37,7 +37,7 @@ class Operands:
     weight: Float[Tensor, "d_out channel"]
     rounded_weight: Float[Tensor, "d_out channel"]
     input_grid: tuple[float, int] | None
-    weight_scale: Float[Tensor, "d_out groups"] | None
+    weight_grid: tuple[Float[Tensor, "d_out groups"], Int[Tensor, "d_out groups"]] | None
 
 
 @torch.no_grad()
@@ -63,14 +63,14 @@ def layer_operands(
     low, high = stats.activation_min[layer] * b_x, stats.activation_max[layer] * b_x
     settings = config.layer(layer)
     rounded, grid = _rounded_input(rows, low, high, settings)
-    rounded_weight, scale = _rounded_weight(weight, settings)
+    rounded_weight, weight_grid = _rounded_weight(weight, settings)
     return Operands(
         input=rows,
         rounded_input=rounded,
         weight=weight,
         rounded_weight=rounded_weight,
         input_grid=grid,
-        weight_scale=scale,
+        weight_grid=weight_grid,
     )
 
 
@@ -104,8 +104,8 @@ def _rounded_input(
     return fake_quantize(rows, scale, zero_point, spec), grid
 
 
-def _rounded_weight(weight: Tensor, config: LayerConfig) -> tuple[Tensor, Tensor | None]:
+def _rounded_weight(weight: Tensor, config: LayerConfig) -> tuple[Tensor, tuple[Tensor, Tensor] | None]:
     if config.weight_bits == FLOAT_BITS:
         return weight, None
     integers, scale, zero_point = quantize_weight(weight, config)
-    return expand_weight(integers, scale, zero_point), scale
+    return expand_weight(integers, scale, zero_point), (scale, zero_point)

@@ -6,14 +6,12 @@ import numpy as np
 import pytest
 
 from app.components.chart import shown
-from app.components.layer_map import brief, map_value
 from app.figures.inspect.channels import channels_figure
 from app.figures.inspect.complementarity import complementarity_figure
 from app.figures.inspect.error import error_figure, error_over_time_figure
 from app.figures.inspect.heatmap import heatmap_figure
 from app.figures.inspect.sheet import sheet_figure
 from app.figures.inspect.timesteps import timesteps_figure
-from app.figures.style import heat_colours
 
 ACTIVATION, WEIGHT = np.array([4.0, 1.0, 2.0]), np.array([0.5, 0.1, 0.2])
 BALANCED = np.array([1.4, 0.3, 0.6]), np.array([1.4, 0.3, 0.6])
@@ -107,40 +105,3 @@ def test_sheet_holds_all_charts():
     assert {"activation salience", "weight salience", "rho", "timestep", "error, % of the output"} <= set(labels)
     errors = next(axes for axes in figure.axes if axes.get_ylabel().startswith("error"))
     np.testing.assert_allclose(errors.lines[2].get_ydata(), 100 * OVER_TIME["csb+ssc"])
-
-
-def test_map_colours_span_the_numbers_and_mark_the_chosen_layer():
-    numbers = {
-        f"blocks.{i}.{role}": i + j / 10 for i in range(2) for j, role in enumerate(("qkv", "proj", "fc1", "fc2"))
-    }
-    value = map_value("things", numbers | {"blocks.1.fc2": float("nan")}, "blocks.1.proj")
-    cells = {cell["layer"]: cell for row in value["rows"] for cell in row["cells"]}
-    assert [cell["layer"] for cell in cells.values() if cell["selected"] == "true"] == ["blocks.1.proj"]
-    assert cells["blocks.0.qkv"]["fill"] == heat_colours(0)[0]
-    assert cells["blocks.1.fc1"]["fill"] == heat_colours(1)[0]
-    assert cells["blocks.1.fc2"]["text"] == "-"
-    assert (cells["blocks.1.proj"]["row"], cells["blocks.1.proj"]["column"]) == (1, 1)
-    assert (value["low"], value["high"]) == ("0.00", "1.2")
-
-
-@pytest.mark.parametrize(
-    ("number", "text"), [(0.123, "0.12"), (0.996, "1.0"), (4.06, "4.1"), (9.96, "10"), (123.4, "123"), (-0.3, "-0.30")]
-)
-def test_brief_numbers(number, text):
-    assert brief(number) == text
-
-
-@pytest.mark.parametrize("fraction", [-1, 0, 0.3, 0.5, 0.7, 1, 2])
-def test_text_on_a_heat_colour_can_be_read(fraction):
-    fill, ink = heat_colours(fraction)
-    assert _contrast(fill, ink) >= 4.5
-
-
-def _contrast(one, other):
-    def luminance(colour):
-        channels = (int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5))
-        linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
-        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
-
-    low, high = sorted((luminance(one), luminance(other)))
-    return (high + 0.05) / (low + 0.05)

@@ -78,7 +78,7 @@ def test_the_map_has_a_number_for_each_layer(stats):
     assert list(ratios) == list(stats.layers)
     salience = np.asarray(stats.activation_salience["blocks.0.fc1"]).max(axis=0)
     assert ratios["blocks.0.fc1"] == pytest.approx(salience.max() / np.median(salience))
-    errors = map_numbers("balanced", 4, 8, 1)
+    errors = map_numbers("csb+ssc", 4, 8, 1)
     assert np.isnan(errors["blocks.0.fc2"])
     assert errors["blocks.1.qkv"] == pytest.approx(100 * layer_errors("blocks.1.qkv", 4, 8, 1).overall["csb+ssc"])
 

@@ -7,6 +7,8 @@ import pytest
 from app.state import FIELDS, Selection
 
 FULL = Selection(
+    model="other.model-2",
+    channel=77,
     layer="blocks.7.qkv",
     timestep=20,
     weight_bits=3,
@@ -26,6 +28,12 @@ FULL = Selection(
     [
         ("layer", "blocks.x.fc1"),
         ("layer", "blocks.1.fc3"),
+        ("layer", None),
+        ("model", "a/b"),
+        ("model", ""),
+        ("channel", -2),
+        ("channel", 1.5),
+        ("channel", 99999),
         ("timestep", -1),
         ("timestep", 1000),
         ("timestep", 2.5),

@@ -75,8 +75,10 @@ def test_operands_multiply_to_the_same_product_and_lie_on_their_grids(louder, st
     steps = balanced.rounded_input / scale + zero_point
     torch.testing.assert_close(steps, steps.round(), rtol=0, atol=1e-3)
     assert steps.min() >= -1e-3 and steps.max() <= 2**6 - 1 + 1e-3
-    steps = balanced.rounded_weight / balanced.weight_scale
+    scale, zero_point = balanced.weight_grid
+    steps = balanced.rounded_weight / scale + zero_point
     torch.testing.assert_close(steps, steps.round(), rtol=0, atol=1e-3)
+    assert steps.min() >= -1e-3 and steps.max() <= 2**4 - 1 + 1e-3
 
 
 def test_channel_errors_are_those_of_the_outer_products(louder, stats):
@@ -93,5 +95,5 @@ def test_channel_errors_are_those_of_the_outer_products(louder, stats):
 def test_a_channel_left_in_float_has_no_error(louder, stats):
     config = QuantConfig(weight_bits=16, activation_bits=16)
     plain = layer_operands(louder.transformer, stats, "blocks.0.qkv", config, "none")
-    assert plain.input_grid is None and plain.weight_scale is None
+    assert plain.input_grid is None and plain.weight_grid is None
     assert float(channel_errors(plain, plain).max()) < 1e-10

@@ -1,0 +1,101 @@
+// Time: channel x timestep as a heat map, rho and eta beneath on the same axis; one marker through all of it.
+const TALL = { heat: 190, rho: 118, eta: 62, gap: 26, top: 18 };
+const calm = window.matchMedia('(prefers-reduced-motion: reduce)').matches;
+let playing = 0;
+
+function drawTime() {
+  const box = part('[data-chart="time"]'), width = box.clientWidth, count = layer.timesteps.length;
+  if (!width) return;
+  const x = line(0, count, PAD.left, width - PAD.right);
+  drawHeat(box.querySelector('canvas'), width);
+  const rhoTop = TALL.top + TALL.heat + TALL.gap, etaTop = rhoTop + TALL.rho + TALL.gap, height = etaTop + TALL.eta + 40;
+  const after = layer.rho[variant()], used = variant() === 'csb+ssc';
+  const y = line(-1, 1, rhoTop + TALL.rho, rhoTop), bar = line(0, Math.max(...layer.eta) * 1.1, etaTop + TALL.eta, etaTop);
+  const dots = (values, colour) => `<path d="${values.map((v, i) => `${i ? 'L' : 'M'}${x(i + 0.5).toFixed(1)} ${y(v).toFixed(1)}`).join('')}" fill="none" stroke="${colour}" stroke-width="2.2"/>` + values.map((v, i) => `<circle cx="${x(i + 0.5).toFixed(1)}" cy="${y(v).toFixed(1)}" r="2.6" fill="${colour}"/>`).join('');
+  const bars = layer.eta.map((v, i) => `<rect x="${(x(i) + 1.5).toFixed(1)}" y="${bar(v).toFixed(1)}" width="${(x(1) - x(0) - 3).toFixed(1)}" height="${(etaTop + TALL.eta - bar(v)).toFixed(1)}" fill="${used ? COLOUR.balanced : COLOUR.none}" fill-opacity="${used ? 0.85 : 0.4}"/>`).join('');
+  const names = layer.timesteps.map((t, i) => (i % Math.ceil(count / (width < 500 ? 5 : 9)) ? '' : words(x(i + 0.5), height - 20, t, 'text-anchor="middle"'))).join('');
+  const j = shown.order.indexOf(pinned()), row = TALL.top + ((j + 0.5) / shown.order.length) * TALL.heat;
+  const mark = j < 0 ? '' : rule(PAD.left, row, width - PAD.right, row, 'pinline') + words(PAD.left - 6, row + 4, pinned(), 'class="pinned" text-anchor="end"');
+  const here = `<rect class="here" x="${x(at()).toFixed(1)}" y="${TALL.top}" width="${(x(1) - x(0)).toFixed(1)}" height="${height - 40 - TALL.top}"/>`;
+  const titles = words(PAD.left, TALL.top - 5, `activation salience${factorsOf(variant()) && look.stage !== 'before' ? `, after ${VARIANTS[variant()]}` : ''}${width < 600 ? '' : ': a row a channel, dark low, yellow high (log)'}`) + words(PAD.left, rhoTop - 6, `rho${after && variant() !== 'none' ? ': before (pink), balanced (green)' : ''}`) + words(PAD.left, etaTop - 6, `eta${width < 600 ? '' : ', what a timestep counts in SSC'}${used ? '' : ' (not in use)'}`) + words(width / 2, height - 3, 'timestep, in sampling order', 'text-anchor="middle"');
+  box.querySelector('.over').innerHTML = sheet(width, height, axisY([-1, -0.5, 0, 0.5, 1], y, width) + axisY(nice(0, Math.max(...layer.eta), 2), bar, width) + bars + dots(layer.rho.none, COLOUR.rho) + (variant() === 'none' ? '' : dots(after, COLOUR.balanced)) + names + titles + mark + here);
+  tellTime(box);
+}
+
+function drawHeat(canvas, width) {
+  const { order } = shown, count = layer.timesteps.length, b = look.stage === 'before' ? null : factorsOf(variant());
+  const values = new Float32Array(order.length * count);
+  order.forEach((j, r) => { for (let i = 0; i < count; i += 1) values[r * count + i] = Math.log10(Math.max(layer.rows[i][j] * (b ? b[j] : 1), 1e-6)); });
+  const [low, high] = spanOf(values), image = new ImageData(count, order.length);
+  const colours = Array.from({ length: 64 }, (_, i) => heat(i / 63));
+  values.forEach((v, i) => { const c = colours[Math.round(((v - low) / (high - low || 1)) * 63)]; image.data.set([c[0], c[1], c[2], 255], 4 * i); });
+  canvas.width = count;
+  canvas.height = order.length;
+  canvas.getContext('2d').putImageData(image, 0, 0);
+  Object.assign(canvas.style, { left: `${PAD.left}px`, top: `${TALL.top}px`, width: `${width - PAD.left - PAD.right}px`, height: `${TALL.heat}px` });
+}
+
+function tellTime(box) {
+  const i = at(), t = layer.timesteps[i], rho = layer.rho.none;
+  const low = rho.indexOf(Math.min(...rho)), high = rho.indexOf(Math.max(...rho));
+  const scrub = part('[data-scrub]');
+  scrub.max = layer.timesteps.length - 1;
+  scrub.value = i;
+  scrub.setAttribute('aria-valuetext', `timestep ${t}`);
+  part('.player output').textContent = `t = ${t}`;
+  box.setAttribute('aria-valuemin', 0);
+  box.setAttribute('aria-valuemax', 999);
+  box.setAttribute('aria-valuenow', t);
+  box.setAttribute('aria-valuetext', `timestep ${t}, rho ${rho[i].toFixed(2)}, eta ${layer.eta[i].toFixed(3)}`);
+  const listens = { none: 'Nothing is balanced, so no timestep counts.', csb: `Without SSC, CSB looks at the middle timestep only (${layer.timesteps[layer.timesteps.length >> 1]}).`, 'csb+ssc': `SSC lets timestep ${layer.timesteps[low]} count ${(layer.eta[low] / layer.eta[high]).toFixed(1)}x as much as timestep ${layer.timesteps[high]}.` }[variant()];
+  say('time', `At timestep **${t}** rho is **${rho[i].toFixed(2)}** and eta ${layer.eta[i].toFixed(3)}; rho runs from ${rho[low].toFixed(2)} (timestep ${layer.timesteps[low]}) to ${rho[high].toFixed(2)} (timestep ${layer.timesteps[high]}). Low means complementary. ${listens} ${layer.readings.heatmap}`);
+  if (part('[data-table="time"]').open) timeTable();
+}
+
+function timeTable() {
+  const errors = effect?.over_time ?? {}, names = Object.keys(layer.rho);
+  fillTable('time', ['timestep', ...names.map((n) => `rho, ${VARIANTS[n]}`), 'eta', ...Object.keys(errors).map((n) => `error %, ${VARIANTS[n]}`)], layer.timesteps.map((t, i) => [t, ...names.map((n) => layer.rho[n][i]), layer.eta[i], ...Object.values(errors).map((e) => 100 * e[i])]));
+}
+
+const toStep = (i) => { if (layer) store.set({ timestep: layer.timesteps[Math.min(Math.max(i, 0), layer.timesteps.length - 1)] }); };
+
+function placeInTime(event) {
+  const box = part('[data-chart="time"]').getBoundingClientRect(), count = layer.timesteps.length;
+  const i = Math.floor(((event.clientX - box.left - PAD.left) / (box.width - PAD.left - PAD.right)) * count);
+  const r = Math.floor(((event.clientY - box.top - TALL.top) / TALL.heat) * shown.order.length);
+  return { i: i >= 0 && i < count ? i : -1, j: r >= 0 && r < shown.order.length ? shown.order[r] : -1 };
+}
+
+function play(on) {
+  window.clearInterval(playing);
+  playing = 0;
+  const button = part('[data-play]');
+  button.textContent = on ? 'Pause' : 'Play';
+  button.setAttribute('aria-pressed', String(on));
+  if (!on) return;
+  if (at() === layer.timesteps.length - 1) toStep(0);
+  playing = window.setInterval(() => { if (at() === layer.timesteps.length - 1) play(false); else toStep(at() + 1); }, calm ? 800 : 220);
+}
+
+const time = part('[data-chart="time"]');
+time.addEventListener('click', (event) => {
+  if (!layer) return;
+  const { i, j } = placeInTime(event);
+  if (i >= 0) store.set({ timestep: layer.timesteps[i], ...(j >= 0 ? { channel: j } : {}) });
+});
+time.addEventListener('pointermove', (event) => {
+  if (!layer) return;
+  const { i, j } = placeInTime(event);
+  tip(event, i < 0 ? '' : j >= 0 ? `Channel **${j}** at timestep **${layer.timesteps[i]}**: activation ${brief(layer.rows[i][j])}` : `Timestep **${layer.timesteps[i]}**: rho ${layer.rho.none[i].toFixed(2)}, eta ${layer.eta[i].toFixed(3)}`);
+});
+time.addEventListener('pointerleave', (event) => tip(event, ''));
+time.addEventListener('keydown', (event) => {
+  if (!layer) return;
+  const by = { ArrowRight: 1, ArrowLeft: -1, PageUp: 5, PageDown: -5, Home: -1e6, End: 1e6 }[event.key];
+  if (event.key === 'ArrowUp' || event.key === 'ArrowDown') walkChannels({ key: event.key === 'ArrowUp' ? 'ArrowLeft' : 'ArrowRight', preventDefault: () => event.preventDefault() });
+  if (by === undefined) return;
+  event.preventDefault();
+  toStep(at() + by);
+});
+part('[data-scrub]').addEventListener('input', (event) => toStep(Number(event.target.value)));
+part('[data-play]').addEventListener('click', () => layer && play(!playing));

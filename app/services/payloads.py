@@ -1,0 +1,151 @@
+"""What the browser draws Inspect from: a layer's numbers in one answer, small enough to keep and quick to read."""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from typing import Any
+
+import numpy as np
+
+from app.content import readings
+from app.services.cache import shared
+from app.services.inspection import layer_errors, layer_view, map_numbers, require_layer
+from app.services.models import explored
+
+BALANCINGS = {"none": (False, False), "csb": (True, False), "csb+ssc": (True, True)}
+BINS = 64
+
+
+def packed(values: Any) -> str:
+    """Numbers as 32-bit floats in base64, as the browser unpacks them."""
+    return b64encode(np.asarray(values, "<f4").tobytes()).decode()
+
+
+def variants_of(layer: str) -> list[str]:
+    """The ways of balancing that a layer knows: fc2 is not balanced."""
+    return ["none"] if layer.endswith(".fc2") else list(BALANCINGS)
+
+
+@shared(maxsize=128)
+def layer_payload(layer: str, strength: int) -> dict[str, Any]:
+    """Salience, rho and eta of one layer, and the factors of each way of balancing. Raises ValueError for another."""
+    names = variants_of(layer)
+    views = {name: layer_view(layer, *BALANCINGS[name], strength) for name in names}
+    view = views["none"]
+    return {
+        "layer": layer,
+        "role": view.role,
+        "channels": len(view.weight),
+        "timesteps": view.timesteps.tolist(),
+        "activation": packed(view.activation),
+        "weight": packed(view.weight),
+        "factors": {name: packed(views[name].factors) for name in names if name != "none"},
+        "rho": {name: _rounded(views[name].rho_balanced) for name in names},
+        "eta": _rounded(view.weights),
+        "note": readings.NOT_BALANCED if view.role == "fc2" else "",
+        "readings": {
+            "summary": readings.summary(layer, len(view.weight), strength),
+            "heatmap": readings.heatmap_reading(view.timesteps, view.activation),
+        },
+    }
+
+
+@shared(maxsize=256)
+def effect_payload(layer: str, weight_bits: int, activation_bits: int, strength: int) -> dict[str, Any]:
+    """What rounding does to one layer, simulated: its error, the values on their grids, the error of each channel."""
+    import ptq4dit
+    from ptq4dit.quantized.operands import channel_errors, layer_operands
+
+    errors = layer_errors(layer, weight_bits, activation_bits, strength)
+    model = explored(strength)
+    config = ptq4dit.QuantConfig(weight_bits=weight_bits, activation_bits=activation_bits)
+    operands = {
+        name: layer_operands(model.dit.transformer, model.stats, layer, config, name) for name in variants_of(layer)
+    }
+    exact = operands["none"]
+    return {
+        "made": "simulated",
+        "variants": {
+            name: {
+                "error": errors.overall[name],
+                "input": _input_histogram(one, activation_bits),
+                "weight": _weight_histogram(one, weight_bits),
+            }
+            for name, one in operands.items()
+        },
+        "channels": {name: _rounded(channel_errors(exact, one)) for name, one in operands.items()},
+        "over_time": {name: _rounded(values) for name, values in errors.over_time.items()},
+        "reading": readings.error_reading(errors.overall, weight_bits, activation_bits),
+    }
+
+
+def channel_payload(layer: str, channel: int, strength: int) -> dict[str, str]:
+    """The stored values of one input channel and its row of the weight, as calibrated.
+
+    Raises ValueError for a channel that the layer lacks.
+    """
+    from ptq4dit.linears import get_layer
+
+    require_layer(layer)
+    model = explored(strength)
+    samples = model.stats.samples[layer]
+    if not 0 <= channel < samples.shape[-1]:
+        raise ValueError(f"channel: expected 0 to {samples.shape[-1] - 1} in {layer}; got {channel!r}")
+    linears = get_layer(model.dit.transformer, layer).linears
+    weight = np.concatenate([linear.weight.detach()[:, channel].float().numpy() for linear in linears])
+    return {"activation": packed(samples[..., channel].float()), "weight": packed(weight)}
+
+
+@shared(maxsize=8)
+def overview_payload(strength: int) -> dict[str, Any]:
+    """The layers, and what the map shows of them before anything is rounded."""
+    measures = {name: _in_order(map_numbers(name, 4, 8, strength)) for name in ("activation", "weight", "rho")}
+    return {"layers": list(explored(strength).stats.layers), "measures": measures}
+
+
+@shared(maxsize=64)
+def errors_payload(weight_bits: int, activation_bits: int, strength: int) -> dict[str, Any]:
+    """The error of every layer with each way of balancing, in percent, simulated; none where a layer lacks it."""
+    measures = {name: _in_order(map_numbers(name, weight_bits, activation_bits, strength)) for name in BALANCINGS}
+    return {"made": "simulated", "measures": measures}
+
+
+def _in_order(numbers: dict[str, float]) -> list[float | None]:
+    """Numbers in layer order; JSON knows no nan."""
+    return [float(f"{value:.6g}") if np.isfinite(value) else None for value in numbers.values()]
+
+
+def _rounded(values: Any) -> list[float]:
+    return [float(f"{value:.5g}") for value in np.asarray(values)]
+
+
+def _input_histogram(operands: Any, bits: int) -> dict[str, Any]:
+    """The input's values, with the levels of its one grid."""
+    found = _histogram(np.asarray(operands.input).ravel())
+    if operands.input_grid is None:
+        return found
+    scale, zero_point = operands.input_grid
+    return _spanned(found, np.asarray(operands.input).ravel(), -zero_point * scale, scale, 2**bits)
+
+
+def _weight_histogram(operands: Any, bits: int) -> dict[str, Any]:
+    """The weight's values in steps of their output channel's grid, so that one grid of integers fits all."""
+    weight = np.asarray(operands.weight)
+    if operands.weight_grid is None:
+        return _histogram(weight.ravel())
+    scale, zero_point = (np.asarray(one) for one in operands.weight_grid)
+    steps = (weight.reshape(*scale.shape, -1) / scale[..., None] + zero_point[..., None]).ravel()
+    return _spanned(_histogram(steps), steps, 0.0, 1.0, 2**bits)
+
+
+def _spanned(found: dict[str, Any], values: np.ndarray, first: float, step: float, levels: int) -> dict[str, Any]:
+    """The histogram over values and grid alike."""
+    low, high = min(found["low"], first), max(found["high"], first + step * (levels - 1))
+    return _histogram(values, low, high) | {"first": first, "step": step, "levels": levels}
+
+
+def _histogram(values: np.ndarray, low: float | None = None, high: float | None = None) -> dict[str, Any]:
+    """How many values lie in each of BINS equal bins."""
+    ends = float(values.min()) if low is None else low, float(values.max()) if high is None else high
+    counts, _ = np.histogram(values, bins=BINS, range=ends)
+    return {"low": ends[0], "high": ends[1], "counts": counts.tolist()}

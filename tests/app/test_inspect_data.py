@@ -1,0 +1,162 @@
+"""What Inspect's script is answered and what it hands out, without a server: numbers that add up, problems in words."""
+
+import base64
+import json
+from dataclasses import asdict
+
+import gradio as gr
+import numpy as np
+import pandas as pd
+import pytest
+
+from app.services import inspection
+from app.state import FIELDS, Selection
+from app.tabs import inspect_api, inspect_data, inspect_files
+
+pytestmark = pytest.mark.usefixtures("explored_once")
+
+
+def values(**chosen):
+    """The controls' values in field order."""
+    return [(asdict(Selection()) | chosen)[name] for name in FIELDS]
+
+
+def unpacked(text):
+    return np.frombuffer(base64.b64decode(text), "<f4")
+
+
+def test_a_layers_answer_is_what_the_charts_need():
+    answer = inspect_data.layer(["blocks.0.fc1", 1])
+    json.dumps(answer, allow_nan=False)
+    view = inspection.layer_view("blocks.0.fc1", True, True, 1)
+    shape = len(view.timesteps), answer["channels"]
+    np.testing.assert_array_equal(unpacked(answer["activation"]).reshape(shape), view.activation)
+    np.testing.assert_array_equal(unpacked(answer["weight"]), view.weight)
+    np.testing.assert_array_equal(unpacked(answer["factors"]["csb+ssc"]), view.factors)
+    np.testing.assert_allclose(answer["rho"]["none"], view.rho, rtol=1e-4)
+    np.testing.assert_allclose(answer["rho"]["csb+ssc"], view.rho_balanced, rtol=1e-4)
+    assert sum(answer["eta"]) == pytest.approx(1, abs=1e-3)
+
+
+def test_fc2_has_no_factors_and_says_why():
+    answer = inspect_data.layer(["blocks.0.fc2", 1])
+    assert answer["factors"] == {} and list(answer["rho"]) == ["none"]
+    assert "GELU" in answer["note"] and inspect_data.layer(["blocks.0.fc1", 1])["note"] == ""
+
+
+@pytest.mark.parametrize(("layer", "names"), [("blocks.0.fc1", ["none", "csb", "csb+ssc"]), ("blocks.0.fc2", ["none"])])
+def test_effect_tells_errors_grids_and_channels(layer, names):
+    answer = inspect_data.effect([layer, 4, 8, 1])
+    json.dumps(answer, allow_nan=False)
+    errors = inspection.layer_errors(layer, 4, 8, 1)
+    stats = inspection.explored().stats
+    assert answer["made"] == "simulated" and list(answer["variants"]) == list(answer["channels"]) == names
+    for name in names:
+        one = answer["variants"][name]
+        assert one["error"] == errors.overall[name]
+        assert one["input"]["levels"] == 256 and one["weight"]["levels"] == 16 and one["weight"]["step"] == 1
+        assert sum(one["input"]["counts"]) == stats.samples[layer].numel()
+        assert one["input"]["low"] <= one["input"]["first"] + one["input"]["step"]
+        assert len(answer["channels"][name]) == stats.samples[layer].shape[-1]
+        assert min(answer["channels"][name]) >= 0 < max(answer["channels"][name])
+
+
+def test_float_has_no_grid():
+    effect = inspect_data.effect(["blocks.0.fc1", 16, 16, 1])
+    answer = effect["variants"]["none"]
+    assert "nothing is rounded" in effect["reading"]
+    assert "levels" not in answer["input"] and "levels" not in answer["weight"]
+
+
+def test_a_channels_values_are_those_of_calibration_and_weight():
+    answer = inspect_data.channel(["blocks.1.proj", 3, 1])
+    model = inspection.explored()
+    np.testing.assert_array_equal(
+        unpacked(answer["activation"]), model.stats.samples["blocks.1.proj"][..., 3].flatten().numpy()
+    )
+    assert np.abs(unpacked(answer["weight"])).max() == pytest.approx(
+        float(model.stats.weight_salience["blocks.1.proj"][3])
+    )
+
+
+def test_overview_has_a_number_a_layer_in_order():
+    overview, errors = inspect_data.overview(1), inspect_data.errors([4, 8, 1])
+    json.dumps([overview, errors], allow_nan=False)
+    assert overview["layers"] == inspect_api.layers()
+    numbers = overview["measures"] | errors["measures"]
+    assert set(numbers) == {"activation", "weight", "rho", "none", "csb", "csb+ssc"}
+    assert {len(row) for row in numbers.values()} == {len(overview["layers"])}
+    fc2 = overview["layers"].index("blocks.1.fc2")
+    assert numbers["csb"][fc2] is None and numbers["none"][fc2] > 0
+
+
+@pytest.mark.parametrize(
+    ("call", "question", "message"),
+    [
+        (inspect_data.layer, ["blocks.9.fc1", 1], "got 'blocks.9.fc1'"),
+        (inspect_data.layer, ["blocks.0.fc1", 3], "strength"),
+        (inspect_data.layer, ["blocks.0.fc1"], "strength"),
+        (inspect_data.effect, ["blocks.0.fc1", 9, 8, 1], "weight_bits"),
+        (inspect_data.channel, ["blocks.0.fc1", 99, 1], "channel: expected 0 to 15 in blocks.0.fc1; got 99"),
+        (inspect_data.channel, ["blocks.0.fc1", -1, 1], "got -1"),
+        (inspect_data.overview, "high", "strength"),
+        (inspect_data.errors, [4, 8, None], "strength"),
+    ],
+)
+def test_problems_are_answered_in_words(call, question, message):
+    assert message in call(question)["problem"]
+
+
+def test_csv_holds_every_number_and_what_made_them():
+    for file in inspect_files.offer_csv(*values(layer="blocks.0.proj", strength=2)):
+        assert file.endswith("blocks.0.proj-w4a8-csb+ssc-x2.csv")
+        with open(file) as text:
+            assert "W4A8 simulated, CSB + SSC, salience x 2, function unchanged" in text.readline()
+        table = pd.read_csv(file, comment="#", skiprows=1)
+    view = inspect_files.view_of(Selection(layer="blocks.0.proj", strength=2))
+    at = table[(table.series == "balanced_activation") & (table.timestep == view.timesteps[1])]
+    np.testing.assert_allclose(at.value, view.balanced_activation[1], rtol=1e-5)
+    assert set(table[table.series == "rho"].timestep) == set(view.timesteps)
+    assert table[(table.series == "error csb+ssc") & table.timestep.isna()].value.item() > 0
+
+
+@pytest.mark.parametrize(
+    ("offer", "opening"), [(inspect_files.offer_png, b"\x89PNG\r\n\x1a\n"), (inspect_files.offer_svg, b"<?xml ve")]
+)
+def test_pictures_are_pictures(offer, opening):
+    for file in offer(*values(csb=False, ssc=False)):
+        with open(file, "rb") as picture:
+            assert picture.read(8) == opening
+
+
+def test_a_file_of_a_layer_that_is_not_there_is_refused():
+    with pytest.raises(gr.Error, match=r"blocks\.9\.fc1"):
+        next(inspect_files.offer_csv(*values(layer="blocks.9.fc1")))
+
+
+def test_endpoints_answer_in_plain_numbers():
+    assert inspect_api.layers()[0] == "blocks.0.qkv"
+    salience = inspect_api.layer_salience("blocks.0.fc1", timestep=0)
+    correlation = inspect_api.layer_correlation("blocks.0.fc1")
+    error = inspect_api.layer_error("blocks.0.fc1", bits="W8A8")
+    json.dumps([salience, correlation, error], allow_nan=False)
+    assert salience["timestep"] == min(correlation["timesteps"])
+    assert len(salience["activation"]) == len(salience["balanced_weight"]) == 16
+    assert sum(correlation["weights"]) == pytest.approx(1, abs=1e-5)
+    assert error["made_by"] == "simulated" and list(error["overall"]) == ["none", "csb", "csb+ssc"]
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: inspect_api.layer_salience("blocks.9.fc1"), r"expected one of blocks\.0\.qkv .* got 'blocks\.9\.fc1'"),
+        (lambda: inspect_api.layer_salience("blocks.0.fc1", timestep=1000), "timestep: .* from 0 to 999; got 1000"),
+        (lambda: inspect_api.layer_salience("blocks.0.fc1", strength=3), "strength: .*got 3"),
+        (lambda: inspect_api.layer_correlation("blocks.0.fc1", csb=False, ssc=True), "ssc: needs csb"),
+        (lambda: inspect_api.layer_error("blocks.0.fc1", bits="W9A8"), "weight_bits.*9"),
+        (lambda: inspect_api.layer_error("blocks.0.fc1", bits="tiny"), "bits: expected .* got 'tiny'"),
+    ],
+)
+def test_endpoints_refuse_in_words(call, message):
+    with pytest.raises(gr.Error, match=message):
+        call()
