@@ -124,4 +124,6 @@ def _data() -> Trajectories:
     import ptq4dit
 
     model, settings = explored(), _reconstruction()
-    return ptq4dit.collect(model.dit, model.stats.config, images=settings.images, timesteps=settings.timesteps)
+    config = model.stats.config
+    timesteps = min(settings.timesteps or config.timesteps, config.steps)
+    return ptq4dit.collect(model.dit, config, images=settings.images, timesteps=timesteps)

@@ -212,11 +212,22 @@ def test_another_method_is_made_by_its_recipe_and_costs_are_measured(explored_mo
 
 
 def test_a_reconstruction_says_how_far_it_is(explored_model, monkeypatch):
-    monkeypatch.setattr(contenders, "POLL", 0.001)
-    frames = list(run(ask(steps=2, variants=(GPTQ,))))
-    assert frames[-1].finished
-    assert any("% " in frame.note for frame in frames), [frame.note for frame in frames]
-    assert contenders.contender(GPTQ, 1).transformer.ptq4dit_record.config.reconstruction is not None
+    told = {}
+    model = contenders._quantize(GPTQ, 1, Event(), told)
+    assert model.transformer.ptq4dit_record.config.reconstruction is not None
+    assert told["note"].startswith("100 %")
+    seen = Event()
+
+    def slow(variant, strength, stop, told):
+        told["note"] = "50 %"
+        assert seen.wait(30)
+        return model
+
+    monkeypatch.setattr(contenders, "_quantize", slow)
+    for frame in run(ask(steps=2, variants=(GPTQ,))):
+        if frame.note == "Preparing W4A8: 50 %":
+            seen.set()
+    assert seen.is_set() and frame.finished
 
 
 def test_a_reconstruction_can_be_cancelled_and_made_by_the_next(explored_model, monkeypatch):
