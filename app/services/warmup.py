@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from threading import Timer
 
-from app.services import generation, inspection, models
+from app.services import generation, models, payloads
 from app.state import Selection
 
 HEAD_START = 2.0  # seconds that the first page has the processor for itself before torch is imported
@@ -20,13 +20,15 @@ def warm_up_later() -> None:
 
 
 def warm_up() -> None:
-    """Load torch and the model, make the variants of Compare, then look up every layer's error at the default bits."""
+    """Load torch and the model, make the variants of Compare, then what Inspect draws at the default bits."""
     try:
         layers = models.explored().stats.layers
     except models.ModelMissing:
         return  # whoever asks for the model is told what to do
     generation.prepare()
     start = Selection()
+    payloads.overview_payload(start.strength)
     for layer in layers:
-        inspection.layer_errors(layer, start.weight_bits, start.activation_bits, start.strength)
+        payloads.layer_payload(layer, start.strength)
+        payloads.effect_payload(layer, start.weight_bits, start.activation_bits, start.strength)
         time.sleep(PAUSE)

@@ -1,4 +1,4 @@
-"""Inspect in a real browser: the map, the switches, the charts and the address move together."""
+"""Inspect in a real browser: every view follows the one selection, and each of them can move it."""
 
 import re
 
@@ -8,105 +8,226 @@ from playwright.sync_api import expect
 from tests.browser.conftest import PATIENCE
 
 expect.set_options(timeout=PATIENCE)
+SELECTION = "window.ptq4dit.selection"
 
 
 @pytest.fixture
 def inspect(open_page):
-    """Open Inspect, optionally with more in the address, and wait for its first charts."""
+    """Open Inspect, optionally with more in the address, and wait until all is drawn."""
 
     def open_(query="", **options):
         page = open_page(f"?tab=inspect{query}", **options)
-        expect(page.locator(".js-plotly-plot:visible")).to_have_count(6)
+        expect(page.locator(".inspector")).to_have_attribute("aria-busy", "false")
         return page
 
     return open_
 
 
-def summary(page):
-    return page.locator(".reading strong").first
+def reading(page, name):
+    return page.locator(f'[data-reading="{name}"]')
 
 
-def channel_legend(page):
-    return page.locator(".js-plotly-plot").first.locator(".legendtext")
+def chart(page, name):
+    return page.locator(f'[data-chart="{name}"]')
 
 
-def test_the_tab_opens_with_its_charts_and_a_click_on_the_map_moves_them(open_page):
+def in_bar(page, label):
+    return page.locator("#bar").get_by_label(label, exact=True)
+
+
+def selected(page, **fields):
+    """The selection and the address hold these values."""
+    for name, value in fields.items():
+        page.wait_for_function(f"([name, value]) => {SELECTION}[name] === value", arg=[name, value])
+        if value != -1:
+            text = str(int(value) if isinstance(value, bool) else value)
+            expect(page).to_have_url(re.compile(rf"{name}={re.escape(text)}(&|$)"))
+
+
+def click_at(page, name, across, down):
+    """Click a chart at a share of its width and height."""
+    chart(page, name).scroll_into_view_if_needed()
+    box = chart(page, name).bounding_box()
+    page.mouse.click(box["x"] + across * box["width"], box["y"] + down * box["height"])
+
+
+@pytest.mark.parametrize(("width", "theme"), [(1280, "light"), (375, "dark")])
+def test_everything_is_drawn_and_fits(inspect, width, theme):
+    page = inspect("&channel=5", width=width, theme=theme)
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    for name in ("channels", "time", "pairs", "errors"):
+        box = chart(page, name).locator("svg").first.bounding_box()
+        assert box["width"] > 200 and box["x"] >= 0 and box["x"] + box["width"] <= width
+    assert page.locator(".variant").count() == 3
+    texts = page.locator(".inspector").inner_text()
+    assert "NaN" not in texts and "undefined" not in texts and "Infinity" not in texts
+    expect(page.get_by_role("button", name="Copy link")).to_be_in_viewport()
+    page.mouse.wheel(0, 1500)
+    page.wait_for_function("window.scrollY > 500")
+    expect(page.locator("#bar")).to_be_in_viewport()
+
+
+def test_a_layer_chosen_on_the_map_moves_everything(open_page):
     page = open_page()
     page.get_by_role("tab", name="Inspect").click()
-    expect(summary(page)).to_have_text("blocks.0.fc1")
-    expect(page.locator(".js-plotly-plot:visible")).to_have_count(6)
-    before = page.locator(".js-plotly-plot").first.inner_html()
+    expect(reading(page, "summary")).to_contain_text("blocks.0.fc1")
+    before = chart(page, "channels").inner_html()
     page.get_by_role("gridcell", name="blocks.1.proj").click()
-    expect(summary(page)).to_have_text("blocks.1.proj")
-    expect(page.get_by_label("Layer", exact=True)).to_have_value("blocks.1.proj")
-    expect(page).to_have_url(re.compile(r"layer=blocks\.1\.proj"))
-    page.wait_for_function("(old) => document.querySelector('.js-plotly-plot')?.innerHTML !== old", arg=before)
-    expect(page.locator('.map-cell[aria-selected="true"]')).to_have_count(1)
-
-
-def test_arrow_keys_walk_over_the_map(inspect):
-    page = inspect()
-    page.get_by_role("gridcell", name="blocks.0.fc1").focus()
+    expect(reading(page, "summary")).to_contain_text("blocks.1.proj")
+    expect(in_bar(page, "Layer")).to_have_value("blocks.1.proj")
+    selected(page, layer="blocks.1.proj")
+    assert chart(page, "channels").inner_html() != before
     page.keyboard.press("ArrowRight")
-    expect(summary(page)).to_have_text("blocks.1.fc1")
-    page.keyboard.press("ArrowUp")
-    expect(summary(page)).to_have_text("blocks.1.proj")
-    assert page.evaluate("document.activeElement.dataset.layer") == "blocks.1.proj"
+    selected(page, layer="blocks.2.proj")
+    page.keyboard.press("ArrowDown")
+    selected(page, layer="blocks.2.fc1")
+    assert page.evaluate("document.activeElement.dataset.layer") == "blocks.2.fc1"
 
 
-def test_switching_csb_off_takes_ssc_and_the_balanced_traces_along(inspect):
+def test_a_channel_is_pinned_in_any_chart_and_marked_in_all(inspect):
     page = inspect()
-    expect(channel_legend(page)).to_have_text(["activation", "balanced", "weight"])
-    page.get_by_role("checkbox", name="CSB").uncheck()
-    expect(page.get_by_role("checkbox", name="SSC")).to_be_disabled()
-    expect(channel_legend(page)).to_have_text(["activation", "weight"])
-    expect(page.get_by_text("Nothing is balanced, so no timestep counts.")).to_be_visible()
-    expect(page).to_have_url(re.compile("csb=0"))
+    expect(reading(page, "channels")).to_contain_text("Most salient activation")
+    click_at(page, "channels", 0.5, 0.3)
+    page.wait_for_function(f"{SELECTION}.channel >= 0")
+    channel = page.evaluate(f"{SELECTION}.channel")
+    selected(page, channel=channel)
+    expect(in_bar(page, "Channel")).to_have_value(str(channel))
+    expect(reading(page, "channels")).to_contain_text(f"Channel {channel}")
+    for name in ("channels", "errors", "time", "pairs"):
+        expect(chart(page, name).locator(".pinned")).to_contain_text(str(channel))
+    click_at(page, "errors", 0.8, 0.4)
+    page.wait_for_function(f"before => {SELECTION}.channel > before", arg=channel)
+    click_at(page, "time", 0.3, 0.1)
+    page.wait_for_function(f"before => {SELECTION}.channel < before", arg=channel)
+    assert page.evaluate(f"{SELECTION}.timestep") > 500
+    in_bar(page, "Channel").fill("")
+    in_bar(page, "Channel").press("Enter")
+    selected(page, channel=-1)
+    first = chart(page, "pairs").locator("path").first.get_attribute("d")
+    x, y = (float(number) for number in re.match(r"M([0-9.]+) ([0-9.]+)", first).groups())
+    chart(page, "pairs").click(position={"x": x, "y": y})
+    page.wait_for_function(f"{SELECTION}.channel >= 0")
 
 
-def test_fc2_says_why_it_is_not_balanced(inspect):
-    page = inspect("&layer=blocks.1.fc2")
-    expect(summary(page)).to_have_text("blocks.1.fc2")
-    expect(page.get_by_text("fc2 is quantized but not balanced").first).to_be_visible()
+def test_the_keyboard_walks_over_channels_and_timesteps(inspect):
+    page = inspect("&channel=10")
+    chart(page, "channels").focus()
+    page.keyboard.press("ArrowRight")
+    selected(page, channel=11)
+    page.keyboard.press("Escape")
+    selected(page, channel=-1)
+    chart(page, "time").focus()
+    before = page.evaluate(f"{SELECTION}.timestep")
+    page.keyboard.press("ArrowRight")
+    page.wait_for_function(f"before => {SELECTION}.timestep < before", arg=before)
+    page.keyboard.press("Home")
+    page.keyboard.press("End")
+    page.wait_for_function(f"{SELECTION}.timestep === 0")
+    assert "timestep 0" in chart(page, "time").get_attribute("aria-valuetext")
+
+
+def test_play_runs_through_the_timesteps_and_stops(inspect):
+    page = inspect("&timestep=120")
+    page.get_by_role("button", name="Play").click()
+    page.wait_for_function(f"{SELECTION}.timestep === 0")
+    expect(page.get_by_role("button", name="Play")).to_be_visible()
+    expect(page.locator(".player output")).to_have_text("t = 0")
+    selected(page, timestep=0)
+    page.locator("[data-scrub]").fill("0")
+    page.wait_for_function(f"{SELECTION}.timestep > 900")
+
+
+def test_sort_top_scale_and_stage_change_the_chart_and_stay_in_the_link(inspect):
+    page = inspect()
+    for name, value in (("sort", "activation"), ("top", "16"), ("scale", "log"), ("stage", "after"), ("span", "all")):
+        before = chart(page, "channels").inner_html()
+        page.locator(f'[data-look="{name}"]').select_option(value)
+        assert chart(page, "channels").inner_html() != before, name
+        expect(page).to_have_url(re.compile(f"{name}={value}"))
+    page.locator('[data-table="channels"] summary').click()
+    rows = page.locator('[data-table="channels"] tbody tr')
+    expect(rows).to_have_count(16)
+    salience = [float(text) for text in page.locator('[data-table="channels"] td:nth-child(2)').all_inner_texts()]
+    assert salience == sorted(salience, reverse=True)
+    page.reload()
+    expect(page.locator('[data-look="sort"]')).to_have_value("activation")
+    expect(page.locator('[data-look="top"]')).to_have_value("16")
+
+
+def test_the_switches_and_the_three_cards_are_one(inspect):
+    page = inspect()
+    expect(page.locator('.variant[aria-pressed="true"]')).to_have_attribute("data-variant", "csb+ssc")
+    in_bar(page, "CSB").uncheck()
+    expect(in_bar(page, "SSC")).to_be_disabled()
+    expect(page.locator('.variant[aria-pressed="true"]')).to_have_attribute("data-variant", "none")
+    expect(reading(page, "time")).to_contain_text("Nothing is balanced")
+    selected(page, csb=False)
+    page.locator('[data-variant="csb"]').click()
+    selected(page, ssc=False)
+    assert page.evaluate(f"{SELECTION}.csb")
+    expect(in_bar(page, "CSB")).to_be_checked()
 
 
 def test_bits_and_dial_move_the_error(inspect):
     page = inspect()
-    expect(page.get_by_text("At W4A8 the layer's output")).to_be_visible()
-    page.get_by_label("Weights", exact=True).click()
-    page.get_by_role("option", name="8-bit weights").click()
-    expect(page.get_by_text("At W8A8 the layer's output")).to_be_visible()
-    page.get_by_label("Salience dial").click()
-    page.get_by_role("option", name="salience x 8, function unchanged").click()
-    expect(page.get_by_text("Salience x 8, function unchanged.")).to_be_visible()
+    expect(reading(page, "effect")).to_contain_text("At W4A8")
+    in_bar(page, "Weights").select_option("8")
+    expect(reading(page, "effect")).to_contain_text("At W8A8")
+    in_bar(page, "Salience dial").select_option("8")
+    expect(reading(page, "summary")).to_contain_text("Salience x 8, function unchanged")
+    in_bar(page, "Layer").select_option("blocks.1.fc2")
+    expect(reading(page, "channels")).to_contain_text("fc2 is quantized but not balanced")
+    expect(page.locator(".variant")).to_have_count(1)
+
+
+def test_the_histogram_of_one_channel_is_there_on_demand(inspect):
+    page = inspect("&channel=7")
+    page.locator(".single summary").click()
+    expect(page.locator('[data-chart="single"] svg')).to_have_count(2)
+    expect(page.locator('[data-chart="single"]')).to_contain_text("channel 7")
+    in_bar(page, "Channel").fill("9")
+    in_bar(page, "Channel").press("Enter")
+    expect(page.locator('[data-chart="single"]')).to_contain_text("channel 9")
+
+
+def test_the_table_of_layers_sorts_and_chooses(inspect):
+    page = inspect()
+    page.locator('[data-table="layers"] summary').click()
+    page.locator('[data-table="layers"] [data-sort="4"]').click()
+    page.wait_for_function(
+        "!document.querySelector('[data-table=\"layers\"] td:nth-child(5)').textContent.includes('-')"
+    )
+    errors = [float(text) for text in page.locator('[data-table="layers"] td:nth-child(5)').all_inner_texts()]
+    assert len(errors) % 4 == 0 and errors == sorted(errors, reverse=True)
+    name = page.locator('[data-table="layers"] tbody tr:not(.chosen) button').last.inner_text()
+    page.locator(f'[data-table="layers"] [data-layer="{name}"]').click()
+    expect(page.locator('[data-table="layers"] tr.chosen button')).to_have_text(name)
+    selected(page, layer=name)
 
 
 def test_a_link_restores_the_view(inspect):
-    page = inspect("&layer=blocks.1.qkv&timestep=0&csb=0&weight_bits=3")
-    expect(summary(page)).to_have_text("blocks.1.qkv")
-    expect(page.get_by_role("checkbox", name="CSB")).not_to_be_checked()
-    expect(page.get_by_label("Weights", exact=True)).to_have_value("3-bit weights")
-    expect(page.get_by_text("At W3A8 the layer's output")).to_be_visible()
+    page = inspect("&layer=blocks.1.qkv&timestep=0&channel=3&csb=0&weight_bits=3&seed=9&class_id=1")
+    expect(reading(page, "summary")).to_contain_text("blocks.1.qkv")
+    expect(in_bar(page, "CSB")).not_to_be_checked()
+    for label, value in (("Weights", "3"), ("Channel", "3"), ("Seed", "9"), ("Class", "1"), ("Timestep", "0")):
+        expect(in_bar(page, label)).to_have_value(value)
+    expect(reading(page, "effect")).to_contain_text("At W3A8")
+    page.get_by_role("tab", name="Compare").click()
+    expect(page.locator("#compare").get_by_label("Seed", exact=True)).to_have_value("9")
 
 
 def test_a_malformed_link_opens_the_default_view_and_says_so(inspect):
-    page = inspect("&layer=nowhere")
-    expect(page.get_by_text("Part of the link was ignored.")).to_be_visible()
-    expect(summary(page)).to_have_text("blocks.0.fc1")
+    page = inspect("&layer=nowhere&channel=many")
+    expect(page.get_by_text("Part of the link was ignored.").first).to_be_visible()
+    expect(reading(page, "summary")).to_contain_text("blocks.0.fc1")
+    selected(page, channel=-1)
 
 
-@pytest.mark.parametrize(("button", "ending"), [("Charts' data as CSV", ".csv"), ("Charts as PNG", ".png")])
-def test_data_and_picture_can_be_taken_away(inspect, button, ending):
+@pytest.mark.parametrize(
+    ("button", "ending"), [("Charts' data as CSV", ".csv"), ("Charts as PNG", ".png"), ("Charts as SVG", ".svg")]
+)
+def test_data_and_pictures_can_be_taken_away(inspect, button, ending):
     page = inspect()
     with page.expect_download() as download:
         page.get_by_role("button", name=button).click()
     assert download.value.suggested_filename == f"blocks.0.fc1-w4a8-csb+ssc-x1{ending}"
-
-
-@pytest.mark.parametrize("width", [375, 1280])
-@pytest.mark.parametrize("theme", ["light", "dark"])
-def test_nothing_needs_sideways_scrolling(inspect, width, theme):
-    page = inspect(width=width, theme=theme)
-    assert page.evaluate("document.documentElement.scrollWidth") <= width
-    boxes = [plot.bounding_box() for plot in page.locator(".js-plotly-plot").all()]
-    assert all(box["x"] >= 0 and box["x"] + box["width"] <= width for box in boxes)
