@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from ptq4dit.calibration import Calibration
     from ptq4dit.checkpoint import load_quantized, save_quantized
     from ptq4dit.config import CalibrationConfig, QuantConfig
+    from ptq4dit.deploy.export import export
     from ptq4dit.dit import Dit, bundle, load
     from ptq4dit.hub import fetch_quantized, push_to_hub
     from ptq4dit.linears import Layer, balanced_layers
@@ -42,6 +43,7 @@ _MODULE_OF = {
     "calibrate": "observe",
     "decode": "sampling",
     "denoise": "sampling",
+    "export": "deploy.export",
     "describe": "quantized.convert",
     "fetch_quantized": "hub",
     "generate": "sampling",
@@ -82,6 +84,7 @@ __all__ = [
     "decode",
     "denoise",
     "describe",
+    "export",
     "fetch_quantized",
     "generate",
     "lab",

@@ -1,0 +1,1 @@
+"""A quantized DiT for other runtimes: an OpenVINO folder, or ONNX in its quantize-dequantize form."""

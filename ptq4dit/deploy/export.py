@@ -1,0 +1,103 @@
+"""Write a quantized DiT for those who deploy elsewhere: one graph, conditioning included, and a manifest."""
+
+import hashlib
+import importlib.util
+import json
+import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from ptq4dit.backends.plan import block_linears
+from ptq4dit.dit import Dit
+from ptq4dit.quantized.convert import describe
+
+TARGETS = ("openvino", "onnx")
+FORMAT = "ptq4dit-export-1"
+MANIFEST = "manifest.json"
+_MODULES = {"openvino": "openvino", "onnx": "onnx"}
+
+
+def export(model: Dit, target: str, folder: str | os.PathLike[str], *, pack_4_bits: bool = False) -> Path:
+    """Write a folder with the model's graph and ``manifest.json``; it appears whole or not at all.
+
+    Inputs ``latents`` ``(n, channels, height, width)`` float32, ``timestep`` ``(n,)`` and ``class_labels`` ``(n,)``
+    int64, n free; output ``sample``. Scales, zero points and integers are the model's own; what is not quantized is
+    in float32.
+
+    Args:
+        model: a quantized bundle, whichever backend runs it.
+        target: ``"openvino"`` (``model.xml`` and ``model.bin``) or ``"onnx"`` (``model.onnx``, QDQ form).
+        folder: a new folder, or an older export to replace.
+        pack_4_bits: ONNX only: weights of up to 4 bits as UINT4, half the bytes; most runtimes then multiply in
+            float. By default they are int8 multiples of their scale, which int8 kernels take.
+
+    Returns:
+        The folder.
+
+    Raises:
+        ValueError: if the model is float, a layer cannot be expressed (the message names it), a package is missing,
+            or the folder holds something else.
+    """
+    destination = Path(folder)
+    _require(model, target, destination, pack_4_bits)
+    twin = model.torch_transformer
+    write = _writer(target, pack_4_bits)
+    destination.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=destination.parent, prefix=f".{destination.name}-") as scratch:
+        new, old = Path(scratch) / "new", Path(scratch) / "old"
+        new.mkdir()
+        extra = write(twin, new)
+        (new / MANIFEST).write_text(json.dumps(_manifest(model, target, new) | extra, indent=2) + "\n")
+        if destination.exists():
+            os.replace(destination, old)
+        os.replace(new, destination)
+    return destination
+
+
+def _writer(target: str, pack_4_bits: bool) -> Callable[[Any, Path], dict[str, Any]]:
+    if target == "onnx":
+        from ptq4dit.deploy.onnx_graph import write_onnx
+
+        return lambda twin, folder: write_onnx(twin, folder, pack_4_bits=pack_4_bits)
+    from ptq4dit.deploy.openvino_folder import write_openvino
+
+    return write_openvino
+
+
+def _require(model: Dit, target: str, folder: Path, pack_4_bits: bool) -> None:
+    if target not in TARGETS:
+        raise ValueError(f"Expected a target among {TARGETS}, got {target!r}.")
+    if importlib.util.find_spec(_MODULES[target]) is None:
+        name = _MODULES[target]
+        raise ValueError(f"Exporting to {target} needs the package {name!r}, which is not here: pip install {name}.")
+    if pack_4_bits and target != "onnx":
+        raise ValueError('pack_4_bits is for target="onnx": OpenVINO would multiply such weights in float.')
+    if not describe(model)["quantized"]:
+        raise ValueError("Expected a quantized model, got a float one. Use ptq4dit.quantize(...) first.")
+    if folder.exists() and not (folder / MANIFEST).is_file():
+        raise ValueError(f"Expected a new folder or an older export, got {str(folder)!r}, which holds other files.")
+    for block in range(len(model.torch_transformer.transformer_blocks)):
+        block_linears(model.torch_transformer, block)
+
+
+def _manifest(model: Dit, target: str, folder: Path) -> dict[str, Any]:
+    shape = [-1, *model.latent_shape]
+    return {
+        "format": FORMAT,
+        "target": target,
+        "execution": "integer where the runtime has int8 kernels for the quantized products",
+        "inputs": {"latents": ["float32", shape], "timestep": ["int64", [-1]], "class_labels": ["int64", [-1]]},
+        "output": {"sample": ["float32", [-1, int(model.torch_transformer.out_channels), *shape[2:]]]},
+        "null_class": model.null_class,
+        "id2label": {str(key): name for key, name in model.id2label.items()},
+        "scheduler": {"class": type(model.scheduler).__name__} | dict(model.scheduler.config),
+        "model": describe(model),
+        "sha256": {path.name: _digest(path) for path in sorted(folder.iterdir())},
+    }
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,73 @@
+"""A quantized DiT as an OpenVINO folder: the integer backend's graph with the conditioning in front of it."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import openvino
+from openvino import opset15 as op
+
+from ptq4dit.backends.forward import equal_embedders
+from ptq4dit.backends.openvino_graph import Node, build_graph, linear
+from ptq4dit.deploy.sinusoid import frequencies
+
+
+def write_openvino(twin: Any, folder: Path) -> dict[str, Any]:
+    """Write ``model.xml`` and ``model.bin``; returns what the manifest says about them."""
+    openvino.save_model(whole_graph(twin), folder / "model.xml", compress_to_fp16=False)
+    return {"openvino": openvino.__version__}
+
+
+def whole_graph(twin: Any) -> openvino.Model:
+    """The step's graph (`build_graph`), its modulation computed from ``timestep`` and ``class_labels``."""
+    graph = build_graph(twin)
+    latents, blocks, final = graph.get_parameters()
+    timestep = op.parameter([-1], np.int64, name="timestep")
+    labels = op.parameter([-1], np.int64, name="class_labels")
+    shared = equal_embedders(twin)
+    first = _embedded(twin.transformer_blocks[0], timestep, labels)
+    width = int(twin.inner_dim)
+    modulations = [
+        _rows(
+            linear(
+                first if shared or index == 0 else _embedded(block, timestep, labels),
+                f"blocks.{index}.modulation",
+                block.norm1.linear,
+            ),
+            6,
+            width,
+        )
+        for index, block in enumerate(twin.transformer_blocks)
+    ]
+    blocks.output(0).replace(op.concat(modulations, 0).output(0))
+    last = linear(first, "final.modulation", twin.proj_out_1)
+    final.output(0).replace(_rows(last, 2, width).output(0))
+    inputs = [latents, timestep, labels]
+    for parameter, name in zip(inputs, ("latents", "timestep", "class_labels"), strict=True):
+        parameter.output(0).get_tensor().set_names({name})
+    result = openvino.Model(graph.get_results(), inputs, "ptq4dit")
+    result.output(0).get_tensor().set_names({"sample"})
+    return result
+
+
+def _embedded(block: Any, timestep: Node, labels: Node) -> Node:
+    """``silu`` of the timestep's and the class's embedding, ``(n, width)``: what every modulation linear reads."""
+    embedder = block.norm1.emb
+    first, second = embedder.timestep_embedder.linear_1, embedder.timestep_embedder.linear_2
+    times = op.unsqueeze(op.convert(timestep, "f32"), op.constant(np.array([1], np.int64)))
+    angles = op.multiply(times, op.constant(frequencies(embedder)[None]))
+    waves = op.concat([op.cos(angles), op.sin(angles)], 1)
+    hidden = _silu(linear(waves, "time_embed.0", first))
+    table = op.constant(embedder.class_embedder.embedding_table.weight.detach().float().numpy())
+    classes = op.gather(table, labels, op.constant(np.int64(0)))
+    return _silu(op.add(linear(hidden, "time_embed.1", second), classes))
+
+
+def _rows(x: Node, parts: int, width: int) -> Node:
+    """``(n, parts width)`` -> ``(parts, n, width)``."""
+    apart = op.reshape(x, op.constant(np.array([0, parts, width], np.int64)), True)
+    return op.transpose(apart, op.constant(np.array([1, 0, 2], np.int64)))
+
+
+def _silu(x: Node) -> Node:
+    return op.swish(x)
