@@ -95,6 +95,7 @@ def _quantize(variant: Variant, strength: int, stop: Event, told: dict[str, str]
         csb=variant.csb,
         ssc=variant.ssc,
         reconstruction=_reconstruction() if variant.reconstruct else None,
+        backend=variant.backend,
     )
 
     def progress(done: int, total: int, seconds_left: float) -> None:

@@ -123,7 +123,7 @@ def recall(request: Request) -> Frame | None:
 def prepare() -> None:
     """Make the variants that Compare opens with, so that the first run waits for nothing."""
     start = Selection()
-    for variant in parse_variants(DEFAULT_BITS, start.csb, start.ssc):
+    for variant in parse_variants(DEFAULT_BITS, start.csb, start.ssc, "auto"):
         contender(variant, start.strength)
 
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 
 from app.state import Selection
 
 SAMPLERS = ("ddim", "ddpm", "dpm++")
 FLOAT_BITS = 16
-MOST_VARIANTS = 4
+MOST_VARIANTS = 7
+BACKENDS = ("auto", "integer", "simulated")
 PTQ4DIT = "ptq4dit"
 DEFAULT_BITS = ("W8A8", "W4A8")
 BALANCING = {"none": (False, False), "csb": (True, False), "csb+ssc": (True, True)}
@@ -34,9 +36,10 @@ class Variant:
     backend: str = "simulated"
 
     @classmethod
-    def parse(cls, bits: str, csb: bool, ssc: bool) -> Variant:
+    def parse(cls, bits: str, csb: bool, ssc: bool, backend: str = "simulated") -> Variant:
         """The variant of bit-widths such as "W4A8", or of "W4A8 csb", which sets the switches itself.
 
+        backend: "simulated", "integer", or "auto" for integer where that backend takes the bits.
         Raises ValueError for anything else.
         """
         found = _BITS.fullmatch(bits.strip())
@@ -47,7 +50,9 @@ class Variant:
             )
         if found[3]:
             csb, ssc = BALANCING[found[3].lower()]
-        return cls(weight_bits=int(found[1]), activation_bits=int(found[2]), csb=csb, ssc=ssc)
+        weight, activation = int(found[1]), int(found[2])
+        backend = run_by(backend, weight, activation)
+        return cls(weight_bits=weight, activation_bits=activation, csb=csb, ssc=ssc, backend=backend)
 
     @property
     def is_float(self) -> bool:
@@ -74,11 +79,27 @@ class Variant:
 FULL_PRECISION = Variant()
 
 
-def parse_variants(bits: Sequence[str], csb: bool, ssc: bool) -> tuple[Variant, ...]:
+def run_by(backend: str, weight_bits: int, activation_bits: int) -> str:
+    """ "integer" or "simulated", as asked; "auto" takes integers where they are for these bits.
+
+    Raises ValueError for another backend, and for integers at bits that they are not made for.
+    """
+    if backend not in BACKENDS:
+        raise ValueError(f"backend: expected one of {', '.join(BACKENDS)}; got {backend!r}")
+    possible = weight_bits in (4, 8) and activation_bits == 8 and find_spec("openvino") is not None
+    if backend == "integer" and not possible and (weight_bits, activation_bits) != (FLOAT_BITS, FLOAT_BITS):
+        raise ValueError(
+            "backend: integer runs 8- or 4-bit weights with 8-bit activations, and needs openvino; "
+            f"got W{weight_bits}A{activation_bits}. Choose such bits, or simulated"
+        )
+    return "integer" if possible and backend != "simulated" else "simulated"
+
+
+def parse_variants(bits: Sequence[str], csb: bool, ssc: bool, backend: str = "simulated") -> tuple[Variant, ...]:
     """The variants of bit-widths such as ["W8A8", "W4A8"], each once; ValueError where there is none."""
     if not bits:
         raise ValueError("bits: expected at least one variant such as W4A8; got none. Choose one to compare with")
-    variants = tuple(dict.fromkeys(Variant.parse(name, csb, ssc) for name in bits))
+    variants = tuple(dict.fromkeys(Variant.parse(name, csb, ssc, backend) for name in bits))
     if any(variant.is_float for variant in variants):
         raise ValueError(
             "bits: expected weights or activations of 2 to 8 bits; got float, which the others are held to"

@@ -18,11 +18,14 @@ from app.state import Selection
 from app.tabs import compare_api
 from app.tabs import compare_handlers as handlers
 from app.tabs import compare_view as view
+from app.tabs.game import create_game
 
 AT_ONCE: dict[str, Any] = {"concurrency_limit": 2, "concurrency_id": "generation"}  # further runs queue
 BITS = ("W8A8", "W6A8", "W5A8", "W4A8", "W3A8", "W2A8", "W8A6", "W6A6", "W4A6", "W8A4", "W4A4")
 SAMPLER_NAMES = [("DDIM", "ddim"), ("DDPM", "ddpm"), ("DPM-Solver++", "dpm++")]
-LINE_UPS = [("bit-widths", "bits"), ("balancing", "balancing")]
+LINE_UPS = [("bit-widths", "bits"), ("balancing", "balancing"), ("both, in two rows", "both")]
+RUN_BY = [("integer where there is one", "auto"), ("simulated", "simulated")]
+NO_PICTURE = {"src": "", "name": "", "alt": ""}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,6 +33,7 @@ class _Controls:
     """What only this tab asks."""
 
     line_up: gr.Radio
+    backend: gr.Radio
     bits: gr.Dropdown
     sampler: gr.Dropdown
     generate: gr.Button
@@ -47,6 +51,8 @@ class _Views:
     chart: gr.Plot
     download: gr.DownloadButton
     cancel: gr.Button
+    against: gr.Dropdown
+    wipe: gr.HTML
     finished: gr.State
 
 
@@ -58,6 +64,7 @@ def create_compare_tab(shared: Shared) -> None:
             controls = _create_controls(shared)
         with gr.Column(scale=8, min_width=300):
             gain, views = _create_views(controls.cancel)
+    create_game()
     _wire(shared, controls, gain, views)
     compare_api.create_endpoints(AT_ONCE)
 
@@ -84,8 +91,9 @@ def _create_controls(shared: Shared) -> _Controls:
     with gr.Accordion("Steps, guidance, sampler", open=False):
         shared.steps.render()
         shared.guidance.render()
+        backend = gr.Radio(RUN_BY, value="auto", label="Run by", elem_id="compare-backend")
         sampler = gr.Dropdown(SAMPLER_NAMES, value=SAMPLERS[0], label="Sampler", elem_id="compare-sampler")
-    return _Controls(line_up=line_up, bits=bits, sampler=sampler, generate=generate, cancel=cancel)
+    return _Controls(line_up=line_up, backend=backend, bits=bits, sampler=sampler, generate=generate, cancel=cancel)
 
 
 def _create_views(cancel: gr.Button) -> tuple[gr.Slider, _Views]:
@@ -98,8 +106,12 @@ def _create_views(cancel: gr.Button) -> tuple[gr.Slider, _Views]:
     with gr.Column(visible=False, elem_id="compare-details") as details:
         gain = gr.Slider(1, 64, 8, step=1, label="Gain of the difference maps", elem_id="compare-gain")
         with gr.Column(elem_classes="card"):
-            gr.Markdown("### Numbers, simulated")
-            table = html_part("numbers", view.numbers(empty), elem_id="compare-numbers")
+            gr.Markdown("### Full precision on the left, a variant on the right")
+            against = gr.Dropdown([], label="Variant", show_label=False, elem_id="compare-against", interactive=True)
+            wipe = html_part("wipe", {"left": NO_PICTURE, "right": NO_PICTURE}, elem_id="compare-wipe")
+        with gr.Column(elem_classes="card"):
+            gr.Markdown("### Numbers of this run\nMilliseconds are medians on this machine, as busy as it is.")
+            table = html_part("table", view.numbers(empty), elem_id="compare-numbers")
         with gr.Column(elem_classes="card", elem_id="compare-drift"):
             gr.Markdown("### Drift: how far the latents stray from full precision, step by step")
             drift = chart("Drift along the trajectory", 300)
@@ -112,6 +124,8 @@ def _create_views(cancel: gr.Button) -> tuple[gr.Slider, _Views]:
         chart=drift,
         download=download,
         cancel=cancel,
+        against=against,
+        wipe=wipe,
         finished=gr.State(None),
     )
     return gain, views
@@ -122,7 +136,7 @@ def _wire(shared: Shared, controls: _Controls, gain: gr.Slider, views: _Views) -
     quiet: dict[str, Any] = {**private, "queue": False, "show_progress": "hidden"}
     controls.generate.click(
         handlers.compare_live,
-        [controls.bits, controls.sampler, gain, *shared.inputs],
+        [controls.bits, controls.sampler, controls.backend, gain, *shared.inputs],
         list(vars(views).values()),
         show_progress="minimal",
         show_progress_on=views.progress,
@@ -131,6 +145,7 @@ def _wire(shared: Shared, controls: _Controls, gain: gr.Slider, views: _Views) -
     ).then(lambda: gr.update(interactive=False), None, controls.cancel, **quiet)
     controls.cancel.click(handlers.cancel_run, None, None, **quiet)
     gain.change(handlers.regain, [gain, views.finished], views.cards, trigger_mode="always_last", **quiet)
+    views.against.input(handlers.slide, [views.against, views.finished], views.wipe, **quiet)
     lined_up = [controls.line_up, shared.weight_bits, shared.activation_bits]
     gr.on(
         [controls.line_up.change, *shared.changed("weight_bits", "activation_bits")],

@@ -31,8 +31,9 @@ def generate(
     csb: bool = True,
     ssc: bool = True,
     strength: int = 1,
+    backend: str = "auto",
 ) -> dict[str, Any]:
-    """Generate one picture with the demo model, in full precision or quantized (simulated).
+    """Generate one picture with the demo model, in full precision or quantized.
 
     Args:
         class_id: index of the class, 0 (sphere) to 9 (cross).
@@ -44,12 +45,13 @@ def generate(
         csb: Channel-wise Salience Balancing.
         ssc: Spearman's rho-guided Salience Calibration; needs csb.
         strength: salience dial, 1 (as trained), 2, 4, 8 or 16; the model's function is unchanged.
+        backend: "simulated" (rounded floats), "integer" (W8A8 and W4A8), or "auto": integer where there is one.
 
     Returns:
         name, picture (PNG file) and settings.
     """
     with explained():
-        variant = FULL_PRECISION if bits.strip().upper() == "FP32" else Variant.parse(bits, csb, ssc)
+        variant = FULL_PRECISION if bits.strip().upper() == "FP32" else Variant.parse(bits, csb, ssc, backend)
         alone = () if variant.is_float else (variant,)
         request = _request(class_id, seed, steps, guidance, sampler, strength, alone)
         picture = generation.single(request)
@@ -66,6 +68,7 @@ def compare(
     csb: bool = True,
     ssc: bool = True,
     strength: int = 1,
+    backend: str = "auto",
 ) -> dict[str, Any]:
     """Generate one picture in full precision and by quantized variants from the same noise, and measure the distance.
 
@@ -75,17 +78,18 @@ def compare(
         steps: denoising steps, 1 to 250.
         guidance: classifier-free guidance scale, 1.0 (none) to 20.0.
         sampler: "ddim", "ddpm" or "dpm++".
-        bits: one to four variants such as ["W8A8", "W4A8"], which is the default.
+        bits: one to seven variants such as ["W8A8", "W4A8"], which is the default.
         csb: Channel-wise Salience Balancing.
         ssc: Spearman's rho-guided Salience Calibration; needs csb.
         strength: salience dial, 1 (as trained), 2, 4, 8 or 16; the model's function is unchanged.
+        backend: "simulated" (rounded floats), "integer" (W8A8 and W4A8), or "auto": integer where there is one.
 
     Returns:
-        full_precision: its name and picture (PNG file); variants: for each its name, picture, psnr (dB), ssim, and
-        drift, the relative error of its latents after every step; settings.
+        full_precision: its name, picture (PNG file), milliseconds a step and megabytes on disk; variants: the same for
+        each with backend, psnr (dB), ssim, and drift, the relative error of its latents after every step; settings.
     """
     with explained():
-        chosen = parse_variants(DEFAULT_BITS if bits is None else bits, csb, ssc)
+        chosen = parse_variants(DEFAULT_BITS if bits is None else bits, csb, ssc, backend)
         *_, frame = generation.run(_request(class_id, seed, steps, guidance, sampler, strength, chosen))
     return _answer(frame)
 
@@ -107,12 +111,24 @@ def _request(
 def _answer(frame: Frame) -> dict[str, Any]:
     """A finished comparison as plain JSON with files."""
     reference, *pictures = frame.pictures or ()
-    scores = zip(frame.request.variants, pictures, frame.psnr, frame.ssim, frame.drift, strict=True)
+    costs = [
+        {"milliseconds_a_step": round(ms, 2), "megabytes": round(size, 3)}
+        for ms, size in zip(frame.milliseconds, frame.megabytes, strict=True)
+    ]
+    scores = zip(frame.request.variants, pictures, frame.psnr, frame.ssim, frame.drift, costs[1:], strict=True)
     return {
-        "full_precision": {"name": FULL_PRECISION.name, "picture": _file(reference)},
+        "full_precision": {"name": FULL_PRECISION.name, "picture": _file(reference), **costs[0]},
         "variants": [
-            {"name": v.name, "picture": _file(picture), "psnr": p, "ssim": s, "drift": list(drift)}
-            for v, picture, p, s, drift in scores
+            {
+                "name": v.name,
+                "backend": v.backend,
+                "picture": _file(picture),
+                "psnr": p,
+                "ssim": s,
+                "drift": list(drift),
+                **cost,
+            }
+            for v, picture, p, s, drift, cost in scores
         ],
         "settings": settings(frame.request) | {"seconds": round(frame.seconds, 2)},
     }

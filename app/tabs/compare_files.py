@@ -11,10 +11,15 @@ from pathlib import Path
 from typing import Any
 
 from app.figures.difference import difference_map
+from app.figures.export.picture import Format, chart_picture
 from app.figures.picture import png
 from app.services.generation import Frame
 from app.services.models import outline
 from app.services.request import Request, Variant
+from app.services.result_files import told
+from app.tabs.compare_view import chart as drift_chart
+
+_FORMATS: tuple[Format, ...] = ("png", "svg")
 
 
 def write_zip(frame: Frame, gain: float, folder: Path) -> Path:
@@ -30,6 +35,10 @@ def write_zip(frame: Frame, gain: float, folder: Path) -> Path:
                 archive.writestr(f"{_file(variant)}-difference.png", png(difference))
         archive.writestr("numbers.csv", _numbers(frame))
         archive.writestr("drift.csv", _drift(frame))
+        for kind in _FORMATS:
+            archive.writestr(
+                f"drift.{kind}", chart_picture(drift_chart(frame), kind, title="Drift from full precision")
+            )
         archive.writestr("settings.json", json.dumps(settings(request) | {"difference_gain": gain}, indent=1))
     return path
 
@@ -39,8 +48,8 @@ def settings(request: Request) -> dict[str, Any]:
     return {
         **asdict(request),
         "class_name": outline().labels[request.class_id],
-        "model": outline().source,
-        "backend": "simulated",
+        "model": told(Path(outline().source)),
+        "backends": {variant.name: variant.backend for variant in request.variants},
     }
 
 
@@ -50,8 +59,12 @@ def _file(variant: Variant) -> str:
 
 
 def _numbers(frame: Frame) -> str:
-    rows = zip(frame.request.variants, frame.psnr, frame.ssim, strict=True)
-    return _csv([("variant", "psnr_db", "ssim"), *((v.name, psnr, ssim) for v, psnr, ssim in rows)])
+    heading = ("variant", "backend", "psnr_db", "ssim", "milliseconds_a_step", "megabytes")
+    costs: list[tuple[Any, Any]]
+    costs = list(zip(frame.milliseconds, frame.megabytes, strict=True)) or [("", "")] * len(frame.request.contenders)
+    scores = zip(frame.request.variants, frame.psnr, frame.ssim, costs[1:], strict=True)
+    first = (frame.request.contenders[0].name, "float", "", "", *costs[0])
+    return _csv([heading, first, *((v.name, v.backend, psnr, ssim, *cost) for v, psnr, ssim, cost in scores)])
 
 
 def _drift(frame: Frame) -> str:

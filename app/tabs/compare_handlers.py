@@ -14,7 +14,7 @@ from app.components.chart import shown
 from app.components.messages import explained
 from app.services import generation, running
 from app.services.generation import Frame
-from app.services.request import BALANCING, DEFAULT_BITS, FLOAT_BITS, Request, parse_variants
+from app.services.request import BALANCING, DEFAULT_BITS, FLOAT_BITS, MOST_VARIANTS, Request, parse_variants
 from app.state import Selection
 from app.tabs import compare_view as view
 from app.tabs.compare_files import write_zip
@@ -31,6 +31,8 @@ class Update:
     chart: Any = field(default_factory=gr.skip)
     download: Any = field(default_factory=gr.skip)
     cancel: Any = field(default_factory=gr.skip)
+    against: Any = field(default_factory=gr.skip)
+    wipe: Any = field(default_factory=gr.skip)
     finished: Any = field(default_factory=gr.skip)
 
     @property
@@ -39,7 +41,7 @@ class Update:
         return list(vars(self).values())
 
 
-def make_request(bits: list[str], sampler: str, selection: Selection) -> Request:
+def make_request(bits: list[str], sampler: str, backend: str, selection: Selection) -> Request:
     """What the controls ask for. Raises ValueError where it cannot be generated."""
     return Request(
         class_id=selection.class_id,
@@ -48,14 +50,16 @@ def make_request(bits: list[str], sampler: str, selection: Selection) -> Request
         guidance=selection.guidance,
         sampler=sampler,
         strength=selection.strength,
-        variants=parse_variants(bits, selection.csb, selection.ssc),
+        variants=parse_variants(bits, selection.csb, selection.ssc, backend),
     )
 
 
-def compare_live(request: gr.Request, bits: list[str], sampler: str, gain: float, *values: Any) -> Iterator[list[Any]]:
+def compare_live(
+    request: gr.Request, bits: list[str], sampler: str, backend: str, gain: float, *values: Any
+) -> Iterator[list[Any]]:
     """Run a comparison and show it as it goes; the last update brings numbers and files."""
     with explained(), running.begin(request.session_hash or "") as cancelled:
-        asked = make_request(bits, sampler, Selection.from_controls(*values))
+        asked = make_request(bits, sampler, backend, Selection.from_controls(*values))
         frame, pictures = Frame(request=asked, note="Starting"), None
         for frame in generation.run(asked, cancelled):
             if not frame.finished:
@@ -65,8 +69,10 @@ def compare_live(request: gr.Request, bits: list[str], sampler: str, gain: float
             yield _cancelled(frame).outputs
             return
         generation.remember(frame)
+        yield _finished(frame, gain).outputs
         with TemporaryDirectory() as folder:
-            yield _finished(frame, gain, Path(folder)).outputs
+            zipped = str(write_zip(frame, gain, Path(folder)))
+            yield Update(download=gr.update(value=zipped, interactive=True)).outputs
 
 
 def _going(frame: Frame, gain: float, new_pictures: bool) -> Update:
@@ -85,15 +91,16 @@ def _going(frame: Frame, gain: float, new_pictures: bool) -> Update:
     )
 
 
-def _finished(frame: Frame, gain: float, folder: Path) -> Update:
-    """Finished: everything."""
+def _finished(frame: Frame, gain: float) -> Update:
+    """Finished: everything but the files, which follow."""
     return Update(
         progress=view.progress(frame),
         cards=view.cards(frame, gain),
         details=gr.update(visible=True),
         table=view.numbers(frame),
         chart=shown(view.chart(frame)),
-        download=gr.update(value=str(write_zip(frame, gain, folder)), interactive=True),
+        against=gr.update(choices=view.wiped(frame.request), value=len(frame.request.variants) - 1),
+        wipe=view.wipe(frame, len(frame.request.variants) - 1),
         finished=frame.request,
     )
 
@@ -115,12 +122,21 @@ def regain(gain: float, finished: Request | None) -> Any:
     return gr.skip() if frame is None else view.cards(frame, gain)
 
 
+def slide(index: int, finished: Request | None) -> Any:
+    """The slider with another variant of the last finished comparison on its right."""
+    frame = generation.recall(finished) if finished else None
+    return gr.skip() if frame is None or index is None else view.wipe(frame, index)
+
+
 def line_up(by: str, weight_bits: int, activation_bits: int, bits: list[str]) -> list[str]:
-    """The variants to compare: the bar's bits, balanced in each way; or different bits, the bar's among them."""
+    """The variants to compare: different bits, the bar's among them; the bar's, balanced in each way; or both."""
     named = f"W{weight_bits}A{activation_bits}"
+    balanced = [f"{named} {balancing}" for balancing in BALANCING]
     if by == "balancing":
-        return [f"{named} {balancing}" for balancing in BALANCING]
+        return balanced
     plain = [name for name in bits if " " not in name] or list(DEFAULT_BITS)
+    if by == "both":
+        return [*(name for name in plain if name != named), *balanced][-MOST_VARIANTS:]
     if named in plain or weight_bits == activation_bits == FLOAT_BITS:
         return plain
     return [*plain[:-1], named]

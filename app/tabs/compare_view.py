@@ -11,9 +11,9 @@ from app.figures.drift import drift
 from app.figures.picture import data_uri
 from app.services.generation import Frame
 from app.services.models import outline
-from app.services.request import Request, Variant
+from app.services.request import BALANCING, Request, Variant
 
-COLUMNS = ["Against full precision", "PSNR, dB", "SSIM", "Drift"]
+COLUMNS = ["Against full precision", "PSNR, dB", "SSIM", "drift", "ms a step", "MB on disk"]
 
 
 def progress(frame: Frame) -> dict[str, Any]:
@@ -44,6 +44,7 @@ def subject(request: Request) -> str:
 def _card(frame: Frame, index: int, gain: float) -> dict[str, Any]:
     variant = frame.request.contenders[index]
     card: dict[str, Any] = {"title": variant.label, "detail": _detail(variant, frame.request.strength), "remark": ""}
+    card["state"] = "breaks" if index == second_row(frame.request) else "follows"
     if index == 0:
         card["remark"] = "the reference"
     if frame.pictures is None:
@@ -62,7 +63,7 @@ def _card(frame: Frame, index: int, gain: float) -> dict[str, Any]:
 
 def _detail(variant: Variant, strength: int) -> str:
     dial = "" if strength == 1 else f", salience x {strength}"
-    return f"full precision{dial}" if variant.is_float else f"simulated, {variant.balancing}{dial}"
+    return f"full precision{dial}" if variant.is_float else f"{variant.backend}, {variant.balancing}{dial}"
 
 
 def chart(frame: Frame) -> go.Figure:
@@ -73,16 +74,52 @@ def chart(frame: Frame) -> go.Figure:
 
 
 def numbers(frame: Frame) -> dict[str, Any]:
-    """A row for each variant: PSNR, SSIM, drift after the last step; none before the run is finished."""
-    columns = zip(frame.request.variants, frame.psnr, frame.ssim, frame.drift, strict=False)
+    """A row for each contender: PSNR, SSIM, drift after the last step, and what it costs; none before the end."""
+    if not frame.finished:
+        return {"label": COLUMNS[0], "columns": COLUMNS, "rows": []}
+    costs = [[f"{ms:.1f}", f"{size:.2f}"] for ms, size in zip(frame.milliseconds, frame.megabytes, strict=False)] or [
+        ["-", "-"]
+    ] * len(frame.request.contenders)
+    scores = [["-", "-", "-"]] + [
+        [f"{psnr:.2f}", f"{ssim:.4f}", f"{100 * strayed[-1]:.3g} %"]
+        for psnr, ssim, strayed in zip(frame.psnr, frame.ssim, frame.drift, strict=True)
+    ]
     rows = [
         {
             "title": variant.label,
             "detail": _detail(variant, frame.request.strength),
-            "psnr": f"{psnr:.2f}",
-            "ssim": f"{ssim:.4f}",
-            "drift": f"{100 * drift[-1]:.3g} %",
+            "state": "other",
+            "cells": [*score, *cost],
         }
-        for variant, psnr, ssim, drift in columns
+        for variant, score, cost in zip(frame.request.contenders, scores, costs, strict=True)
     ]
-    return {"columns": COLUMNS, "rows": rows}
+    return {"label": COLUMNS[0], "columns": COLUMNS, "rows": rows}
+
+
+def second_row(request: Request) -> int | None:
+    """Which contender begins the second row: none, CSB and CSB + SSC at the same bits stand there by themselves."""
+    for index in range(2, len(request.contenders) - 2):
+        three = request.contenders[index : index + 3]
+        if [(v.csb, v.ssc) for v in three] == list(BALANCING.values()) and len({v.label for v in three}) == 1:
+            return index
+    return None
+
+
+def wipe(frame: Frame, index: int) -> dict[str, Any]:
+    """Full precision on the left, a variant on the right of one picture; `index` counts the variants."""
+    index = min(max(index, 0), len(frame.request.variants) - 1)
+    variant = frame.request.variants[index]
+    reference, picture = (frame.pictures or ())[0], (frame.pictures or ())[index + 1]
+    return {
+        "left": {"src": data_uri(reference), "name": "FP32", "alt": f"{subject(frame.request)}, full precision"},
+        "right": {
+            "src": data_uri(picture),
+            "name": f"{variant.label}, {variant.backend}",
+            "alt": f"The same {subject(frame.request)}, {variant.name}",
+        },
+    }
+
+
+def wiped(request: Request) -> list[tuple[str, int]]:
+    """The variants that the slider can hold against full precision, as choices."""
+    return [(variant.name, index) for index, variant in enumerate(request.variants)]

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import gradio as gr
+from gradio.context import Context
 
 from app.components.chart import chart, shown
 from app.components.controls import Shared
@@ -49,6 +50,8 @@ def create_live_pair(shared: Shared) -> None:
         api_visibility="private",
     ).then(lambda: gr.update(interactive=False), None, cancel, **QUIET)
     cancel.click(cancel_pair, None, None, **QUIET)
+    if Context.root_block is not None:
+        Context.root_block.unload(cancel_pair)
 
 
 def _idle() -> dict[str, Any]:

@@ -50,6 +50,8 @@ def frame(explored_model):
         pictures=(reference, *others),
         timesteps=(500, 0),
         drift=((1e-4, 2e-4), (0.01, 0.02)),
+        milliseconds=(10.0, 8.0, 6.0),
+        megabytes=(24.0, 6.5, 3.25),
         psnr=(40.25, 20.5),
         ssim=(0.99, 0.75),
         finished=True,
@@ -109,11 +111,13 @@ def test_cards_name_each_picture_and_say_how_it_was_made(frame):
 
 
 def test_numbers_are_the_frames(frame):
-    rows = view.numbers(frame)["rows"]
-    assert [list(row.values()) for row in rows] == [
-        ["W8A8", "simulated, CSB, salience x 8", "40.25", "0.9900", "0.02 %"],
-        ["W4A8", "simulated, CSB, salience x 8", "20.50", "0.7500", "2 %"],
+    table = view.numbers(frame)
+    assert [[row["title"], row["detail"], *row["cells"]] for row in table["rows"]] == [
+        ["FP32", "full precision, salience x 8", "-", "-", "-", "10.0", "24.00"],
+        ["W8A8", "simulated, CSB, salience x 8", "40.25", "0.9900", "0.02 %", "8.0", "6.50"],
+        ["W4A8", "simulated, CSB, salience x 8", "20.50", "0.7500", "2 %", "6.0", "3.25"],
     ]
+    assert len(table["columns"]) == 6
 
 
 def test_the_zip_holds_pictures_numbers_and_settings(frame, tmp_path):
@@ -127,6 +131,8 @@ def test_the_zip_holds_pictures_numbers_and_settings(frame, tmp_path):
             "W8A8-csb-difference.png",
             "W8A8-csb.png",
             "drift.csv",
+            "drift.png",
+            "drift.svg",
             "numbers.csv",
             "settings.json",
         ]
@@ -134,17 +140,20 @@ def test_the_zip_holds_pictures_numbers_and_settings(frame, tmp_path):
         rows = list(csv.reader(io.StringIO(archive.read("drift.csv").decode())))
         settings = json.loads(archive.read("settings.json"))
     assert rows[1:] == [["1", "500", "0.0001", "0.01"], ["2", "0", "0.0002", "0.02"]]
-    assert settings["backend"] == "simulated"
+    assert set(settings["backends"].values()) == {"simulated"}
+    assert not settings["model"].startswith("/")
     assert (settings["class_name"], settings["strength"], settings["difference_gain"]) == ("torus", 8, 8)
 
 
-def live(session="someone", bits=("W8A8", "W4A8")):
+def live(session="someone", bits=("W8A8", "W4A8"), backend="simulated"):
     request = SimpleNamespace(session_hash=session)
-    return handlers.compare_live(request, list(bits), "ddim", 8, *SELECTED)
+    return handlers.compare_live(request, list(bits), "ddim", backend, 8, *SELECTED)
 
 
 def test_a_run_ends_with_pictures_numbers_and_files(explored_model):
     updates = [handlers.Update(**dict(zip(vars(handlers.Update()), u, strict=True))) for u in live()]
+    *updates, files = updates
+    assert files.download["value"].endswith("ptq4dit-cube-seed4.zip") and files.progress == gr.skip()
     last = updates[-1]
     assert last.finished == Request(
         class_id=1,
@@ -153,7 +162,8 @@ def test_a_run_ends_with_pictures_numbers_and_files(explored_model):
         variants=tuple(Variant(weight_bits=bits, activation_bits=8) for bits in (8, 4)),
     )
     assert [card["title"] for card in last.cards["cards"]] == ["FP32", "W8A8", "W4A8"]
-    assert len(last.table["rows"]) == 2
+    assert len(last.table["rows"]) == 3
+    assert [name for name, _ in last.against["choices"]][1] == last.wipe["right"]["alt"].split(", ", 2)[2]
     assert last.progress["percent"] == 100
     assert [u.progress["step"] for u in updates] == sorted(u.progress["step"] for u in updates)
 
@@ -198,6 +208,7 @@ def test_another_gain_changes_the_maps_of_the_last_run(frame):
         ("bits", 16, 16, ["W8A8", "W4A8"], ["W8A8", "W4A8"]),
         ("balancing", 4, 6, ["W8A8"], ["W4A6 none", "W4A6 csb", "W4A6 csb+ssc"]),
         ("bits", 4, 8, ["W4A6 none", "W4A6 csb"], ["W8A8", "W4A8"]),
+        ("both", 4, 8, ["W8A8", "W4A8"], ["W8A8", "W4A8 none", "W4A8 csb", "W4A8 csb+ssc"]),
     ],
 )
 def test_line_ups(by, weight, activation, bits, expected):
@@ -209,3 +220,46 @@ def test_the_updates_match_the_views():
 
     assert list(_Views.__dataclass_fields__) == list(handlers.Update.__dataclass_fields__)
     assert set(vars(Selection())) <= set(Shared.__dataclass_fields__)
+
+
+def test_the_second_row_holds_the_balancings(explored_model):
+    request = handlers.make_request(
+        ["W8A8", "W4A8 none", "W4A8 csb", "W4A8 csb+ssc"], "ddim", "simulated", Selection(class_id=1)
+    )
+    cards = view.cards(Frame(request=request, note=""), 8)["cards"]
+    assert [card["state"] for card in cards] == ["follows", "follows", "breaks", "follows", "follows"]
+    assert view.second_row(handlers.make_request(["W8A8", "W4A8"], "ddim", "simulated", Selection())) is None
+
+
+def test_the_slider_shows_the_chosen_variant(frame):
+    generation.remember(frame)
+    first, second = (handlers.slide(index, frame.request) for index in (0, 1))
+    assert first["left"] == second["left"] and first["right"]["src"] != second["right"]["src"]
+    assert first["right"]["name"] == "W8A8, simulated"
+    assert handlers.slide(0, None) == gr.skip()
+
+
+def test_integers_run_where_they_can_and_every_picture_says_so(explored_model):
+    *_, last, _ = live(bits=("W4A8", "W3A8"), backend="auto")
+    details = [card["detail"] for card in last[1]["cards"]]
+    assert details == ["full precision", "integer, no balancing", "simulated, no balancing"]
+
+
+@pytest.mark.parametrize(("bits", "backend"), [("W3A8", "integer"), ("W4A6", "integer"), ("W4A8", "fast")])
+def test_a_backend_that_cannot_is_refused(bits, backend):
+    with pytest.raises(ValueError, match="backend: "):
+        Variant.parse(bits, True, True, backend)
+
+
+def test_a_visitor_who_leaves_cancels_the_run(explored_model):
+    from app.page import build
+
+    hooks = [fn for fn in build().fns.values() if any(event == "unload" for _, event in fn.targets)]
+    assert hooks
+    run = live("leaving")
+    while next(run)[0]["step"] < 1:
+        pass
+    for hook in hooks:
+        hook.fn(SimpleNamespace(session_hash="leaving"))
+    *_, last = run
+    assert last[0]["note"].startswith("Cancelled at step 1")

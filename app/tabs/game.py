@@ -1,0 +1,115 @@
+"""Which one is quantized? Two stored pictures from the same noise; the score is kept in the session."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from random import Random
+from typing import Any
+
+import gradio as gr
+
+from app.components.part import html_part
+from app.figures.picture import data_uri
+from app.services.stored import Choice, load_results
+from app.tabs.start_view import NAMES
+
+QUIET: dict[str, Any] = {"show_progress": "hidden", "queue": False, "api_visibility": "private"}
+QUESTION = "Which one is quantized?"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Round:
+    """One question and the score before it: which example, which stored choice, on which side the quantized one is.
+
+    `picked` is None until it is answered.
+    """
+
+    seed: int
+    example: int
+    choice: Choice
+    side: int
+    picked: int | None = None
+    right: int = 0
+    asked: int = 0
+
+
+def create_game() -> None:
+    """Build the card."""
+    try:
+        first = deal(0)
+        value = show(first)
+    except ValueError:
+        return  # no stored pictures, no game
+    with gr.Column(elem_classes="card", elem_id="game"):
+        gr.Markdown(
+            f"### {QUESTION}\nOne picture is drawn in full precision, the other by a model in fewer bits (simulated), "
+            "from the same noise. Choose the one that you hold for quantized."
+        )
+        game = html_part("game", value, elem_id="game-part")
+        another = gr.Button("Another pair", size="sm", elem_id="game-next", scale=0, min_width=160)
+    state = gr.State(first)
+    game.select(answer, state, [state, game], **QUIET)
+    another.click(next_round, state, [state, game], **QUIET)
+
+
+def deal(seed: int, right: int = 0, asked: int = 0) -> Round:
+    """The question of a seed: an example, bits, dial, balancing and side, drawn evenly."""
+    results, random = load_results(), Random(seed)
+    bits, strength = random.choice(results.bits), random.choice(results.strengths)
+    csb = random.random() < 0.5
+    choice = Choice(bits=bits, strength=strength, csb=csb, ssc=csb)
+    example, side = random.randrange(len(results.examples)), random.randrange(2)
+    return Round(seed=seed, example=example, choice=choice, side=side, right=right, asked=asked)
+
+
+def answer(event: gr.EventData, state: Round) -> list[Any]:
+    """A picture was chosen: the round with its answer, and what is shown of it; a second answer changes nothing."""
+    if state.picked is None:
+        won = event.index == state.side
+        state = replace(state, picked=int(event.index), right=state.right + won, asked=state.asked + 1)
+    return [state, show(state)]
+
+
+def next_round(state: Round) -> list[Any]:
+    """Another question; an unanswered one does not count."""
+    following = deal(state.seed + 1, state.right, state.asked)
+    return [following, show(following)]
+
+
+def show(state: Round) -> dict[str, Any]:
+    """The two pictures, and once one is chosen, which was which."""
+    results = load_results()
+    example, quantized = results.example(state.example), results.picture(state.example, state.choice)
+    answered = state.picked is not None
+    pictures = []
+    for index in (0, 1):
+        is_quantized = index == state.side
+        picture = quantized if is_quantized else example.full_precision
+        letter, name = "AB"[index], describe(state.choice) if is_quantized else "full precision"
+        pictures.append(
+            {
+                "index": index,
+                "src": data_uri(picture.pixels()),
+                "alt": f"{example.class_name}, picture {letter}" + (f", {name}" if answered else ""),
+                "label": f"Picture {letter}: {name}" if answered else f"Picture {letter} is quantized",
+                "caption": f"{letter}: {name}" if answered else letter,
+                "state": ("quantized" if is_quantized else "exact") if answered else "open",
+                "shut": answered,
+            }
+        )
+    score = f"{state.right} of {state.asked} right" if state.asked else "No answer yet"
+    return {"question": QUESTION, "pictures": pictures, "verdict": verdict(state, quantized.psnr), "score": score}
+
+
+def verdict(state: Round, psnr: float | None) -> str:
+    """Right or not, and how far the two pictures are apart."""
+    if state.picked is None:
+        return ""
+    opening = "Right." if state.picked == state.side else "No, it was the other one."
+    return f"{opening} {describe(state.choice)}" + ("" if psnr is None else f", {psnr:.1f} dB from full precision.")
+
+
+def describe(choice: Choice) -> str:
+    """The quantized picture's model in words."""
+    dial = "" if choice.strength == 1 else f", salience x {choice.strength}"
+    return f"{choice.bits}, simulated, {NAMES[choice.variant]}{dial}"
