@@ -19,7 +19,8 @@ class Dit:
     """A DiT, float or quantized, with what is needed to make pictures with it.
 
     Attributes:
-        transformer: diffusers' ``DiTTransformer2DModel``; after `ptq4dit.quantize` its block linears are quantized.
+        transformer: diffusers' ``DiTTransformer2DModel``; after `ptq4dit.quantize` its block linears are quantized. On
+            the integer backend an `IntegerTransformer`, which is called like it.
         vae: diffusers' ``AutoencoderKL``, or a `LazyVae` that becomes one when it is first used.
         scheduler: the diffusers scheduler that the model comes with; never modified.
         id2label: class index -> name.
@@ -27,7 +28,7 @@ class Dit:
         noise_correction: what the sampler takes out of a quantized model's noise prediction (PTQD); None for nothing.
     """
 
-    transformer: DiTTransformer2DModel = field(repr=False)
+    transformer: Any = field(repr=False)
     vae: Any = field(repr=False)
     scheduler: Any = field(repr=False)
     id2label: Mapping[int, str]
@@ -74,7 +75,7 @@ class Dit:
         """The transformer as diffusers' model: itself, or the simulated twin of one that runs on integers."""
         return getattr(self.transformer, "twin", self.transformer)
 
-    def with_transformer(self, transformer: DiTTransformer2DModel) -> "Dit":
+    def with_transformer(self, transformer: Any) -> "Dit":
         """The same bundle with another transformer."""
         return dataclasses.replace(self, transformer=transformer)
 

@@ -11,6 +11,7 @@ from diffusers import DDIMScheduler, DDPMScheduler, DPMSolverMultistepScheduler
 from jaxtyping import Float
 from torch import Tensor
 
+from ptq4dit.backends.modulations import run_of
 from ptq4dit.config import require_guidance
 from ptq4dit.dit import Dit
 
@@ -78,7 +79,7 @@ def denoise(
     require_request(model, class_labels, steps, guidance_scale, seed, sampler)
     scheduler = make_scheduler(model, steps, sampler)
     generators = [image_generator(seed, first_index + i) for i in range(len(class_labels))]
-    predict = guided(model, class_labels, guidance_scale)
+    predict = guided(model, class_labels, guidance_scale, [int(t) for t in scheduler.timesteps])
     return _denoise(predict, scheduler, initial_noise(model, generators), generators, cancelled)
 
 
@@ -108,21 +109,24 @@ def decode(
     return (decoded / 2 + 0.5).clamp(0, 1)
 
 
-def guided(model: Dit, class_labels: Sequence[int], guidance_scale: float) -> NoisePredictor:
+def guided(
+    model: Dit, class_labels: Sequence[int], guidance_scale: float, timesteps: Sequence[int] = ()
+) -> NoisePredictor:
     """The model's noise prediction for these classes, with classifier-free guidance when the scale is above 1.
 
     Guidance evaluates the class half and the null-class half in one batch, in this order. A correction of the model's
-    quantization noise acts on each half, before guidance.
+    quantization noise acts on each half, before guidance. Timesteps that are known beforehand are embedded at once.
     """
     channels = model.latent_shape[0]
     labels = torch.tensor(list(class_labels), device=model.device)
     if guidance_scale > 1:
         labels = torch.cat([labels, torch.full_like(labels, model.null_class)])
 
+    output = run_of(model.transformer, timesteps, labels)
+
     def predict(latents: Tensor, timestep: int) -> Tensor:
         batch = torch.cat([latents, latents]) if guidance_scale > 1 else latents
-        times = torch.full((len(batch),), timestep, device=batch.device)
-        noise = model.transformer(batch, timestep=times, class_labels=labels).sample[:, :channels]
+        noise = output(batch, timestep)[:, :channels]
         if model.noise_correction is not None:
             noise = model.noise_correction.correct(noise, timestep)
         if guidance_scale <= 1:

@@ -24,8 +24,15 @@ class IntegerTransformer(nn.Module):
         ptq4dit_record: how the model was quantized.
     """
 
-    def __init__(self, twin: Any, step: Step, runtime: str) -> None:
+    def __init__(self, twin: Any, step: Step, runtime: str, release: Callable[[], None] | None = None) -> None:
+        """Put the parts together.
+
+        Args:
+            twin, step, runtime: see the attributes.
+            release: called after each use of the twin, to give back memory that it needs then only.
+        """
         super().__init__()
+        self._release = release or (lambda: None)
         self.twin, self.step, self.runtime = twin, step, runtime
         self.ptq4dit_record = twin.ptq4dit_record
         self.eval()
@@ -47,7 +54,9 @@ class IntegerTransformer(nn.Module):
 
     def modulate(self, timesteps: Int[Tensor, " row"], labels: Int[Tensor, " row"]) -> Modulation:
         """All blocks' modulations of some (timestep, class) pairs; see `forward.modulate`."""
-        return modulate(self.twin, timesteps, labels)
+        result = modulate(self.twin, timesteps, labels)
+        self._release()
+        return result
 
     @torch.no_grad()
     def predict(

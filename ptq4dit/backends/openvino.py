@@ -2,7 +2,6 @@
 
 import inspect
 import json
-import mmap
 from collections.abc import Iterator
 from pathlib import Path
 from threading import Lock
@@ -18,6 +17,7 @@ from ptq4dit.backends import openvino_graph, plan
 from ptq4dit.backends.forward import Modulation
 from ptq4dit.backends.integer import IntegerTransformer
 from ptq4dit.backends.lean import lean_copy
+from ptq4dit.backends.mapped import map_integers, release_pages
 from ptq4dit.backends.openvino_cache import CompiledCache, cache_folder, content_key, payload_bytes
 from ptq4dit.backends.openvino_graph import build_graph
 from ptq4dit.backends.options import IntegerOptions
@@ -46,7 +46,8 @@ def build(twin: Any, options: IntegerOptions) -> IntegerTransformer:
     path = cache.find(key)
     if path is None:
         path = cache.store(key, lambda file: _compile(lean, properties, file))
-    return IntegerTransformer(lean, OpenVinoStep(path, properties), f"OpenVINO {_VERSION}, CPU")
+    release = map_integers(lean, cache, key)
+    return IntegerTransformer(lean, OpenVinoStep(path, properties), f"OpenVINO {_VERSION}, CPU", release)
 
 
 class OpenVinoStep:
@@ -77,7 +78,7 @@ class OpenVinoStep:
 
     def _settle(self) -> None:
         if not self._settled:
-            self._file._mmap.madvise(mmap.MADV_DONTNEED)  # type: ignore[attr-defined]
+            release_pages(self._file)
             self._settled = True
 
 

@@ -68,8 +68,9 @@ def integer_product(x: Node, layer: IntegerLinear) -> Node:
     scale = layer.combined_scale[:, None]
     weight = op.multiply(op.convert(op.constant(layer.weight.numpy()), "f32"), _floats(scale))
     product = op.matmul(q, weight, False, True)
-    product.set_friendly_name(layer.name)
     result = op.add(product, _floats(layer.offset))
+    product.set_friendly_name(layer.name)  # either name may be the one that the compiled product keeps
+    result.set_friendly_name(f"{layer.name}/bias")
     if not layer.correction.any():
         return result
     ones = op.multiply(op.convert(op.constant(np.ones((1, layer.weight.shape[1]), np.int8)), "f32"), _floats_of(1.0))

@@ -1,0 +1,89 @@
+"""What a sampling run knows beforehand, computed once: the modulation of all its timesteps and classes."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from diffusers import DiTTransformer2DModel
+from jaxtyping import Int
+from torch import Tensor, nn
+
+from ptq4dit.backends.forward import Modulation, modulate, predict
+from ptq4dit.backends.integer import IntegerTransformer
+from ptq4dit.quantized.clock import is_clock_hook
+
+_BYTES = 128 * 2**20
+"""Modulation kept at a time; a longer run computes it in pieces."""
+
+
+class Modulations:
+    """The modulation of a batch at each timestep of a run: every (timestep, class) pair once, many of them at once."""
+
+    def __init__(
+        self, transformer: Any, timesteps: Sequence[int], labels: Int[Tensor, " row"], limit: int = _BYTES
+    ) -> None:
+        """Nothing is computed yet.
+
+        Args:
+            transformer: diffusers' ``DiTTransformer2DModel`` or an `IntegerTransformer`.
+            timesteps: in the order in which they will be asked for.
+            labels: class index of every row of the batch.
+            limit: bytes of modulation to keep at a time; one timestep's always is.
+        """
+        self._transformer, self._timesteps = transformer, list(timesteps)
+        self._labels, self._rows = labels.unique(return_inverse=True)
+        config = transformer.config
+        width = config.num_attention_heads * config.attention_head_dim
+        row = width * (6 * config.num_layers + 2) * torch.finfo(transformer.dtype).bits // 8
+        self._at_once = max(1, limit // (row * len(self._labels)))
+        self._known: dict[int, Modulation] = {}
+
+    def at(self, timestep: int) -> Modulation:
+        """The batch's modulation at one timestep."""
+        if timestep not in self._known:
+            self._known = self._computed(self._from(timestep))
+        return self._known[timestep]
+
+    def _from(self, timestep: int) -> list[int]:
+        if timestep not in self._timesteps:
+            return [timestep]
+        start = self._timesteps.index(timestep)
+        return self._timesteps[start : start + self._at_once]
+
+    def _computed(self, timesteps: list[int]) -> dict[int, Modulation]:
+        count, device = len(self._labels), self._labels.device
+        pairs = torch.tensor(timesteps, device=device).repeat_interleave(count), self._labels.repeat(len(timesteps))
+        make = self._transformer
+        result = make.modulate(*pairs) if isinstance(make, IntegerTransformer) else modulate(make, *pairs)
+        return {step: result.take(self._rows + index * count) for index, step in enumerate(timesteps)}
+
+
+def run_of(transformer: Any, timesteps: Sequence[int], labels: Int[Tensor, " row"]) -> Callable[[Tensor, int], Tensor]:
+    """The transformer's output as a function of (latents, timestep) for a run whose classes are known.
+
+    Equals calling the transformer, to float rounding. A transformer that somebody watches (hooks, a replaced forward)
+    is called as it is, so that they see what they always saw.
+    """
+    known, modules = Modulations(transformer, timesteps, labels), list(transformer.modules())
+
+    def output(latents: Tensor, timestep: int) -> Tensor:
+        if isinstance(transformer, IntegerTransformer):
+            return transformer.predict(latents, known.at(timestep))
+        if is_plain(transformer, modules):
+            return predict(transformer, latents, known.at(timestep))
+        times = torch.full((len(latents),), timestep, device=latents.device)
+        return transformer(latents, timestep=times, class_labels=labels).sample
+
+    return output
+
+
+def is_plain(transformer: Any, modules: Sequence[nn.Module]) -> bool:
+    """Whether a transformer is diffusers' own, in evaluation, and nothing but its clock listens to its modules."""
+    if type(transformer) is not DiTTransformer2DModel or transformer.training:
+        return False
+    return all(
+        not module._forward_hooks
+        and all(is_clock_hook(hook) for hook in module._forward_pre_hooks.values())
+        and "forward" not in vars(module)
+        for module in modules
+    )

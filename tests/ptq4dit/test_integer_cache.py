@@ -1,0 +1,117 @@
+"""Compiled models on disk: found again, rebuilt when damaged, bounded, keyed by what they depend on."""
+
+import dataclasses
+import os
+
+import openvino
+import pytest
+import torch
+
+from ptq4dit.backends import openvino as backend
+from ptq4dit.backends.dispatch import with_backend
+from ptq4dit.backends.openvino_cache import CompiledCache, cache_folder, content_key, payload_bytes
+from ptq4dit.backends.options import IntegerOptions
+from ptq4dit.config import CalibrationConfig, QuantConfig
+from ptq4dit.methods.registry import quantize
+from ptq4dit.observe import calibrate
+
+
+@pytest.fixture(scope="module")
+def model(dit):
+    stats = calibrate(dit, CalibrationConfig(timesteps=2, samples_per_timestep=2, steps=2, rows_per_timestep=4))
+    return quantize(dit, stats, QuantConfig(weight_bits=4))
+
+
+@pytest.fixture
+def options(tmp_path):
+    return IntegerOptions(cache=tmp_path, threads=1)
+
+
+@pytest.fixture
+def compilations(monkeypatch):
+    """Counts what is compiled."""
+    seen, compile_model = [], backend._compile
+    monkeypatch.setattr(backend, "_compile", lambda *given: (seen.append(given), compile_model(*given)))
+    return seen
+
+
+def output(model):
+    x = torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(0))
+    return model.transformer(x, timestep=torch.tensor([9, 900]), class_labels=torch.tensor([1, 5])).sample
+
+
+def test_a_second_start_compiles_nothing(model, options, compilations):
+    first, second = (output(with_backend(model, "integer", options)) for _ in range(2))
+    assert len(compilations) == 1 and torch.equal(first, second)
+
+
+def test_a_damaged_file_is_rebuilt(model, options, compilations, tmp_path):
+    expected = output(with_backend(model, "integer", options))
+    (file,) = set(tmp_path.glob("*.openvino")) - set(tmp_path.glob("*-integers.openvino"))
+    for damage in (lambda b: b[:-1], lambda b: b[:100] + bytes([b[100] ^ 1]) + b[101:], lambda b: b"x"):
+        file.write_bytes(damage(file.read_bytes()))
+        assert torch.equal(output(with_backend(model, "integer", options)), expected)
+    assert len(compilations) == 4
+
+
+def test_another_weight_or_setting_is_another_model(model, options, compilations):
+    with_backend(model, "integer", options)
+    with_backend(model, "integer", dataclasses.replace(options, threads=2))
+    other = with_backend(model, "simulated")
+    linear = other.transformer.transformer_blocks[0].ff.net[2]
+    linear.weight_q = linear.weight_q ^ 1
+    with_backend(other, "integer", options)
+    assert len(compilations) == 3
+
+
+def test_another_version_is_another_model(model, options, compilations, monkeypatch):
+    with_backend(model, "integer", options)
+    monkeypatch.setattr(openvino, "__version__", "1.2.3-other")
+    with_backend(model, "integer", options)
+    assert len(compilations) == 2
+
+
+def test_the_least_recently_used_go_first(tmp_path):
+    cache = CompiledCache(folder=tmp_path, limit=300)
+    for age, name in enumerate(("old", "used", "new")):
+        cache.store(name, lambda file: file.write_bytes(bytes(60)))
+        os.utime(cache.path(name), (age, age))
+    assert cache.find("old") is not None  # 92 bytes each; finding it makes it the newest
+    cache.store("fourth", lambda file: file.write_bytes(bytes(60)))
+    assert sorted(path.stem for path in tmp_path.iterdir()) == ["fourth", "new", "old"]
+    assert payload_bytes(cache.path("new")) == 60
+
+
+def test_one_model_larger_than_the_limit_stays_alone(tmp_path):
+    cache = CompiledCache(folder=tmp_path, limit=10)
+    for name in ("a", "b"):
+        cache.store(name, lambda file: file.write_bytes(bytes(60)))
+    assert [path.stem for path in tmp_path.iterdir()] == ["b"]
+
+
+def test_a_failed_build_leaves_nothing(tmp_path):
+    def fail(file):
+        file.write_bytes(b"half")
+        raise RuntimeError("no")
+
+    with pytest.raises(RuntimeError):
+        CompiledCache(folder=tmp_path, limit=10).store("a", fail)
+    assert not list(tmp_path.iterdir())
+
+
+def test_refuses_a_folder_that_cannot_be_written(model, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ValueError, match=r"folder for compiled models that can be written.*PTQ4DIT_CACHE"):
+        with_backend(model, "integer", IntegerOptions(cache=tmp_path / "file" / "below"))
+
+
+def test_where_it_is(monkeypatch, tmp_path):
+    monkeypatch.setenv("PTQ4DIT_CACHE", str(tmp_path / "mine"))
+    assert cache_folder(None) == tmp_path / "mine" and cache_folder(tmp_path) == tmp_path
+    monkeypatch.delenv("PTQ4DIT_CACHE")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert cache_folder(None) == tmp_path / "ptq4dit"
+
+
+def test_keys_tell_where_a_part_ends():
+    assert content_key([b"ab", b"c"]) != content_key([b"a", b"bc"])
