@@ -47,7 +47,7 @@ def run(options: argparse.Namespace) -> Report:
         threads=options.threads,
         seed=options.seed,
     )
-    made = made_by("python -m ptq4dit bench " + " ".join(sys.argv[2:]), config.threads)
+    made = made_by(_command(options), config.threads)
     content = measure_speed(config, made, _say)
     if options.out:
         write(content, Path(options.out))
@@ -57,6 +57,23 @@ def run(options: argparse.Namespace) -> Report:
         for batch in config.batches
     ]
     return Report(content=content, text="\n".join(tables))
+
+
+def _command(options: argparse.Namespace) -> str:
+    """What to type for the same measurement."""
+    flags = {
+        "--blocks": options.blocks,
+        "--batch": " ".join(map(str, options.batch)),
+        "--rounds": options.rounds,
+        "--only": " ".join(options.only),
+        "--steps": options.steps,
+        "--guidance": options.guidance,
+        "--threads": options.threads,
+        "--seed": options.seed,
+    }
+    given = [f"{flag} {value}" for flag, value in flags.items() if value not in (None, "")]
+    named = [name for name in (options.named or options.model,) if name]
+    return " ".join(["python -m ptq4dit bench", *named, *given])
 
 
 def _say(text: str) -> None:

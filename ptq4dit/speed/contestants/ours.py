@@ -18,11 +18,15 @@ _CHECKPOINT, _CACHE = "checkpoint", "compiled"
 
 
 def _build(subject: Subject, folder: Path, weight_bits: int) -> None:
-    """Random weights: plain ranges, conditioning and modulation too, since bytes and speed are the point."""
+    """8-bit weights symmetric, as the integer backend likes them best.
+
+    Random weights: plain ranges, conditioning and modulation too, since bytes and speed are the point.
+    """
     random = subject.about["random_weights"]
     config = QuantConfig(
         weight_bits=weight_bits,
         activation_bits=8,
+        weight_symmetric=weight_bits == 8,
         weight_range="minmax" if random else "mse",
         modulation=random,
         conditioning=random,

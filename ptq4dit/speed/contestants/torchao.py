@@ -30,21 +30,22 @@ def _static(subject: Subject, folder: Path, threads: int) -> Loaded:
     transformer = subject.transformer()
     largest = _observe(Plain(transformer), subject)
     for name, value in largest.items():
-        scale = (value / 127).clamp(min=1e-9).reshape(1, 1)
+        scale = (value / 127).clamp(min=1e-9)
         config = Int8StaticActivationInt8WeightConfig(act_quant_scale=scale, granularity=[PerTensor(), PerRow()])
         quantize_(transformer, config, filter_fn=lambda module, path, chosen=name: path == chosen)
     return _compiled(transformer, threads)
 
 
 def _observe(module: nn.Module, subject: Subject) -> dict[str, Tensor]:
-    """Largest magnitude at the input of every linear."""
+    """Largest magnitude at the input of every linear, with as many axes as the input has: torchao wants it so."""
     largest: dict[str, Tensor] = {}
     handles = []
     for name, linear in module.get_submodule("transformer").named_modules():
         if isinstance(linear, nn.Linear):
 
             def look(_: Any, given: tuple[Tensor, ...], name: str = name) -> None:
-                largest[name] = torch.maximum(largest.get(name, torch.tensor(0.0)), given[0].abs().max())
+                value = given[0].abs().amax(dim=tuple(range(given[0].ndim)), keepdim=True)
+                largest[name] = torch.maximum(largest.get(name, value), value)
 
             handles.append(linear.register_forward_pre_hook(look))
     try:
