@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
+import torch
 from torch import nn
 
 Role = Literal["qkv", "proj", "fc1", "fc2", "patch_embed", "conditioning", "modulation", "final_layer"]
@@ -117,6 +118,16 @@ def get_layer(transformer: nn.Module, name: str) -> Layer:
     if name not in layers:
         raise ValueError(unknown_layer(name, list(layers)))
     return layers[name]
+
+
+def require_finite(transformer: nn.Module) -> None:
+    """Refuse a model with nan or infinite weights, naming the first one."""
+    for name, parameter in transformer.named_parameters():
+        if not torch.isfinite(parameter).all():
+            raise ValueError(
+                f"Expected finite weights, got nan or infinity in {name!r}. Load the model again, with "
+                "dtype=torch.float32 if it overflowed."
+            )
 
 
 def unknown_layer(name: str, known: list[str]) -> str:

@@ -8,6 +8,7 @@ from torch import Tensor
 from ptq4dit.calibration import Calibration
 from ptq4dit.config import CalibrationConfig
 from ptq4dit.dit import Dit
+from ptq4dit.linears import require_finite
 from ptq4dit.recorder import Recorder
 from ptq4dit.sampling import denoise, image_generator, make_scheduler
 
@@ -42,9 +43,10 @@ def calibrate(
 
     Raises:
         Cancelled: once ``cancelled`` says True.
-        ValueError: if the model is quantized already, or its activations are not finite.
+        ValueError: if the model is quantized already, or its weights or activations are not finite.
     """
     config = config or CalibrationConfig()
+    require_finite(dit.transformer)
     recorder = Recorder(dit.transformer, config)
     end = config.first_sample + config.samples_per_timestep
     starts = range(config.first_sample, end, batch_size)

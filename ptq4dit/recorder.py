@@ -89,9 +89,13 @@ class Recorder:
         Raises:
             ValueError: if an activation was not finite.
         """
-        for name, lows in self._low.items():
-            if not (torch.isfinite(torch.stack(lows)).all() and torch.isfinite(torch.stack(self._high[name])).all()):
-                raise ValueError(f"Expected finite activations, got others into {name}. Load with dtype=torch.float32.")
+        for end, own in (("low", self._low), ("high", self._high)):
+            extremes = {name: torch.stack(rows) for name, rows in own.items()} | self._extras.stacked(end)
+            for name, values in extremes.items():
+                if not torch.isfinite(values).all():
+                    raise ValueError(
+                        f"Expected finite activations, got others into {name}. Load with dtype=torch.float32."
+                    )
         return Calibration(
             config=self.config,
             model=fingerprint(dit.transformer),

@@ -8,6 +8,7 @@ from ptq4dit.backends.dispatch import with_backend
 from ptq4dit.calibration import Calibration
 from ptq4dit.config import METHOD_NAMES, QuantConfig
 from ptq4dit.dit import Dit
+from ptq4dit.linears import require_finite
 from ptq4dit.methods import (
     dynamic,
     gptq,
@@ -63,6 +64,8 @@ def quantize(
         ValueError: if the model is quantized already, ``stats`` belong to another one, or a weight is not finite.
     """
     config = config or QuantConfig()
+    require_finite(dit.transformer)
+    stats.require_model(dit.transformer)
     method = METHODS[config.method]
     job = Job(
         dit=dit,

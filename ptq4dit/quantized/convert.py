@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from ptq4dit.calibration import Calibration
 from ptq4dit.config import FLOAT_BITS, LayerConfig, QuantConfig
 from ptq4dit.dit import Dit
-from ptq4dit.linears import Layer, balanced_layers, extra_layers
+from ptq4dit.linears import Layer, balanced_layers, extra_layers, require_finite
 from ptq4dit.paper.reparam import reparameterize
 from ptq4dit.quantized.activation import is_static
 from ptq4dit.quantized.attention import QuantizedAttnProcessor
@@ -107,16 +107,6 @@ def install(
         for block in transformer.get_submodule("transformer_blocks").children():
             attention: Any = block.get_submodule("attn1")
             attention.set_processor(_processor(config, clock, attention))
-
-
-def require_finite(transformer: nn.Module) -> None:
-    """Refuse a model with nan or infinite weights, naming the first one."""
-    for name, parameter in transformer.named_parameters():
-        if not torch.isfinite(parameter).all():
-            raise ValueError(
-                f"Expected finite weights, got nan or infinity in {name!r}. Load the model again, with "
-                "dtype=torch.float32 if it overflowed."
-            )
 
 
 def _processor(config: QuantConfig, clock: TimestepClock | None, attention: nn.Module) -> QuantizedAttnProcessor:

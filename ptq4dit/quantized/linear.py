@@ -41,11 +41,11 @@ class QuantizedLinear(nn.Module):
         self._clock = [clock]  # in a list: the clock belongs to the transformer, not to each layer
         self.rotation = Rotation(width=like.in_features) if config.rotation else None
         weight, float_weight = torch.zeros_like(like.weight.detach()), config.weight_bits == FLOAT_BITS
-        wide = torch.promote_types(weight.dtype, torch.float32)
+        wide, groups = torch.promote_types(weight.dtype, torch.float32), groups_of(weight.shape[1], config)
         self.register_buffer("weight", weight, persistent=float_weight)
         self.register_buffer("bias", None if like.bias is None else torch.zeros_like(like.bias.detach()))
         if not float_weight:
-            scale = torch.ones(len(weight), groups_of(weight.shape[1], config), dtype=wide, device=weight.device)
+            scale = torch.ones(len(weight), groups, dtype=wide, device=weight.device)
             self.register_buffer("weight_q", torch.zeros_like(weight, dtype=torch.uint8))
             self.register_buffer("weight_scale", scale)
             self.register_buffer("weight_zero_point", torch.zeros_like(scale, dtype=torch.int32))

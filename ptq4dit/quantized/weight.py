@@ -28,16 +28,18 @@ def groups_of(columns: int, config: LayerConfig) -> int:
     """How many scales a weight row has.
 
     Raises:
-        ValueError: if the group size does not divide the row.
+        ValueError: if a group size, of weights or activations, does not divide the row.
     """
-    size = config.group_size or columns
-    if columns % size:
-        divisors = [d for d in (16, 32, 48, 64, 96, 128, 256) if columns % d == 0]
-        raise ValueError(
-            f"Expected a group_size that divides {columns} input channels, got {size}. Try one of {divisors}, or an "
-            "override for this layer."
-        )
-    return columns // size
+    for name in ("group_size", "activation_group_size"):
+        size = getattr(config, name)
+        if size is not None and columns % size:
+            divisors = [d for d in (8, 16, 32, 48, 64, 96, 128, 256) if columns % d == 0]
+            article = "an" if name.startswith("a") else "a"
+            raise ValueError(
+                f"Expected {article} {name} that divides {columns} input channels, got {size}. Try one of {divisors}, "
+                "or leave it at None."
+            )
+    return columns // (config.group_size or columns)
 
 
 def weight_grid(

@@ -25,6 +25,8 @@ STAGES: tuple[tuple[tuple[str, ...], int | None], ...] = (
 """Layers that share an input, in the order of a forward pass, and which chunk of the modulation gates their output."""
 SHRINKS = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4)
 """Shares of a static activation scale that are tried."""
+_CONSTANT = 4e-6
+"""Variance of an input, relative to its mean square, below which it is taken for constant."""
 
 
 @torch.no_grad()
@@ -109,12 +111,18 @@ class _Moments:
             self.branch += x.flatten(0, 1).T @ weighted
 
     def averaged(self, *, centered: bool) -> "_Moments":
-        """Means instead of sums, about the means of the inputs if a bias can make up for those."""
+        """Means instead of sums, about the means of the inputs if a bias can make up for those.
+
+        Inputs that do not vary but for float32's rounding count as constant, so that the Hessian stays positive.
+        """
         f, x, r = self.exact / self.total, self.given / self.total, self.rounded / self.total
         squares = {
             name: getattr(self, name) / self.total - (torch.outer(mean, r) if centered else 0)
             for name, mean in (("gram", r), ("cross", f), ("branch", x))
         }
+        varies = squares["gram"].diagonal() > _CONSTANT * (self.gram.diagonal() / self.total)
+        squares["gram"] = squares["gram"] * varies[:, None]
+        squares = {name: square * varies for name, square in squares.items()}
         return _Moments(total=self.total, exact=f, given=x, rounded=r, **squares)
 
 

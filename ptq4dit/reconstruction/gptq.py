@@ -6,6 +6,8 @@ from torch import Tensor
 
 _BLOCK = 128
 """Columns that are rounded before the rest of the weight is corrected."""
+_LEAST = 1e-30
+"""Diagonal of a Hessian of inputs that never vary: small, and its inverse still a number."""
 
 
 def least_squares_weight(
@@ -147,5 +149,5 @@ def column_order(hessian: Float[Tensor, "d_in d_in"]) -> Int[Tensor, " d_in"]:
 
 def _damped(hessian: Tensor, damping: float) -> Tensor:
     """The Hessian with a diagonal that makes it positive definite; channels that never vary keep their weights."""
-    mean = hessian.diagonal().mean().clamp(min=torch.finfo(hessian.dtype).tiny)
+    mean = hessian.diagonal().mean().clamp(min=_LEAST)
     return hessian + damping * mean * torch.eye(len(hessian), dtype=hessian.dtype, device=hessian.device)
