@@ -67,6 +67,14 @@ LESSONS = (
         answers=("the one with 0.6", "the one with 0", "both alike"),
         right=1,
     ),
+    Lesson(
+        key="pictures",
+        title="The pictures: does balancing pay?",
+        short="Pictures",
+        question="Averaged over the stored pictures at these bits and this dial: what do CSB and SSC do?",
+        answers=("bring them closer to full precision", "change next to nothing", "take them further away"),
+        right=None,
+    ),
 )
 
 

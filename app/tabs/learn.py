@@ -1,4 +1,4 @@
-"""Learn: five ideas, each with one control, one chart, the reader's own numbers and a question to predict."""
+"""Learn: six ideas, each with one control, one chart, the reader's own numbers and a question to predict."""
 
 from __future__ import annotations
 
@@ -26,6 +26,8 @@ LOADING = "The model is loading; the chart appears by itself in a few seconds."
 HEIGHTS = {"rounding": 340, "outlier": 400, "salience": 400, "balance": 400, "timesteps": 440}
 QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
 START_BITS, START_OUTLIER = 4, 6
+BALANCINGS = [("none", "none"), ("CSB", "csb"), ("CSB + SSC", "csb+ssc")]
+SEEN = "document.getElementById('learn-balance')?.offsetParent"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +35,8 @@ class _Card:
     """The parts of one lesson that events name: its control, what is drawn, and its question."""
 
     control: gr.components.Component
-    drawn: list[gr.components.Component]
+    drawn: list[Any]
+    extra: gr.HTML | None
     picked: gr.Radio
     reveal: gr.Button
     answer: gr.Markdown
@@ -50,10 +53,13 @@ def create_learn_tab(shared: Shared) -> None:
         "salience": lambda: gr.Dropdown(shared.outline.layers, value=start.layer, label="Layer"),
         "balance": lambda: gr.Slider(0, 100, 0, step=5, label="How far balanced, %"),
         "timesteps": lambda: gr.Slider(0, LAST_TIMESTEP, start.timestep, step=1, label="Timestep"),
+        "pictures": lambda: gr.Radio(BALANCINGS, value="csb+ssc", label="Balancing"),
     }
     cards = {one.key: _card(number, one, controls[one.key]) for number, one in enumerate(LESSONS, 1)}
     _closing()
     _wire_numbers(cards)
+    _wire_outlier(cards["outlier"])
+    _wire_pictures(shared, cards["pictures"])
     _wire_layer(shared, cards)
     _wire_questions(shared, cards)
 
@@ -68,10 +74,24 @@ def _card(number: int, about: Lesson, make_control: Callable[[], gr.components.C
                 control = make_control()
                 formula = _markdown("", "formula")
             with gr.Column(scale=7, min_width=280):
-                plot = chart(about.title, HEIGHTS[about.key])
+                extra = _outlier() if about.key == "outlier" else None
+                plot = _pictures() if about.key == "pictures" else chart(about.title, HEIGHTS[about.key])
                 reading = _markdown(LOADING, "reading")
         picked, reveal, answer = _question(about)
-    return _Card(control=control, drawn=[plot, formula, reading], picked=picked, reveal=reveal, answer=answer)
+    drawn: list[Any] = [plot, formula, reading]
+    return _Card(control=control, drawn=drawn, extra=extra, picked=picked, reveal=reveal, answer=answer)
+
+
+def _outlier() -> gr.HTML:
+    """The outlier on the whole number line, to drag."""
+    value = {"size": START_OUTLIER, "ordinary": learning.ORDINARY.round(4).tolist()}
+    return html_part("outlier", value, apply_default_css=False, elem_id="learn-outlier-line")
+
+
+def _pictures() -> gr.HTML:
+    """Full precision against quantized, with a divider; empty until the lesson is opened."""
+    side = {"src": "", "alt": "", "name": ""}
+    return html_part("wipe", {"left": side, "right": side}, elem_id="learn-wipe")
 
 
 def _question(about: Lesson) -> tuple[gr.Radio, gr.Button, gr.Markdown]:
@@ -86,9 +106,9 @@ def _question(about: Lesson) -> tuple[gr.Radio, gr.Button, gr.Markdown]:
 def _closing() -> None:
     """Where the pictures are, and the words once more."""
     with gr.Column(elem_classes="card"):
-        _markdown(words("learn/pictures"))
+        _markdown(words("learn/closing"))
         with gr.Row():
-            for name in ("Start", "Compare"):
+            for name in ("Start", "Compare", "Inspect"):
                 go = gr.Button(f"To {name}", size="sm", scale=0, min_width=140)
                 go.click(None, js=f"() => ({script('go_to_tab')})('{name}')", api_visibility="private")
     with gr.Accordion("Glossary", open=False, elem_id="learn-glossary"):
@@ -113,24 +133,55 @@ def _wire_numbers(cards: dict[str, _Card]) -> None:
         _on_open(**event)
 
 
+def _wire_outlier(card: _Card) -> None:
+    """Dragging the outlier moves the slider, and the slider the outlier."""
+    assert card.extra is not None
+    card.extra.select(
+        handlers.drag_outlier, card.extra, [card.control, *card.drawn], queue=False, trigger_mode="always_last", **QUIET
+    )
+    card.control.input(  # type: ignore[attr-defined]
+        None, [card.control, card.extra], card.extra, js="(size, part) => ({ ...part, size })", api_visibility="private"
+    )
+
+
+def _wire_pictures(shared: Shared, card: _Card) -> None:
+    """The pictures follow the selection, and the lesson's switch moves it."""
+    drawn = [card.control, *card.drawn]
+    _on_open(handlers.follow_pictures, shared.inputs, drawn, queue=False)
+    watched = shared.changed("csb", "ssc", "strength", "weight_bits", "activation_bits", "class_id", "seed")
+    gr.on(watched, handlers.follow_pictures, shared.inputs, drawn, queue=False, trigger_mode="always_last", **QUIET)
+    card.control.input(  # type: ignore[attr-defined]
+        handlers.choose_balancing, card.control, [shared.csb, shared.ssc], queue=False, **QUIET
+    )
+
+
 def _wire_layer(shared: Shared, cards: dict[str, _Card]) -> None:
-    """The lessons that look at one layer; their layer and timestep are the shared ones."""
+    """The lessons that look at one layer; their layer, timestep and channel are the shared ones."""
     layer, amount, timestep = (cards[key].control for key in ("salience", "balance", "timesteps"))
     drawn = [part for key in ("salience", "balance", "timesteps") for part in cards[key].drawn]
-    inputs = [layer, shared.strength, amount, timestep]
-    everything: dict[str, Any] = {"fn": handlers.draw_layer, "inputs": inputs, "outputs": drawn}
-    _on_open(
-        fn=handlers.open_lessons,
-        inputs=[shared.layer, shared.timestep, shared.strength, amount],
-        outputs=[layer, timestep, *drawn],
+    everything: dict[str, Any] = {
+        "fn": handlers.open_lessons,
+        "inputs": [shared.layer, shared.timestep, shared.strength, amount, shared.channel],
+        "outputs": [layer, timestep, *drawn],
+    }
+    _on_open(**everything)
+    # While nobody looks at the tab, no percentage is sent and nothing is drawn.
+    unseen = f"(...values) => {{ if (!{SEEN}) values[3] = null; return values; }}"
+    gr.on(
+        shared.changed("layer", "timestep", "strength", "channel"),
+        js=unseen,
+        trigger_mode="always_last",
+        concurrency_limit=4,
+        **everything,
+        **QUIET,
     )
-    _on_input(layer, **everything)
-    shared.strength.change(**everything, **QUIET, trigger_mode="always_last", concurrency_limit=4)
-    _on_input(amount, handlers.draw_balance, [layer, shared.strength, amount], cards["balance"].drawn)
+    at = [layer, shared.strength, amount, shared.channel]
+    _on_input(amount, handlers.draw_balance, at, cards["balance"].drawn)
     _on_input(timestep, handlers.draw_timesteps, [layer, shared.strength, timestep], cards["timesteps"].drawn)
-    for own, common in ((layer, shared.layer), (timestep, shared.timestep)):
-        settled = own.release if isinstance(own, gr.Slider) else own.input  # type: ignore[attr-defined]
-        settled(None, own, common, js="(value) => value", api_visibility="private")
+    layer.input(None, layer, shared.layer, js="(value) => value", api_visibility="private")  # type: ignore[attr-defined]
+    timestep.release(  # type: ignore[attr-defined]
+        None, timestep, shared.timestep, js="(value) => value", api_visibility="private"
+    )
 
 
 def _wire_questions(shared: Shared, cards: dict[str, _Card]) -> None:
@@ -142,6 +193,7 @@ def _wire_questions(shared: Shared, cards: dict[str, _Card]) -> None:
         "salience": (handlers.reveal_salience, [shared.strength]),
         "balance": (handlers.reveal_balance, [layer, shared.strength]),
         "timesteps": (handlers.reveal_timesteps, [layer, shared.strength]),
+        "pictures": (handlers.reveal_pictures, shared.inputs),
     }
     for key, (reveal, inputs) in asked.items():
         card = cards[key]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import gradio as gr
 import numpy as np
 
 from app.components.chart import shown
@@ -16,8 +17,12 @@ from app.figures.learn.rounding import rounding_figure
 from app.figures.learn.salience import salience_figure
 from app.figures.learn.timesteps import timestep_figure
 from app.services import learning
+from app.services.stored import Choice, load_results
+from app.state import NO_CHANNEL, Selection
+from app.tabs import start_view
 
 MOST, ABOUT_HALF = 0.7, 0.3  # shares of the layers
+NOTICEABLE = 0.3  # dB; less counts as next to nothing
 
 
 def draw_rounding(bits: int) -> list[Any]:
@@ -48,7 +53,7 @@ def draw_outlier(size: float) -> list[Any]:
     ]
 
 
-def draw_salience(layer: str, strength: int) -> list[Any]:
+def draw_salience(layer: str, strength: int, channel: int = NO_CHANNEL) -> list[Any]:
     """Mirrored bars, formula and reading of the third lesson."""
     with explained():
         view = learning.layer(layer, strength)
@@ -56,7 +61,7 @@ def draw_salience(layer: str, strength: int) -> list[Any]:
     activation, weight = view.activation[at], view.weight
     tops = learning.top_channels(activation), learning.top_channels(weight)
     both = learning.coinciding(activation, weight)
-    top = int(tops[0][0])
+    top = _followed(channel, activation)
     timestep = int(view.timesteps[at])
     return [
         shown(salience_figure(activation, weight, set(tops[0].tolist()), set(tops[1].tolist()), both)),
@@ -65,12 +70,12 @@ def draw_salience(layer: str, strength: int) -> list[Any]:
     ]
 
 
-def draw_balance(layer: str, strength: int, percent: float) -> list[Any]:
+def draw_balance(layer: str, strength: int, percent: float, channel: int = NO_CHANNEL) -> list[Any]:
     """Both saliences on their way to the middle, formula and reading of the fourth lesson."""
     with explained():
         start = learning.balance(layer, strength, 0.0)
         now = learning.balance(layer, strength, percent / 100)
-    top = int(start.activation.argmax())
+    top = _followed(channel, start.activation)
     ends = np.concatenate([start.activation, start.weight])
     span = float(np.maximum(ends, 1e-6).min()), float(ends.max())
     role = layer.rsplit(".", 1)[1]
@@ -104,18 +109,61 @@ def draw_timesteps(layer: str, strength: int, timestep: int) -> list[Any]:
     ]
 
 
-def draw_layer(layer: str, strength: int, percent: float, timestep: int) -> list[Any]:
-    """The three lessons that look at a layer of the model."""
+def draw_layer(layer: str, strength: int, percent: float, timestep: int, channel: int = NO_CHANNEL) -> list[Any]:
+    """The three lessons that look at a layer of the model; a pinned channel is the one that they write out."""
     return [
-        *draw_salience(layer, strength),
-        *draw_balance(layer, strength, percent),
+        *draw_salience(layer, strength, channel),
+        *draw_balance(layer, strength, percent, channel),
         *draw_timesteps(layer, strength, timestep),
     ]
 
 
-def open_lessons(layer: str, timestep: int, strength: int, percent: float) -> list[Any]:
-    """The tab was opened: its layer and timestep follow the shared ones, and what looks at them is drawn."""
-    return [layer, timestep, *draw_layer(layer, strength, percent, timestep)]
+def open_lessons(
+    layer: str, timestep: int, strength: int, percent: float | None, channel: int = NO_CHANNEL
+) -> list[Any]:
+    """Layer and timestep follow the shared ones, and what looks at them is drawn.
+
+    percent: how far balanced; None says that nobody looks, and nothing is drawn.
+    """
+    if percent is None:
+        return [gr.skip()] * 11
+    return [layer, timestep, *draw_layer(layer, strength, percent, timestep, channel)]
+
+
+def _followed(channel: int, activation: np.ndarray) -> int:
+    """The channel that the formulas write out: the pinned one, else the most salient activation."""
+    return channel if 0 <= channel < len(activation) else int(activation.argmax())
+
+
+def drag_outlier(part: dict[str, Any]) -> list[Any]:
+    """The outlier was dragged: where the slider stands, then its lesson."""
+    return [part["size"], *draw_outlier(part["size"])]
+
+
+def draw_pictures(*values: Any) -> list[Any]:
+    """Both pictures, formula and reading of the sixth lesson, from stored results; values: those of the selection."""
+    with explained():
+        results, selection = load_results(), Selection.from_controls(*values)
+        choice = start_view.nearest(results, selection)
+        index = start_view.matching_example(results, selection, 0)
+        psnr = results.picture(index, choice).psnr or 0.0
+        told = [start_view.sentence(results, index, choice), start_view.remark(selection, choice)]
+    return [
+        start_view.wipe(results, index, choice),
+        say.pictures_formula(psnr),
+        f"**{psnr:.1f} dB** (simulated). {' '.join(told).strip()}",
+    ]
+
+
+def follow_pictures(*values: Any) -> list[Any]:
+    """The lesson's switch as the shared ones stand, then the lesson."""
+    selection = Selection.from_controls(*values)
+    return [Choice(csb=selection.csb, ssc=selection.ssc).variant, *draw_pictures(*values)]
+
+
+def choose_balancing(variant: str) -> list[bool]:
+    """The shared switches, CSB and SSC, for a way of balancing."""
+    return [variant != "none", variant == "csb+ssc"]
 
 
 def reveal_rounding(picked: int | None, bits: int) -> str:
@@ -184,6 +232,20 @@ def reveal_timesteps(picked: int | None, layer: str, strength: int) -> str:
         f"{view.timesteps[low]} counts {view.weights[low] / view.weights[high]:.2f} times as much as timestep "
         f"{view.timesteps[high]}.",
     )
+
+
+def reveal_pictures(picked: int | None, *values: Any) -> str:
+    """The answer of the sixth lesson, from the stored means at the nearest bits and dial."""
+    with explained():
+        results = load_results()
+        choice = start_view.nearest(results, Selection.from_controls(*values))
+        plain, balanced = (
+            results.mean(Choice(bits=choice.bits, strength=choice.strength, csb=on, ssc=on)) for on in (False, True)
+        )
+    gain = balanced.psnr - plain.psnr
+    right = 0 if gain > NOTICEABLE else 2 if gain < -NOTICEABLE else 1
+    setting = f"{choice.bits}, {'salience as trained' if choice.strength == 1 else f'salience x {choice.strength}'}"
+    return verdict("pictures", picked, say.pictures_answer(plain.psnr, balanced.psnr, plain.pictures, setting), right)
 
 
 def verdict(key: str, picked: int | None, because: str, right: int | None = None) -> str:

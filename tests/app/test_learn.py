@@ -15,6 +15,8 @@ from app.figures.learn.rounding import rounding_figure
 from app.figures.learn.salience import salience_figure
 from app.figures.learn.timesteps import timestep_figure
 from app.services import cache, learning
+from app.services.stored import Choice, load_results
+from app.state import Selection
 from app.tabs import learn_handlers as handlers
 
 LAYER = "blocks.1.fc1"
@@ -210,6 +212,39 @@ def test_opening_follows_the_shared_selection(model):
     layer, timestep, *drawn = handlers.open_lessons(LAYER, 300, 1, 0)
     assert (layer, timestep, len(drawn)) == (LAYER, 300, 9)
     assert LAYER in drawn[2]
+    assert "s(X_{3})" in handlers.open_lessons(LAYER, 300, 1, 0, 3)[3]
+    assert "s(X_{3})" in handlers.open_lessons(LAYER, 300, 1, 0, 3)[6]
+
+
+def test_nothing_is_drawn_while_nobody_looks():
+    import gradio as gr
+
+    assert handlers.open_lessons("nowhere", 300, 1, None) == [gr.skip()] * 11
+
+
+def test_dragging_the_outlier_is_moving_its_slider():
+    size, *drawn = handlers.drag_outlier({"size": 12.5, "ordinary": []})
+    assert size == 12.5 and "outlier of **12.5**" in drawn[2]
+    assert drawn[0].plot == handlers.draw_outlier(12.5)[0].plot
+
+
+@pytest.mark.parametrize(("csb", "ssc", "variant"), [(0, 0, "none"), (1, 0, "csb"), (1, 1, "csb+ssc")])
+def test_the_pictures_are_the_stored_ones_of_the_selection(csb, ssc, variant):
+    values = vars(Selection(csb=bool(csb), ssc=bool(ssc), class_id=4, seed=0)).values()
+    switch, wipe, formula, reading = handlers.follow_pictures(*values)
+    stored = load_results()
+    psnr = stored.picture(0, Choice(csb=bool(csb), ssc=bool(ssc))).psnr
+    assert switch == variant and handlers.choose_balancing(variant) == [bool(csb), bool(ssc)]
+    assert f"**{psnr:.1f} dB** (simulated)" in reading and f"{psnr:.1f}" in formula
+    assert wipe["left"]["src"] != wipe["right"]["src"] and "torus" in wipe["right"]["alt"]
+
+
+def test_the_sixth_answer_is_what_was_measured():
+    stored = load_results()
+    plain, balanced = (stored.mean(Choice(csb=on, ssc=on)) for on in (False, True))
+    said = handlers.reveal_pictures(0, *vars(Selection()).values())
+    assert f"{plain.psnr:.1f} dB without" in said and f"{balanced.psnr:.1f} dB with CSB" in said
+    assert said.startswith("**Right.**") == (balanced.psnr > plain.psnr + handlers.NOTICEABLE)
 
 
 def test_an_unknown_layer_gets_a_clear_message(model):
@@ -221,7 +256,9 @@ def test_an_unknown_layer_gets_a_clear_message(model):
 
 @pytest.mark.parametrize("key", [one.key for one in LESSONS])
 def test_every_question_can_be_answered_right_and_wrong(model, key):
-    arguments = {"rounding": (4,), "outlier": (), "salience": (1,)}.get(key, (LAYER, 1))
+    arguments = {"rounding": (4,), "outlier": (), "salience": (1,), "pictures": vars(Selection()).values()}.get(
+        key, (LAYER, 1)
+    )
     reveal = getattr(handlers, f"reveal_{key}")
     said = [reveal(i, *arguments) for i in range(len(lesson(key).answers))]
     assert sum(text.startswith("**Right.**") for text in said) == 1
@@ -237,7 +274,7 @@ def test_the_third_answer_counts_all_layers(model):
 
 
 def test_every_lesson_has_its_words_and_formulas_close():
-    for name in [one.key for one in LESSONS] + ["intro", "pictures", "glossary"]:
+    for name in [one.key for one in LESSONS] + ["intro", "closing", "glossary"]:
         assert words(f"learn/{name}").count("$") % 2 == 0
     for formula in (handlers.draw_rounding(4)[1], handlers.draw_outlier(6)[1], say.salience_formula(1, 2.0, 3.0)):
         assert formula.startswith("$$") and formula.endswith("$$") and formula.count("{") == formula.count("}")

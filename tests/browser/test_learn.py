@@ -3,8 +3,12 @@
 import re
 
 import pytest
+from playwright.sync_api import expect
 
 from app.content.lessons import LESSONS
+from tests.browser.conftest import PATIENCE
+
+expect.set_options(timeout=PATIENCE)
 
 KEYS = [one.key for one in LESSONS]
 ALL_DRAWN = "[...document.querySelectorAll('.lesson')].filter((one) => one.querySelector('.main-svg')).length === 5"
@@ -45,7 +49,7 @@ def set_slider(page, key, value):
 def test_every_lesson_is_drawn_and_fits(learn, width, theme):
     page = learn(width=width, theme=theme)
     assert page.evaluate("document.documentElement.scrollWidth") <= width
-    assert page.locator(".lesson .formula .katex").count() == 5
+    assert page.locator(".lesson .formula .katex").count() == 6
     assert page.locator(".katex-error").count() == 0
     assert "$" not in page.locator("#tabs").inner_text()
     for chart in page.locator(".lesson .js-plotly-plot").all():
@@ -60,7 +64,7 @@ def test_on_a_phone_the_chart_follows_its_control(learn):
     for key in KEYS:
         tops = [
             page.locator(f"#learn-{key} {part}").first.bounding_box()["y"]
-            for part in (".lesson-words", "input", ".chart", ".reading", ".formula", ".question")
+            for part in (".lesson-words", "input", ":is(.chart, .wipe)", ".reading", ".formula", ".question")
         ]
         assert tops == sorted(tops)
 
@@ -73,34 +77,71 @@ def test_each_control_moves_its_lesson(learn):
     assert "At timestep" in changes(page, "timesteps", lambda: set_slider(page, "timesteps", 10))
 
 
-def test_a_layer_chosen_here_is_chosen_in_inspect(learn):
+def test_a_layer_chosen_here_is_chosen_everywhere_and_the_other_way_round(learn):
     page = learn()
+    bar = page.locator("#bar")
 
     def choose():
         page.locator("#learn-salience input[role=combobox]").click()
         page.get_by_role("option", name="blocks.1.proj").click()
 
     assert "blocks.1.proj" in changes(page, "salience", choose)
+    expect(bar.get_by_label("Layer")).to_have_value("blocks.1.proj")
+    said = changes(page, "salience", lambda: bar.get_by_label("Layer").select_option("blocks.2.qkv"))
+    assert "blocks.2.qkv" in said
+    assert page.locator("#learn-salience input[role=combobox]").input_value() == "blocks.2.qkv"
+
+    def pin():
+        bar.get_by_label("Channel").fill("21")
+        bar.get_by_label("Channel").press("Enter")
+
+    assert "channel 21" in changes(page, "balance", pin)
     page.get_by_role("tab", name="Inspect").click()
-    boxes = "[...document.querySelectorAll('input[role=combobox]')]"
-    page.wait_for_function(f"{boxes}.filter((box) => box.value === 'blocks.1.proj').length >= 2")
+    expect(page.locator('[data-reading="summary"]')).to_contain_text("blocks.2.qkv")
+    expect(page.locator('[data-reading="channels"]')).to_contain_text("Channel 21")
 
 
 def test_the_salience_dial_is_followed(learn):
     page = learn()
+    dial = page.locator("#bar").get_by_label("Salience dial")
+    assert "function unchanged" in changes(page, "salience", lambda: dial.select_option("8"))
 
-    def turn():
-        page.locator('[aria-label="Salience dial"]').click()
-        page.get_by_role("option", name="salience x 8").click()
 
-    assert "function unchanged" in changes(page, "salience", turn)
+def test_the_outlier_can_be_dragged_and_walked(learn):
+    page = learn()
+    handle = page.locator("#learn-outlier .handle")
+    handle.scroll_into_view_if_needed()
+    box = handle.locator("circle").bounding_box()
+    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+
+    def drag():
+        page.mouse.move(x, y)
+        page.mouse.down()
+        page.mouse.move(x + 120, y, steps=6)
+        page.mouse.up()
+
+    changes(page, "outlier", drag)
+    size = float(handle.get_attribute("aria-valuenow"))
+    assert size > 8
+    expect(page.locator("#learn-outlier input[type=number]")).to_have_value(f"{size:g}")
+    handle.focus()
+    assert "outlier of 30" in changes(page, "outlier", lambda: page.keyboard.press("End"))
+
+
+def test_the_pictures_and_the_switches_are_one(learn):
+    page = learn()
+    changes(page, "pictures", lambda: page.locator("#learn-pictures").get_by_label("none", exact=True).check())
+    expect(page.locator("#bar").get_by_label("CSB")).not_to_be_checked()
+    expect(page.locator("#learn-wipe .tag.right")).to_contain_text("no balancing")
+    changes(page, "pictures", lambda: page.locator("#bar").get_by_label("CSB").check())
+    expect(page.locator("#learn-pictures").get_by_label("CSB", exact=True)).to_be_checked()
 
 
 def test_predict_then_reveal(learn):
     page = learn()
     for key in KEYS:
         lesson = page.locator(f"#learn-{key}")
-        lesson.get_by_role("radio").first.check()
+        lesson.locator(".question").get_by_role("radio").first.check()
         lesson.get_by_role("button", name="Reveal").click()
         lesson.locator(".prose.answer").filter(has_text=re.compile("Right|Not quite")).wait_for()
 
@@ -112,5 +153,5 @@ def test_links_lead_to_the_lessons_and_back_to_the_pictures(learn):
     page.locator("nav.lessons a", has_text="Timesteps").click()
     page.wait_for_function(in_view, arg="learn-timesteps")
     assert page.url.endswith("?tab=learn#learn-timesteps")
-    page.get_by_role("button", name="To Compare").click()
+    page.get_by_role("button", name="To Compare", exact=True).click()
     page.locator('[role=tab][aria-selected=true]:has-text("Compare")').wait_for()
