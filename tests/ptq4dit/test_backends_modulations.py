@@ -1,0 +1,101 @@
+"""What a sampler knows beforehand is computed once: the same numbers, in bounded pieces, hooks still served."""
+
+import pytest
+import torch
+
+from ptq4dit.backends import modulations
+from ptq4dit.backends.forward import modulate, predict
+from ptq4dit.backends.modulations import Modulations, run_of
+from ptq4dit.config import CalibrationConfig, QuantConfig
+from ptq4dit.methods.registry import quantize
+from ptq4dit.observe import calibrate
+from ptq4dit.sampling import denoise, guided
+
+CONFIGS = {
+    "float": None,
+    "W4A8": QuantConfig(weight_bits=4),
+    "everything": QuantConfig(modulation=True, conditioning=True, patch_embed=True, final_layer=True, attention_bits=8),
+    "groups": QuantConfig(activation_granularity="per_timestep_group", timestep_groups=2, modulation=True),
+    "per token": QuantConfig(activation_granularity="per_token", weight_bits=4, group_size=8),
+}
+
+
+@pytest.fixture(scope="module")
+def stats(dit):
+    return calibrate(dit, CalibrationConfig(timesteps=3, samples_per_timestep=4, steps=5, rows_per_timestep=8))
+
+
+@pytest.fixture(scope="module")
+def models(dit, stats):
+    return {name: dit if config is None else quantize(dit, stats, config) for name, config in CONFIGS.items()}
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_the_two_parts_equal_the_whole(name, models):
+    transformer = models[name].transformer
+    x = torch.randn(4, 4, 8, 8, generator=torch.Generator().manual_seed(0))
+    timesteps, labels = torch.tensor([900, 500, 20, 3]), torch.tensor([0, 5, 2, 5])
+    with torch.no_grad():
+        expected = transformer(x, timestep=timesteps, class_labels=labels).sample
+        actual = predict(transformer, x, modulate(transformer, timesteps, labels))
+    torch.testing.assert_close(actual, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_blocks_with_embedders_of_their_own_use_them(dit):
+    embedders = [block.norm1.emb for block in dit.transformer.transformer_blocks]
+    assert not torch.equal(*(embedder.class_embedder.embedding_table.weight for embedder in embedders))
+    pairs = torch.tensor([7]), torch.tensor([1])
+    with torch.no_grad():
+        norm = dit.transformer.transformer_blocks[1].norm1
+        expected = norm.linear(torch.nn.functional.silu(embedders[1](*pairs, hidden_dtype=torch.float32)))
+    torch.testing.assert_close(modulate(dit.transformer, *pairs).blocks[0, 1].flatten(), expected[0])
+
+
+@pytest.mark.parametrize("limit", [0, 10**9])
+def test_computed_in_pieces_or_at_once(dit, limit, monkeypatch):
+    calls = []
+    monkeypatch.setattr(modulations, "modulate", lambda *given: (calls.append(len(given[1])), modulate(*given))[1])
+    labels = torch.tensor([3, 1, 3, 5])
+    known = Modulations(dit.transformer, [90, 40, 7], labels, limit)
+    for timestep in (90, 40, 7):
+        expected = modulate(dit.transformer, torch.full((4,), timestep), labels)
+        actual = known.at(timestep)
+        torch.testing.assert_close(actual.blocks, expected.blocks)
+        torch.testing.assert_close(actual.final, expected.final)
+        assert actual.timesteps.tolist() == [timestep] * 4
+    assert calls == ([9] if limit else [3, 3, 3])  # three classes, each once
+    torch.testing.assert_close(known.at(123).final, modulate(dit.transformer, torch.full((4,), 123), labels).final)
+
+
+def test_a_run_embeds_once(dit, monkeypatch):
+    calls = []
+    monkeypatch.setattr(modulations, "modulate", lambda *given: (calls.append(len(given[1])), modulate(*given))[1])
+    assert len(list(denoise(dit, [1, 2], steps=4))) == 4
+    assert calls == [12]  # four timesteps, two classes and none
+
+
+@pytest.mark.parametrize("name", ["float", "W4A8", "groups"])
+def test_who_watches_sees_the_whole_model(name, models):
+    transformer, seen = models[name].transformer, []
+    labels = torch.tensor([1, 5])
+    output = run_of(transformer, [500], labels)
+    x = torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        alone = output(x, 500)
+        hook = transformer.transformer_blocks[0].norm1.linear.register_forward_hook(lambda *_: seen.append("linear"))
+        watched = output(x, 500)
+        hook.remove()
+        hook = transformer.register_forward_pre_hook(lambda *_: seen.append("model"))
+        output(x, 500)
+        hook.remove()
+        output(x, 500)
+    assert seen == ["linear", "model"]
+    torch.testing.assert_close(alone, watched, rtol=1e-4, atol=1e-4)
+
+
+def test_a_replaced_forward_is_used(make_dit):
+    dit = make_dit()
+    zero = type("Output", (), {"sample": torch.zeros(1, 4, 8, 8)})
+    dit.transformer.forward = lambda *given, **named: zero
+    with torch.no_grad():
+        assert guided(dit, [1], 1.0)(torch.ones(1, 4, 8, 8), 5).abs().max() == 0
