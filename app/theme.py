@@ -21,7 +21,16 @@ def theme() -> gr.themes.Base:
         font=SYSTEM_FONT,
         font_mono=MONO_FONT,
     )
-    return look.set(body_text_color_subdued="*neutral_500", body_text_color_subdued_dark="*neutral_400")
+    return look.set(
+        body_text_color_subdued="*neutral_500",
+        body_text_color_subdued_dark="*neutral_400",
+        **{  # white on it stands out more than 4.5 to 1
+            f"button_primary_{part}{state}{mode}": shade
+            for state, shade in (("", "*primary_700"), ("_hover", "*primary_800"))
+            for part in ("background_fill", "border_color")
+            for mode in ("", "_dark")
+        },
+    )
 
 
 def launch_options() -> dict[str, Any]:

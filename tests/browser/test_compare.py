@@ -29,7 +29,9 @@ def test_a_run_ends_with_pictures_numbers_and_files(open_page, width, theme):
     cards = page.locator("#compare-cards figure")
     assert cards.locator(".picture img").count() == 3
     assert cards.locator("img.difference").count() == 2
-    assert "simulated, CSB+SSC" in cards.nth(2).inner_text()
+    assert "integer, CSB+SSC" in cards.nth(2).inner_text()
+    assert page.locator("#compare-wipe img.over").get_attribute("src").startswith("data:image")
+    assert page.locator("#compare-numbers tbody tr").count() == 3
     assert page.evaluate("document.scrollingElement.scrollWidth") <= width
     page.locator("#compare-drift .js-plotly-plot").wait_for()
     with page.expect_download() as download:
@@ -40,7 +42,7 @@ def test_a_run_ends_with_pictures_numbers_and_files(open_page, width, theme):
         rows = list(csv.reader(io.StringIO(archive.read("numbers.csv").decode())))
         assert {"FP32.png", "W8A8-csb-ssc.png", "W4A8-csb-ssc.png", "settings.json"} <= set(archive.namelist())
     shown = [text.split(" ")[0] for text in cards.locator(".score").all_inner_texts()[1:]]
-    assert shown == [f"{float(psnr):.1f}" for _, psnr, _ in rows[1:]]
+    assert shown == [f"{float(row[2]):.1f}" for row in rows[2:]]
 
 
 def test_cancel_stops_the_run_and_keeps_what_there_is(open_page):

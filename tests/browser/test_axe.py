@@ -1,0 +1,38 @@
+"""No tab has a serious accessibility problem that axe-core knows, in light or dark, and none scrolls sideways."""
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+
+from app.page import TABS
+
+GRAVE = ("serious", "critical")
+
+
+def ready(page, tab):
+    """Wait until the tab shows what it shows."""
+    page.locator("html[data-opened]").wait_for(state="attached")
+    marks = {
+        "start": "#start-wipe img.over",
+        "learn": "#tabs .lesson .js-plotly-plot",
+        "inspect": "#bar",
+        "compare": "#compare-generate",
+        "methods": "#methods-table tbody tr",
+        "data": "#data .js-plotly-plot",
+    }
+    page.locator(marks[tab]).first.wait_for()
+
+
+def grave(page):
+    """What axe-core holds for serious or worse, as text."""
+    found = [v for v in Axe().run(page).response["violations"] if v["impact"] in GRAVE]
+    return [f"{v['id']}: {node['target']} {node['html'][:120]}" for v in found for node in v["nodes"]]
+
+
+@pytest.mark.parametrize(("width", "theme"), [(1280, "light"), (375, "dark")])
+@pytest.mark.parametrize("tab", TABS)
+def test_no_tab_has_a_serious_finding(open_page, tab, width, theme):
+    page = open_page(f"?tab={tab}", width=width, theme=theme)
+    ready(page, tab)
+    page.wait_for_timeout(500)  # transitions end, colours stand
+    assert not grave(page)
+    assert page.evaluate("document.scrollingElement.scrollWidth") <= width

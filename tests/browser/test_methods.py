@@ -1,0 +1,57 @@
+"""Methods and Data & API in a real browser: stored results followed and exported, a pair run, the keyboard."""
+
+import csv
+
+import pytest
+
+
+@pytest.mark.parametrize(("width", "theme"), [(375, "dark"), (1280, "light")])
+def test_stored_results_follow_the_metric_and_the_bar(open_page, width, theme):
+    page = open_page("?tab=methods", width=width, theme=theme)
+    rows = page.locator("#methods-table tbody tr")
+    rows.first.wait_for()
+    assert "simulated" in page.locator("#methods-table thead").inner_text()
+    page.locator("#methods .js-plotly-plot").nth(1).wait_for()
+    assert page.evaluate("document.scrollingElement.scrollWidth") <= width
+    page.locator("#bar").get_by_label("Weights").select_option("8")
+    page.wait_for_function("document.querySelector('#methods-table thead').textContent.includes('W8A8')")
+    page.locator("#methods-table .scroll").focus()
+    assert page.evaluate("document.activeElement.getAttribute('role')") == "region"
+
+
+def test_a_pair_is_run_from_the_same_noise(open_page):
+    page = open_page("?tab=methods&steps=2")
+    page.locator("#methods-table tbody tr").first.wait_for()
+    page.locator("#methods-run").click()
+    page.wait_for_function("document.querySelector('#methods-progress .note').textContent.startsWith('Finished')")
+    assert page.locator("#methods-cards figure").count() == 3
+    assert page.locator("#methods-numbers tbody tr").count() == 2
+    page.locator("#methods-cancel").and_(page.locator(":disabled")).wait_for()
+
+
+def test_a_chart_is_taken_away_as_csv_and_svg(open_page):
+    page = open_page("?tab=data")
+    page.locator("#data .js-plotly-plot").wait_for()
+    for kind, opening in (("csv", "# Methods against full precision"), ("svg", "<?xml")):
+        with page.expect_download() as download:
+            page.locator(f"#data-{kind}").click()
+        assert download.value.suggested_filename == f"methods-ranking.{kind}"
+        text = download.value.path().read_text(encoding="utf-8")
+        assert opening in text[:200]
+        if kind == "csv":
+            assert len(list(csv.reader(text.splitlines()))) > 3
+    files = page.locator("#data-files tbody tr")
+    assert files.count() >= 5 and "python assets/recipes/results.py" in files.first.inner_text()
+
+
+def test_the_game_is_played_with_the_keyboard(open_page):
+    page = open_page("?tab=compare")
+    pictures = page.locator("#game-part button")
+    pictures.first.focus()
+    page.keyboard.press("Enter")
+    page.get_by_text("of 1 right").wait_for()
+    assert page.locator("#game-part button.quantized").count() == 1
+    before = page.locator("#game-part img").first.get_attribute("src")
+    page.locator("#game-next").click()
+    page.wait_for_function("b => document.querySelector('#game-part img').src !== b", arg=before)
+    assert page.locator("#game-part button:enabled").count() == 2
