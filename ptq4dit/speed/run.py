@@ -10,15 +10,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Tensor
-
 from ptq4dit.speed.child import resident_in_a_child
 from ptq4dit.speed.config import SpeedConfig
 from ptq4dit.speed.contestants.contestant import Contestant, Loaded
 from ptq4dit.speed.contestants.registry import BASELINE, chosen
+from ptq4dit.speed.exact import exact_output, relative_error
 from ptq4dit.speed.floor import floors, measure_machine
-from ptq4dit.speed.subject import Inputs, Subject, prepare
+from ptq4dit.speed.subject import Subject, prepare
 from ptq4dit.speed.turns import ratio, summary, time_in_turn
 
 FORMAT = "ptq4dit-speed-1"
@@ -80,8 +78,10 @@ class _Bench:
             self.results[contestant.key] = _about(contestant) | {"status": "skipped", "note": ""}
             if absent := contestant.missing():
                 self.results[contestant.key]["reason"] = f"not installed: {', '.join(absent)}"
-                continue
-            self._attempt(contestant, self._build)
+            else:
+                self._attempt(contestant, self._build)
+        gc.collect()
+        for contestant in contestants:
             if not self._failed(contestant):
                 self._attempt(contestant, self._load)
             if not self.together and not self._failed(contestant) and contestant.key != BASELINE.key:
@@ -90,7 +90,10 @@ class _Bench:
                 gc.collect()
         if self.together:
             self._time([contestant.key for contestant in contestants if not self._failed(contestant)])
-        elif len(contestants) == 1:
+        elif (
+            not self._failed(BASELINE)
+            and "ms" not in self.results[BASELINE.key]["batches"][str(self.config.batches[0])]
+        ):
             self._time([BASELINE.key])
         self.calls.clear()
         gc.collect()
@@ -181,19 +184,6 @@ class _Bench:
             self.config.batches[0],
             self.config.threads,
         )
-
-
-def exact_output(subject: Subject, inputs: Inputs) -> Tensor:
-    """The float model's output in float64."""
-    transformer = subject.transformer().double()
-    with torch.no_grad():
-        given = inputs.cast(torch.float64)
-        return transformer(given.latents, timestep=given.timesteps, class_labels=given.labels).sample
-
-
-def relative_error(output: Tensor, exact: Tensor) -> float:
-    """``|output - exact| / |exact|`` over all values."""
-    return float(f"{float((output.double() - exact).norm() / exact.norm()):.4g}")
 
 
 def write(content: dict[str, Any], out: Path) -> None:
