@@ -90,10 +90,7 @@ class _Bench:
                 gc.collect()
         if self.together:
             self._time([contestant.key for contestant in contestants if not self._failed(contestant)])
-        elif (
-            not self._failed(BASELINE)
-            and "ms" not in self.results[BASELINE.key]["batches"][str(self.config.batches[0])]
-        ):
+        elif not self._done(BASELINE):
             self._time([BASELINE.key])
         self.calls.clear()
         gc.collect()
@@ -104,6 +101,10 @@ class _Bench:
 
     def _failed(self, contestant: Contestant) -> bool:
         return self.results[contestant.key]["status"] != "measured"
+
+    def _done(self, contestant: Contestant) -> bool:
+        """Whether nothing is left to time."""
+        return self._failed(contestant) or all("ms" in n for n in self.results[contestant.key]["batches"].values())
 
     def _attempt(self, contestant: Contestant, stage: Callable[[Contestant], None]) -> None:
         """A stage whose failure is the contestant's result: other people's code may raise anything."""
