@@ -64,6 +64,11 @@ def create_compare_tab(shared: Shared) -> None:
             controls = _create_controls(shared)
         with gr.Column(scale=8, min_width=300):
             gain, views = _create_views(controls.cancel)
+    measured = view.stored_speed()
+    if measured is not None:
+        with gr.Column(elem_classes="card", elem_id="compare-speed"):
+            gr.Markdown("### Speed and memory, measured apart\nEvery contestant in turn on the demo model.")
+            html_part("table", measured)
     create_game()
     _wire(shared, controls, gain, views)
     compare_api.create_endpoints(AT_ONCE)

@@ -12,6 +12,7 @@ from app.figures.picture import data_uri
 from app.services.generation import Frame
 from app.services.models import outline
 from app.services.request import BALANCING, Request, Variant
+from app.services.stored_speed import load_speed
 
 COLUMNS = ["Against full precision", "PSNR, dB", "SSIM", "drift", "ms a step", "MB on disk"]
 
@@ -123,3 +124,32 @@ def wipe(frame: Frame, index: int) -> dict[str, Any]:
 def wiped(request: Request) -> list[tuple[str, int]]:
     """The variants that the slider can hold against full precision, as choices."""
     return [(variant.name, index) for index, variant in enumerate(request.variants)]
+
+
+def stored_speed() -> dict[str, Any] | None:
+    """Speed, memory and bytes as measured apart on a quiet machine; None where that was not done."""
+    try:
+        timings, made = load_speed()
+    except ValueError:
+        return None
+    label = f"Measured apart: {made.get('command')}, commit {made.get('commit')}, {made.get('hardware', '')}"
+    rows = [
+        {
+            "title": timing.name,
+            "detail": f"{timing.label}, {timing.execution}".strip(", "),
+            "state": "other",
+            "cells": [
+                _number(timing.milliseconds, ".1f"),
+                _number(timing.speedup, ".2f"),
+                _number(timing.resident, ".0f"),
+                _number(timing.disk, ".2f"),
+            ],
+        }
+        for timing in timings
+    ]
+    columns = [label, "ms a forward pass", "times as fast as float32", "MB resident", "MB on disk"]
+    return {"label": "Speed, memory and bytes", "columns": columns, "rows": rows}
+
+
+def _number(value: float | None, written: str) -> str:
+    return "-" if value is None else format(value, written)

@@ -1,0 +1,45 @@
+"""Stored speed: read as the bench writes it, fastest first, gaps left open."""
+
+import json
+
+import pytest
+
+from app.services import stored_speed
+from app.tabs import compare_view
+
+CONTESTANTS = {
+    "torch-f32": {
+        "name": "torch",
+        "label": "float32",
+        "execution": "float",
+        "disk_bytes": 22_000_000,
+        "batches": {"2": {"ms": 16.7, "speedup": 1.0}},
+        "fresh_process": {"resident_mb": 700.0},
+    },
+    "ours": {"name": "ours", "label": "W8A8", "execution": "integer", "batches": {"2": {"ms": 3.3, "speedup": 5.06}}},
+    "broken": {"name": "other", "label": "W8A8", "execution": "integer", "failed": "no"},
+}
+
+
+@pytest.fixture
+def folder(tmp_path):
+    made = {"command": "python -m ptq4dit bench", "commit": "abc1234", "hardware": "a test"}
+    (tmp_path / "speed.json").write_text(json.dumps({"made": made, "contestants": CONTESTANTS}))
+    return tmp_path
+
+
+def test_the_fastest_comes_first_and_what_failed_is_left_out(folder, monkeypatch):
+    timings, made = stored_speed.load_speed(folder)
+    assert [(t.name, t.milliseconds) for t in timings] == [("ours", 3.3), ("torch", 16.7)]
+    assert made["commit"] == "abc1234"
+    monkeypatch.setattr(compare_view, "load_speed", lambda: (timings, made))
+    rows = compare_view.stored_speed()["rows"]
+    assert [row["cells"] for row in rows] == [["3.3", "5.06", "-", "-"], ["16.7", "1.00", "700", "22.00"]]
+    assert rows[0]["detail"] == "W8A8, integer"
+
+
+def test_nothing_measured_shows_nothing(tmp_path, monkeypatch):
+    with pytest.raises(ValueError, match="run python -m ptq4dit bench"):
+        stored_speed.load_speed(tmp_path)
+    monkeypatch.setattr(compare_view, "load_speed", lambda: stored_speed.load_speed(tmp_path))
+    assert compare_view.stored_speed() is None
