@@ -24,6 +24,9 @@ def theme() -> gr.themes.Base:
     return look.set(
         body_text_color_subdued="*neutral_500",
         body_text_color_subdued_dark="*neutral_400",
+        link_text_color="*primary_700",
+        link_text_color_hover="*primary_800",
+        link_text_color_visited="*primary_700",
         **{  # white on it stands out more than 4.5 to 1
             f"button_primary_{part}{state}{mode}": shade
             for state, shade in (("", "*primary_700"), ("_hover", "*primary_800"))

@@ -16,10 +16,11 @@ def ready(page, tab):
         "learn": "#tabs .lesson .js-plotly-plot",
         "inspect": "#bar",
         "compare": "#compare-generate",
-        "methods": "#methods-table tbody tr",
+        "methods": "#methods .js-plotly-plot >> nth=1",
         "data": "#data .js-plotly-plot",
     }
     page.locator(marks[tab]).first.wait_for()
+    page.locator('[aria-label="Empty value"]:visible').first.wait_for(state="hidden")
 
 
 def grave(page):
