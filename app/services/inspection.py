@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from app.services.cache import shared
+from app.services.effect import LayerErrors, layer_effect, require_layer
 from app.services.models import explored
 
 MEASURES = {
@@ -51,27 +51,9 @@ class LayerView:
         return int(np.abs(self.timesteps - timestep).argmin())
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class LayerErrors:
-    """Relative output error ||XW - Q(X)Q(W)||^2 / ||XW||^2 of one layer, simulated, keyed none / csb / csb+ssc.
-
-    overall: one number a variant; over_time: (t,) a variant.
-    """
-
-    overall: Mapping[str, float]
-    over_time: Mapping[str, np.ndarray]
-
-
 def variant(csb: bool, ssc: bool) -> str:
     """The key of `LayerErrors` that the switches stand for."""
     return ("csb+ssc" if ssc else "csb") if csb else "none"
-
-
-def require_layer(layer: str) -> None:
-    """Raise ValueError, naming the layers there are, for one that is not among them."""
-    layers = list(explored().stats.layers)
-    if layer not in layers:
-        raise ValueError(f"layer: expected one of {layers[0]} ... {layers[-1]}; got {layer!r}")
 
 
 @shared(maxsize=128)
@@ -110,20 +92,9 @@ def _array(tensor: Any) -> np.ndarray:
     return np.asarray(tensor)
 
 
-@shared(maxsize=512)
 def layer_errors(layer: str, weight_bits: int, activation_bits: int, strength: int) -> LayerErrors:
     """The error of one layer without balancing, with CSB and with CSB + SSC; fc2 has the first only."""
-    import ptq4dit
-
-    require_layer(layer)
-    model = explored(strength)
-    config = ptq4dit.QuantConfig(weight_bits=weight_bits, activation_bits=activation_bits)
-    arguments = model.dit.transformer, model.stats, layer, config
-    overall, over_time = ptq4dit.layer_errors(*arguments), ptq4dit.layer_errors_per_timestep(*arguments)
-    shown = ["none"] if layer.endswith(".fc2") else list(overall)
-    return LayerErrors(
-        overall={key: overall[key] for key in shown}, over_time={key: _array(over_time[key]) for key in shown}
-    )
+    return layer_effect(layer, weight_bits, activation_bits, strength).errors
 
 
 @shared(maxsize=64)

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from app.services.cache import shared
-from app.services.inspection import LayerView, layer_view, require_layer
+from app.services.effect import require_layer
+from app.services.inspection import LayerView, layer_view
 from app.services.models import explored
 
 TOP = 10  # how many channels count as the most salient

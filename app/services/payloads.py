@@ -9,21 +9,16 @@ import numpy as np
 
 from app.content import readings
 from app.services.cache import shared
-from app.services.inspection import layer_errors, layer_view, map_numbers, require_layer
+from app.services.effect import layer_effect, require_layer, variants_of
+from app.services.inspection import layer_view, map_numbers
 from app.services.models import explored
 
 BALANCINGS = {"none": (False, False), "csb": (True, False), "csb+ssc": (True, True)}
-BINS = 64
 
 
 def packed(values: Any) -> str:
     """Numbers as 32-bit floats in base64, as the browser unpacks them."""
     return b64encode(np.asarray(values, "<f4").tobytes()).decode()
-
-
-def variants_of(layer: str) -> list[str]:
-    """The ways of balancing that a layer knows: fc2 is not balanced."""
-    return ["none"] if layer.endswith(".fc2") else list(BALANCINGS)
 
 
 @shared(maxsize=128)
@@ -53,27 +48,15 @@ def layer_payload(layer: str, strength: int) -> dict[str, Any]:
 @shared(maxsize=256)
 def effect_payload(layer: str, weight_bits: int, activation_bits: int, strength: int) -> dict[str, Any]:
     """What rounding does to one layer, simulated: its error, the values on their grids, the error of each channel."""
-    import ptq4dit
-    from ptq4dit.quantized.operands import channel_errors, layer_operands
-
-    errors = layer_errors(layer, weight_bits, activation_bits, strength)
-    model = explored(strength)
-    config = ptq4dit.QuantConfig(weight_bits=weight_bits, activation_bits=activation_bits)
-    operands = {
-        name: layer_operands(model.dit.transformer, model.stats, layer, config, name) for name in variants_of(layer)
-    }
-    exact = operands["none"]
+    effect = layer_effect(layer, weight_bits, activation_bits, strength)
+    errors = effect.errors
     return {
         "made": "simulated",
         "variants": {
-            name: {
-                "error": errors.overall[name],
-                "input": _input_histogram(one, activation_bits),
-                "weight": _weight_histogram(one, weight_bits),
-            }
-            for name, one in operands.items()
+            name: {"error": error, "input": effect.inputs[name], "weight": effect.weights[name]}
+            for name, error in errors.overall.items()
         },
-        "channels": {name: _rounded(channel_errors(exact, one)) for name, one in operands.items()},
+        "channels": {name: _rounded(values) for name, values in effect.channels.items()},
         "over_time": {name: _rounded(values) for name, values in errors.over_time.items()},
         "reading": readings.error_reading(errors.overall, weight_bits, activation_bits),
     }
@@ -117,35 +100,3 @@ def _in_order(numbers: dict[str, float]) -> list[float | None]:
 
 def _rounded(values: Any) -> list[float]:
     return [float(f"{value:.5g}") for value in np.asarray(values)]
-
-
-def _input_histogram(operands: Any, bits: int) -> dict[str, Any]:
-    """The input's values, with the levels of its one grid."""
-    found = _histogram(np.asarray(operands.input).ravel())
-    if operands.input_grid is None:
-        return found
-    scale, zero_point = operands.input_grid
-    return _spanned(found, np.asarray(operands.input).ravel(), -zero_point * scale, scale, 2**bits)
-
-
-def _weight_histogram(operands: Any, bits: int) -> dict[str, Any]:
-    """The weight's values in steps of their output channel's grid, so that one grid of integers fits all."""
-    weight = np.asarray(operands.weight)
-    if operands.weight_grid is None:
-        return _histogram(weight.ravel())
-    scale, zero_point = (np.asarray(one) for one in operands.weight_grid)
-    steps = (weight.reshape(*scale.shape, -1) / scale[..., None] + zero_point[..., None]).ravel()
-    return _spanned(_histogram(steps), steps, 0.0, 1.0, 2**bits)
-
-
-def _spanned(found: dict[str, Any], values: np.ndarray, first: float, step: float, levels: int) -> dict[str, Any]:
-    """The histogram over values and grid alike."""
-    low, high = min(found["low"], first), max(found["high"], first + step * (levels - 1))
-    return _histogram(values, low, high) | {"first": first, "step": step, "levels": levels}
-
-
-def _histogram(values: np.ndarray, low: float | None = None, high: float | None = None) -> dict[str, Any]:
-    """How many values lie in each of BINS equal bins."""
-    ends = float(values.min()) if low is None else low, float(values.max()) if high is None else high
-    counts, _ = np.histogram(values, bins=BINS, range=ends)
-    return {"low": ends[0], "high": ends[1], "counts": counts.tolist()}

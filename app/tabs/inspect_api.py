@@ -9,6 +9,7 @@ import numpy as np
 
 from app.components.messages import explained
 from app.services import inspection
+from app.services.effect import require_layer
 from app.services.models import explored
 from app.services.request import Variant
 from app.state import Selection
@@ -109,7 +110,7 @@ def layer_error(layer: str, bits: str = "W4A8", strength: int = 1) -> dict[str, 
 
 def _view(layer: str, csb: bool, ssc: bool, strength: int, timestep: int = 0) -> inspection.LayerView:
     """The layer that was asked for, refused in words where there is none such."""
-    inspection.require_layer(layer)
+    require_layer(layer)
     chosen = Selection(layer=layer, timestep=timestep, csb=csb, ssc=ssc, strength=strength)
     return inspection.layer_view(chosen.layer, chosen.csb, chosen.ssc, chosen.strength)
 

@@ -12,7 +12,8 @@ import gradio as gr
 import numpy as np
 
 from app.components.messages import explained
-from app.services.inspection import LayerErrors, LayerView, layer_errors, layer_view, variant
+from app.services.effect import LayerErrors
+from app.services.inspection import LayerView, layer_errors, layer_view, variant
 from app.state import Selection
 
 

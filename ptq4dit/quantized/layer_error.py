@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from ptq4dit.calibration import Calibration
 from ptq4dit.config import QuantConfig
-from ptq4dit.quantized.operands import VARIANTS, layer_operands
+from ptq4dit.quantized.operands import VARIANTS, energies, layer_operands
 
 
 def layer_errors(transformer: nn.Module, stats: Calibration, layer: str, config: QuantConfig) -> dict[str, float]:
@@ -45,11 +45,5 @@ def _energies(
     transformer: nn.Module, stats: Calibration, layer: str, config: QuantConfig
 ) -> dict[str, tuple[Tensor, Tensor]]:
     """Variant -> squared error and squared output, ``(T,)`` each."""
-    result: dict[str, tuple[Tensor, Tensor]] = {}
-    for variant in VARIANTS:
-        operands = layer_operands(transformer, stats, layer, config, variant)
-        if not result:  # the first variant balances nothing: its operands are the layer's own
-            exact = operands.input @ operands.weight.T
-        output = operands.rounded_input @ operands.rounded_weight.T
-        result[variant] = (output - exact).square().sum(dim=(1, 2)), exact.square().sum(dim=(1, 2))
-    return result
+    operands = {variant: layer_operands(transformer, stats, layer, config, variant) for variant in VARIANTS}
+    return {variant: energies(operands["none"], rounded) for variant, rounded in operands.items()}

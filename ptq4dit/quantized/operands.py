@@ -75,6 +75,19 @@ def layer_operands(
 
 
 @torch.no_grad()
+def energies(exact: Operands, rounded: Operands) -> tuple[Float[Tensor, " timestep"], Float[Tensor, " timestep"]]:
+    """Squared error ``||Q(X) Q(W) - X W||^2`` and squared output ``||X W||^2`` at each timestep, ``(T,)`` both.
+
+    Args:
+        exact: operands whose ``input`` and ``weight`` count as right.
+        rounded: operands whose rounded ones are compared with them.
+    """
+    right = exact.input @ exact.weight.T
+    wrong = rounded.rounded_input @ rounded.rounded_weight.T - right
+    return wrong.square().sum(dim=(1, 2)), right.square().sum(dim=(1, 2))
+
+
+@torch.no_grad()
 def channel_errors(exact: Operands, rounded: Operands) -> Float[Tensor, " channel"]:
     """How far each input channel's share of the product is off, ``(d_in,)``, relative to the whole product.
 

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from app.services import inspection
+from app.services import inspection, models
 from app.state import FIELDS, Selection
 from app.tabs import inspect_api, inspect_data, inspect_files
 
@@ -49,7 +49,7 @@ def test_effect_tells_errors_grids_and_channels(layer, names):
     answer = inspect_data.effect([layer, 4, 8, 1])
     json.dumps(answer, allow_nan=False)
     errors = inspection.layer_errors(layer, 4, 8, 1)
-    stats = inspection.explored().stats
+    stats = models.explored().stats
     assert answer["made"] == "simulated" and list(answer["variants"]) == list(answer["channels"]) == names
     for name in names:
         one = answer["variants"][name]
@@ -70,7 +70,7 @@ def test_float_has_no_grid():
 
 def test_a_channels_values_are_those_of_calibration_and_weight():
     answer = inspect_data.channel(["blocks.1.proj", 3, 1])
-    model = inspection.explored()
+    model = models.explored()
     np.testing.assert_array_equal(
         unpacked(answer["activation"]), model.stats.samples["blocks.1.proj"][..., 3].flatten().numpy()
     )

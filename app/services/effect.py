@@ -1,0 +1,108 @@
+"""What rounding does to one layer, worked out once: errors, values on their grids, the error of each channel."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from app.services.cache import shared
+from app.services.models import explored
+
+BINS = 64
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class LayerErrors:
+    """Relative output error ||XW - Q(X)Q(W)||^2 / ||XW||^2 of one layer, simulated, keyed none / csb / csb+ssc.
+
+    overall: one number a variant; over_time: (t,) a variant.
+    """
+
+    overall: Mapping[str, float]
+    over_time: Mapping[str, np.ndarray]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class LayerEffect:
+    """One layer's rounding, simulated, keyed none / csb / csb+ssc; fc2, which is not balanced, has the first only.
+
+    errors: of the whole output; channels: (channel,) error that rounding makes in each; inputs, weights: histograms
+    with low, high and counts, and the first level, step and number of levels where there is a grid.
+    """
+
+    errors: LayerErrors
+    channels: Mapping[str, np.ndarray]
+    inputs: Mapping[str, dict[str, Any]]
+    weights: Mapping[str, dict[str, Any]]
+
+
+def require_layer(layer: str) -> None:
+    """Raise ValueError, naming the layers there are, for one that is not among them."""
+    layers = list(explored().stats.layers)
+    if layer not in layers:
+        raise ValueError(f"layer: expected one of {layers[0]} ... {layers[-1]}; got {layer!r}")
+
+
+def variants_of(layer: str) -> list[str]:
+    """The ways of balancing that a layer knows: fc2 is not balanced."""
+    return ["none"] if layer.endswith(".fc2") else ["none", "csb", "csb+ssc"]
+
+
+@shared(maxsize=512)
+def layer_effect(layer: str, weight_bits: int, activation_bits: int, strength: int) -> LayerEffect:
+    """The effect of rounding on one layer with each way of balancing. Raises ValueError for an unknown layer."""
+    import ptq4dit
+    from ptq4dit.quantized.operands import channel_errors, energies, layer_operands
+
+    require_layer(layer)
+    model = explored(strength)
+    config = ptq4dit.QuantConfig(weight_bits=weight_bits, activation_bits=activation_bits)
+    operands = {
+        name: layer_operands(model.dit.transformer, model.stats, layer, config, name) for name in variants_of(layer)
+    }
+    exact = operands["none"]
+    energy = {name: tuple(np.asarray(part) for part in energies(exact, one)) for name, one in operands.items()}
+    return LayerEffect(
+        errors=LayerErrors(
+            overall={name: float(wrong.sum() / right.sum()) for name, (wrong, right) in energy.items()},
+            over_time={name: wrong / right for name, (wrong, right) in energy.items()},
+        ),
+        channels={name: np.asarray(channel_errors(exact, one)) for name, one in operands.items()},
+        inputs={name: _input_histogram(one, activation_bits) for name, one in operands.items()},
+        weights={name: _weight_histogram(one, weight_bits) for name, one in operands.items()},
+    )
+
+
+def _input_histogram(operands: Any, bits: int) -> dict[str, Any]:
+    """The input's values, with the levels of its one grid."""
+    found = _histogram(np.asarray(operands.input).ravel())
+    if operands.input_grid is None:
+        return found
+    scale, zero_point = operands.input_grid
+    return _spanned(found, np.asarray(operands.input).ravel(), -zero_point * scale, scale, 2**bits)
+
+
+def _weight_histogram(operands: Any, bits: int) -> dict[str, Any]:
+    """The weight's values in steps of their output channel's grid, so that one grid of integers fits all."""
+    weight = np.asarray(operands.weight)
+    if operands.weight_grid is None:
+        return _histogram(weight.ravel())
+    scale, zero_point = (np.asarray(one) for one in operands.weight_grid)
+    steps = (weight.reshape(*scale.shape, -1) / scale[..., None] + zero_point[..., None]).ravel()
+    return _spanned(_histogram(steps), steps, 0.0, 1.0, 2**bits)
+
+
+def _spanned(found: dict[str, Any], values: np.ndarray, first: float, step: float, levels: int) -> dict[str, Any]:
+    """The histogram over values and grid alike."""
+    low, high = min(found["low"], first), max(found["high"], first + step * (levels - 1))
+    return _histogram(values, low, high) | {"first": first, "step": step, "levels": levels}
+
+
+def _histogram(values: np.ndarray, low: float | None = None, high: float | None = None) -> dict[str, Any]:
+    """How many values lie in each of BINS equal bins."""
+    ends = float(values.min()) if low is None else low, float(values.max()) if high is None else high
+    counts, _ = np.histogram(values, bins=BINS, range=ends)
+    return {"low": ends[0], "high": ends[1], "counts": counts.tolist()}
