@@ -149,7 +149,16 @@ def _wire_pictures(shared: Shared, card: _Card) -> None:
     drawn = [card.control, *card.drawn]
     _on_open(handlers.follow_pictures, shared.inputs, drawn, queue=False)
     watched = shared.changed("csb", "ssc", "strength", "weight_bits", "activation_bits", "class_id", "seed")
-    gr.on(watched, handlers.follow_pictures, shared.inputs, drawn, queue=False, trigger_mode="always_last", **QUIET)
+    gr.on(
+        watched,
+        handlers.follow_pictures,
+        shared.inputs,
+        drawn,
+        js=f"(...values) => {{ if (!{SEEN}) values[0] = null; return values; }}",
+        queue=False,
+        trigger_mode="always_last",
+        **QUIET,
+    )
     card.control.input(  # type: ignore[attr-defined]
         handlers.choose_balancing, card.control, [shared.csb, shared.ssc], queue=False, **QUIET
     )

@@ -156,7 +156,9 @@ def draw_pictures(*values: Any) -> list[Any]:
 
 
 def follow_pictures(*values: Any) -> list[Any]:
-    """The lesson's switch as the shared ones stand, then the lesson."""
+    """The lesson's switch as the shared ones stand, then the lesson; nothing where no model is named: nobody looks."""
+    if values[0] is None:
+        return [gr.skip()] * 4
     selection = Selection.from_controls(*values)
     return [Choice(csb=selection.csb, ssc=selection.ssc).variant, *draw_pictures(*values)]
 

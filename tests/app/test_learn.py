@@ -220,6 +220,7 @@ def test_nothing_is_drawn_while_nobody_looks():
     import gradio as gr
 
     assert handlers.open_lessons("nowhere", 300, 1, None) == [gr.skip()] * 11
+    assert handlers.follow_pictures(None, *list(vars(Selection()).values())[1:]) == [gr.skip()] * 4
 
 
 def test_dragging_the_outlier_is_moving_its_slider():
