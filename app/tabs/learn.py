@@ -174,8 +174,8 @@ def _wire_layer(shared: Shared, cards: dict[str, _Card]) -> None:
         "outputs": [layer, timestep, *drawn],
     }
     _on_open(**everything)
-    # While nobody looks at the tab, no percentage is sent and nothing is drawn.
-    unseen = f"(...values) => {{ if (!{SEEN}) values[3] = null; return values; }}"
+    # While nobody looks at the tab, no layer is sent and nothing is drawn.
+    unseen = f"(...values) => {{ if (!{SEEN}) values[0] = null; return values; }}"
     gr.on(
         shared.changed("layer", "timestep", "strength", "channel"),
         js=unseen,

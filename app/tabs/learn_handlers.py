@@ -119,13 +119,13 @@ def draw_layer(layer: str, strength: int, percent: float, timestep: int, channel
 
 
 def open_lessons(
-    layer: str, timestep: int, strength: int, percent: float | None, channel: int = NO_CHANNEL
+    layer: str | None, timestep: int, strength: int, percent: float, channel: int = NO_CHANNEL
 ) -> list[Any]:
     """Layer and timestep follow the shared ones, and what looks at them is drawn.
 
-    percent: how far balanced; None says that nobody looks, and nothing is drawn.
+    layer: None says that nobody looks, and nothing is drawn.
     """
-    if percent is None:
+    if layer is None:
         return [gr.skip()] * 11
     return [layer, timestep, *draw_layer(layer, strength, percent, timestep, channel)]
 

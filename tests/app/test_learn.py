@@ -219,7 +219,7 @@ def test_opening_follows_the_shared_selection(model):
 def test_nothing_is_drawn_while_nobody_looks():
     import gradio as gr
 
-    assert handlers.open_lessons("nowhere", 300, 1, None) == [gr.skip()] * 11
+    assert handlers.open_lessons(None, 300, 1, 0) == [gr.skip()] * 11
     assert handlers.follow_pictures(None, *list(vars(Selection()).values())[1:]) == [gr.skip()] * 4
 
 
