@@ -24,8 +24,10 @@ from ptq4dit.quantized.ranges import static_range
 from ptq4dit.quantized.weight import expand_weight, quantize_weight
 from ptq4dit.reconstruction.config import ReconstructionConfig
 
-ALPHAS = (0.0, 0.25, 0.5, 0.75, 1.0)
-"""Exponents tried; 0.5 is CSB, 0 leaves the activation alone but for the weight's salience."""
+ALPHAS = (0.25, 0.375, 0.5, 0.625, 0.75, 0.875, 1.0)
+"""Exponents tried; 0.5 is CSB, more moves more of the activation's salience into the weight."""
+WEIGHT_SHARE = 0.1
+"""What closed-form rounding leaves of the squared error that rounding a weight to nearest makes, about."""
 
 
 def prepare(config: QuantConfig) -> QuantConfig:
@@ -54,17 +56,21 @@ def candidates(stats: Calibration, layer: str) -> list[Float[Tensor, " channel"]
 
 @torch.no_grad()
 def searched_factor(layer: Layer, stats: Calibration, config: LayerConfig) -> Float[Tensor, " channel"]:
-    """The candidate with the least ``||X W^T - Q(X b) Q(W / b)^T||^2`` over the layer's kept rows."""
+    """The candidate with the least rounding error of the layer's output over its kept rows.
+
+    ``||(Q(X b) - X b) (W / b)^T||^2 + k ||X b (Q(W / b) - W / b)^T||^2``: the activation's error stays, of the weight's
+    error closed-form rounding leaves the share ``k`` (`WEIGHT_SHARE`).
+    """
     weight = torch.cat([linear.weight.detach().cpu().float() for linear in layer.linears])
     rows = stats.samples[layer.name].float()
-    exact, best, least = rows @ weight.T, None, float("inf")
+    best, least = None, float("inf")
     for factor in candidates(stats, layer.name):
         low, high = stats.activation_min[layer.name] * factor, stats.activation_max[layer.name] * factor
-        rounded = _round_rows(rows * factor, low, high, config)
-        scaled = weight / factor
+        inputs, scaled = rows * factor, weight / factor
+        error = float(((_round_rows(inputs, low, high, config) - inputs) @ scaled.T).square().sum())
         if config.weight_bits != FLOAT_BITS:
-            scaled = expand_weight(*quantize_weight(scaled, config))
-        error = float((rounded @ scaled.T - exact).square().sum())
+            wrong = expand_weight(*quantize_weight(scaled, config)) - scaled
+            error += WEIGHT_SHARE * float((inputs @ wrong.T).square().sum())
         if error < least:
             best, least = factor, error
     assert best is not None
