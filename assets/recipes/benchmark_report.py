@@ -1,0 +1,100 @@
+"""Make the README's table and the figure of the benchmark of methods from `assets/demo/results/benchmark.json`.
+
+python assets/recipes/benchmark_report.py
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+from provenance import ROOT, read_json
+
+sys.path.insert(0, str(ROOT))
+
+from matplotlib.figure import Figure
+
+from ptq4dit.metrics.interval import paired_difference
+
+RESULTS = ROOT / "assets/demo/results/benchmark.json"
+FIGURE = ROOT / "assets/screenshots/benchmark.webp"
+README = ROOT / "README.md"
+BEGIN, END = "<!-- benchmark table -->", "<!-- end of benchmark table -->"
+LABELS = ("W8A8", "W4A8", "W4A6")
+OURS, PUBLISHED, OTHER, TEXT = "#009E73", "#2A86C2", "#9AA5B4", "#4B5563"
+
+
+def cell(content: dict[str, Any], strength: int, label: str, name: str) -> dict[str, Any] | None:
+    """One model's numbers, if measured."""
+    return content["results"].get(f"x{strength}/{label}/{name}")
+
+
+def table(content: dict[str, Any]) -> str:
+    """Mean PSNR to full precision of every method, and where it differs from PTQ4DiT picture by picture."""
+    places = [(strength, label) for strength in (1, 8) for label in LABELS]
+    head = ["method", *(f"{label}{', salience x8' if strength > 1 else ''}" for strength, label in places), "adds"]
+    lines = [head, ["---"] * len(head)]
+    for name, about in content["methods"].items():
+        cells = [compared(content, strength, label, name) for strength, label in places]
+        lines.append([about["title"], *cells, about["inference"]])
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def compared(content: dict[str, Any], strength: int, label: str, name: str) -> str:
+    """Mean PSNR; up or down where the paired difference to PTQ4DiT has an interval without 0."""
+    mine, base = cell(content, strength, label, name), cell(content, strength, label, "ptq4dit")
+    if mine is None:
+        return ""
+    text = f"{mine['metrics']['psnr']['mean']:.1f}"
+    if base is None or name == "ptq4dit":
+        return text
+    gain = paired_difference(mine["psnr_each"], base["psnr_each"])
+    return text + (" ↑" if gain.low > 0 else " ↓" if gain.high < 0 else "")
+
+
+def figure(content: dict[str, Any]) -> Figure:
+    """Points with 95% intervals: rows are methods, panels are bits, one colour for each kind of method."""
+    names = [name for name in content["methods"] if cell(content, 1, "W4A8", name)]
+    result = Figure(figsize=(11, 0.32 * len(names) + 1.2), dpi=120, layout="constrained")
+    panels = result.subplots(1, len(LABELS), sharey=True)
+    for panel, label in zip(panels, LABELS, strict=True):
+        for row, name in enumerate(reversed(names)):
+            for strength, marker, shift in ((1, "o", 0.15), (8, "D", -0.15)):
+                if (numbers := cell(content, strength, label, name)) is None:
+                    continue
+                mean, high = numbers["metrics"]["psnr"]["mean"], numbers["metrics"]["psnr"]["high"]
+                colour = {"ours": OURS, "ptq4dit": PUBLISHED}.get(name, OTHER)
+                filled = colour if strength == 1 else "white"
+                panel.errorbar(
+                    mean, row + shift, xerr=high - mean, fmt=marker, color=colour, mfc=filled, ms=5, lw=1.2, capsize=2
+                )
+        panel.set_title(f"{label}, simulated", fontsize=10, color=TEXT)
+        panel.set_xlabel("PSNR to full precision, dB", fontsize=9, color=TEXT)
+        panel.grid(axis="x", color="#E5E7EB", lw=0.6)
+        panel.tick_params(labelsize=9, colors=TEXT, length=0)
+        for spine in panel.spines.values():
+            spine.set_visible(False)
+    panels[0].set_yticks(range(len(names)), [content["methods"][name]["title"] for name in reversed(names)])
+    result.suptitle(
+        "Same noise, labels and calibration: 95% intervals over pictures. Filled: as trained; open: salience x8",
+        fontsize=10,
+        color=TEXT,
+    )
+    return result
+
+
+def with_table(readme: str, text: str) -> str:
+    """The README with the table between its two markers replaced."""
+    before, rest = readme.split(BEGIN)
+    after = rest.split(END)[1]
+    return f"{before}{BEGIN}\n{text}\n{END}{after}"
+
+
+def main() -> None:
+    content = read_json(RESULTS)
+    README.write_text(with_table(README.read_text(), table(content)))
+    figure(content).savefig(FIGURE, pil_kwargs={"quality": 85, "method": 6})
+
+
+if __name__ == "__main__":
+    main()
