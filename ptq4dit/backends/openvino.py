@@ -16,7 +16,7 @@ from torch import Tensor
 from ptq4dit.backends import openvino_graph, plan
 from ptq4dit.backends.forward import Modulation
 from ptq4dit.backends.integer import IntegerTransformer
-from ptq4dit.backends.lean import lean_copy
+from ptq4dit.backends.lean import lean_copy, return_freed_memory
 from ptq4dit.backends.mapped import map_integers, release_pages
 from ptq4dit.backends.openvino_cache import CompiledCache, cache_folder, content_key, payload_bytes
 from ptq4dit.backends.openvino_graph import build_graph
@@ -79,6 +79,7 @@ class OpenVinoStep:
     def _settle(self) -> None:
         if not self._settled:
             release_pages(self._file)
+            return_freed_memory()
             self._settled = True
 
 
