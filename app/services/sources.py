@@ -24,6 +24,8 @@ FILES = {
     "results.json": Known(holds="Pictures and PSNR of six examples, means over 32 pictures", seen="Start"),
     "benchmark.json": Known(holds="Every method on the same noise, PTQ4DiT's parts", seen="Methods"),
     "speed.json": Known(holds="Seconds, memory and bytes of each backend", seen="Compare"),
+    "speed_xl.json": Known(holds="The same at DiT-XL/2's size, random weights", seen="README"),
+    "latency.json": Known(holds="From a change in the bar to the new picture, in a real browser", seen="Data & API"),
     "dial.json": Known(holds="PSNR at every setting of the salience dial", seen="Data & API"),
     "salience.json": Known(holds="Salience and correlation of every layer", seen="model card", backend=FLOAT),
     "quality.json": Known(holds="How good the demo model is in full precision", seen="model card", backend=FLOAT),
@@ -65,6 +67,13 @@ def sources() -> list[Source]:
     return [source(name) for name in [*named, *others]]
 
 
+def _hardware(named: object) -> str:
+    """A machine as the files name it: words, or what `python -m ptq4dit bench` found out about it."""
+    if isinstance(named, dict):
+        return f"{named.get('processor', '')}, {named.get('cores', '?')} cores"
+    return str(named or "")
+
+
 def source(name: str) -> Source:
     """One file of results. Raises ValueError where it cannot be read."""
     file = result_file(name)
@@ -82,6 +91,6 @@ def source(name: str) -> Source:
         command=said("command") or known.command,
         commit=said("commit"),
         date=said("date"),
-        hardware=said("hardware"),
+        hardware=_hardware(made.get("hardware")),
         backend=said("backend") or known.backend,
     )

@@ -123,7 +123,8 @@ def test_the_first_comparison_finds_its_models_made(explored_model, monkeypatch)
     generation.prepare()
     monkeypatch.setattr(contenders, "_quantize", None)
     start = Selection()
-    *_, last = run(ask(variants=parse_variants(DEFAULT_BITS, start.csb, start.ssc), strength=start.strength))
+    variants = parse_variants(DEFAULT_BITS, start.csb, start.ssc, "auto")
+    *_, last = run(ask(variants=variants, strength=start.strength))
     assert last.finished
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from app.services.request import FULL_PRECISION, Request, Variant, parse_variants
+from app.services.request import FULL_PRECISION, MOST_VARIANTS, Request, Variant, parse_variants
 
 
 @pytest.mark.parametrize(
@@ -47,7 +47,7 @@ def test_nothing_to_compare_is_refused(bits):
         ({"sampler": "euler"}, r"sampler: expected one of ddim, ddpm, dpm\+\+; got 'euler'"),
         ({"variants": (Variant(weight_bits=1, activation_bits=8),)}, "weight_bits: expected one of"),
         ({"variants": (Variant(weight_bits=4, activation_bits=8, ssc=True),)}, "ssc: needs csb"),
-        ({"variants": tuple(Variant(weight_bits=b) for b in range(2, 8))}, "variants: expected at most 4; got 6"),
+        ({"variants": (FULL_PRECISION,) * (MOST_VARIANTS + 1)}, "variants: expected at most 7; got 8"),
         ({"seed": "x"}, "seed: expected a number"),
     ],
 )

@@ -107,5 +107,5 @@ def test_the_picture_goes_along_to_compare(open_page, width):
     page.get_by_role("button", name="Generate it live").click()
     page.locator("#compare-generate").wait_for()
     assert re.search(r"tab=compare", page.url)
-    chosen = page.get_by_label("Class", exact=True).input_value()
+    chosen = page.locator("#compare").get_by_role("combobox", name="Class").input_value()
     assert chosen == load_results().examples[OTHER].class_name
