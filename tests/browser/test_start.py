@@ -28,7 +28,8 @@ def shows(page, choice, example=FIRST):
     """Picture, number and bar say what was chosen."""
     number = f"{load_results().picture(example, choice).psnr:.1f} dB"
     page.wait_for_function("n => document.querySelector('#start-verdict .number strong').textContent === n", arg=number)
-    assert page.locator("#start-wipe .tag.right").inner_text() == f"{choice.bits}, {NAMES[choice.variant]}"
+    name = f"{choice.bits}, {NAMES[choice.variant]}"
+    page.wait_for_function("n => document.querySelector('#start-wipe .tag.right').innerText === n", arg=name)
     bar = page.locator("#bar").get_by_label("CSB")
     page.wait_for_function("([box, on]) => box.checked === on", arg=[bar.element_handle(), choice.csb])
 
