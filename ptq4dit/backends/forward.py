@@ -19,6 +19,9 @@ from ptq4dit.quantized.clock import TimestepClock
 class Modulation:
     """What adaLN makes of each row's timestep and class.
 
+    In memory, rows come after blocks and parts: the order in which compiled steps read them, so that a step copies
+    nothing.
+
     Attributes:
         blocks: ``(n, blocks, 6, width)``: shift, scale, gate of the attention, then of the MLP.
         final: ``(n, 2, width)``: shift, scale of the last norm.
@@ -31,7 +34,9 @@ class Modulation:
 
     def take(self, rows: Int[Tensor, " chosen"]) -> "Modulation":
         """Some of the rows, in the given order."""
-        return Modulation(blocks=self.blocks[rows], final=self.final[rows], timesteps=self.timesteps[rows])
+        blocks = self.blocks.permute(1, 2, 0, 3).index_select(2, rows).permute(2, 0, 1, 3)
+        final = self.final.transpose(0, 1).index_select(1, rows).transpose(0, 1)
+        return Modulation(blocks=blocks, final=final, timesteps=self.timesteps[rows])
 
 
 @torch.no_grad()
@@ -54,7 +59,9 @@ def modulate(transformer: Any, timesteps: Int[Tensor, " row"], labels: Int[Tenso
         embedded = first if shared else norm.emb(timesteps, labels, hidden_dtype=dtype)
         rows.append(norm.linear(norm.silu(embedded)).unflatten(1, (6, -1)))
     final = transformer.proj_out_1(nn.functional.silu(first)).unflatten(1, (2, -1))
-    return Modulation(blocks=torch.stack(rows, dim=1), final=final, timesteps=timesteps)
+    blocks = torch.stack(rows).transpose(1, 2).contiguous()
+    final = final.transpose(0, 1).contiguous()
+    return Modulation(blocks=blocks.permute(2, 0, 1, 3), final=final.transpose(0, 1), timesteps=timesteps)
 
 
 def predict(

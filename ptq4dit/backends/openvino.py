@@ -20,12 +20,20 @@ from ptq4dit.backends.lean import lean_copy, return_freed_memory
 from ptq4dit.backends.mapped import map_integers, release_pages
 from ptq4dit.backends.openvino_cache import CompiledCache, cache_folder, content_key, payload_bytes
 from ptq4dit.backends.openvino_graph import build_graph
-from ptq4dit.backends.options import IntegerOptions
+from ptq4dit.backends.options import IntegerOptions, chosen_precision
+from ptq4dit.config import FLOAT_BITS
 from ptq4dit.linears import ROLES
+from ptq4dit.quantized.linear import QuantizedLinear
 
 _CONDITIONING = (".norm1.emb.", ".norm1.linear.", "proj_out_1.")
 """Tensors that the graph does not contain."""
+_INTEGERS = ("u8", "i8")
 _SHOWN = ("layerType", "originalLayersNames", "runtimePrecision")
+_REST = {
+    "f32": "rest in f32",
+    "mixed": "attention in bf16, rest in f32",
+    "bf16": "rest in bf16",
+}
 _VERSION = openvino.__version__.split("-")[0]
 
 
@@ -37,17 +45,20 @@ def build(twin: Any, options: IntegerOptions) -> IntegerTransformer:
         options: threads, precision of the float parts, cache.
 
     Raises:
-        ValueError: if a layer cannot run on integers, here or on this CPU, or the cache cannot be written.
+        ValueError: if a layer cannot run on integers, here or on this CPU, this CPU has no products of the precision
+            that is asked for, or the cache cannot be written.
     """
     lean = lean_copy(twin)
-    properties = _properties(options)
+    precision = chosen_precision(options.precision, *_size(lean), cpu_capabilities())
+    properties = _properties(options.threads, precision)
     cache = CompiledCache(folder=cache_folder(options.cache), limit=options.cache_bytes)
-    key = content_key(_content(lean, properties))
+    key = content_key(_content(lean, precision, properties))
     path = cache.find(key)
     if path is None:
-        path = cache.store(key, lambda file: _compile(lean, properties, file))
+        path = cache.store(key, lambda file: _compile(lean, precision, properties, file))
     release = map_integers(lean, cache, key)
-    return IntegerTransformer(lean, OpenVinoStep(path, properties), f"OpenVINO {_VERSION}, CPU", release)
+    runtime = f"OpenVINO {_VERSION}, CPU, {_REST[precision]}"
+    return IntegerTransformer(lean, OpenVinoStep(path, properties), runtime, release)
 
 
 class OpenVinoStep:
@@ -58,6 +69,7 @@ class OpenVinoStep:
     """
 
     def __init__(self, path: Path, properties: dict[str, Any]) -> None:
+        self.path, self.properties = path, properties
         self._lock, self._settled = Lock(), False
         self._file = np.memmap(path, np.uint8, mode="c", shape=(payload_bytes(path),))
         blob = openvino.Tensor(self._file, shared_memory=True)
@@ -69,12 +81,20 @@ class OpenVinoStep:
     ) -> Float[Tensor, "row out_channel height width"]:
         """The output for these latents."""
         blocks = modulation.blocks.permute(1, 2, 0, 3).flatten(0, 1)
-        inputs = {"latents": latents, "blocks": blocks, "final": modulation.final.transpose(0, 1)}
-        arrays = {name: tensor.detach().float().contiguous().numpy() for name, tensor in inputs.items()}
+        given = [_shared(tensor) for tensor in (latents, blocks, modulation.final.transpose(0, 1))]
         with self._lock:
-            result = self._request.infer(arrays, share_inputs=True)[0].copy()
+            for index, tensor in enumerate(given):
+                self._request.set_input_tensor(index, tensor)
+            self._request.infer(share_outputs=True)
+            result = self._request.get_output_tensor(0).data.copy()
             self._settle()
         return torch.from_numpy(result).to(latents.dtype)
+
+    def node_ms(self) -> dict[str, float]:
+        """Milliseconds of each node, the mean of all calls so far; for steps with the property ``PERF_COUNT``."""
+        with self._lock:
+            counted = self._request.get_profiling_info()
+        return {node.node_name: 1e3 * node.real_time.total_seconds() for node in counted}
 
     def _settle(self) -> None:
         if not self._settled:
@@ -83,14 +103,24 @@ class OpenVinoStep:
             self._settled = True
 
 
+def cpu_capabilities() -> list[str]:
+    """Types in which OpenVINO multiplies on this CPU, such as ``"BF16"``."""
+    return openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+
+
 def linear_precisions(compiled: openvino.CompiledModel) -> dict[str, str]:
-    """Layer name -> the type in which the compiled graph multiplies, such as ``"u8"`` or ``"f32"``."""
-    precisions = {}
+    """Layer name -> the type in which the compiled graph multiplies, such as ``"u8"`` or ``"f32"``.
+
+    Where several products make one layer, a float one among them decides.
+    """
+    precisions: dict[str, str] = {}
     for node in compiled.get_runtime_model().get_ops():
         info = {key: value.astype(str) for key, value in node.get_rt_info().items() if key in _SHOWN}
         for name in info.get("originalLayersNames", "").split(","):
             if name.startswith("blocks.") and info["layerType"] in ("FullyConnected", "MatMul"):
-                precisions[name.split("/")[0]] = info["runtimePrecision"]
+                layer = name.split("/")[0]
+                if precisions.get(layer, "u8") in _INTEGERS:
+                    precisions[layer] = info["runtimePrecision"]
     return precisions
 
 
@@ -105,7 +135,7 @@ def require_integer_products(precisions: dict[str, str], blocks: int) -> None:
         ValueError: naming the first such layer.
     """
     for name in (f"blocks.{block}.{role}" for block in range(blocks) for role in ROLES):
-        if precisions.get(name) not in ("u8", "i8"):
+        if precisions.get(name) not in _INTEGERS:
             raise ValueError(
                 f"Expected {name!r} to multiply 8-bit integers, got {precisions.get(name, 'no product')}: OpenVINO "
                 f"{_VERSION} has no such kernel for this CPU. It needs AVX2 or VNNI; choose "
@@ -113,21 +143,36 @@ def require_integer_products(precisions: dict[str, str], blocks: int) -> None:
             )
 
 
-def _compile(twin: Any, properties: dict[str, Any], file: Path) -> None:
-    compiled = openvino.Core().compile_model(build_graph(twin), "CPU", properties)
+def _shared(tensor: Tensor) -> openvino.Tensor:
+    """A torch tensor as float32 of OpenVINO, without a copy where it is that already."""
+    return openvino.Tensor(tensor.detach().float().contiguous().numpy(), shared_memory=True)
+
+
+def _compile(twin: Any, precision: str, properties: dict[str, Any], file: Path) -> None:
+    graph = build_graph(twin, half_attention=precision == "mixed")
+    compiled = openvino.Core().compile_model(graph, "CPU", properties)
     require_integer_products(linear_precisions(compiled), len(twin.transformer_blocks))
     file.write_bytes(compiled.export_model().getvalue())
 
 
-def _properties(options: IntegerOptions) -> dict[str, Any]:
-    threads = {} if options.threads is None else {"INFERENCE_NUM_THREADS": options.threads}
-    return {"INFERENCE_PRECISION_HINT": options.precision, "PERFORMANCE_HINT": "LATENCY", **threads}
+def _size(twin: Any) -> tuple[int, int]:
+    """Tokens of a picture, and the fewest bits of any block linear's input."""
+    modules = twin.transformer_blocks.modules()
+    bits = [module.config.activation_bits for module in modules if isinstance(module, QuantizedLinear)]
+    return int(twin.pos_embed.pos_embed.shape[1]), min(bits, default=FLOAT_BITS)
 
 
-def _content(twin: Any, properties: dict[str, Any]) -> Iterator[bytes | memoryview]:
+def _properties(threads: int | None, precision: str) -> dict[str, Any]:
+    hint = "bf16" if precision == "bf16" else "f32"
+    chosen = {} if threads is None else {"INFERENCE_NUM_THREADS": threads}
+    return {"INFERENCE_PRECISION_HINT": hint, "PERFORMANCE_HINT": "LATENCY", **chosen}
+
+
+def _content(twin: Any, precision: str, properties: dict[str, Any]) -> Iterator[bytes | memoryview]:
     """All that the compiled model depends on."""
     cpu = openvino.Core().get_property("CPU", "FULL_DEVICE_NAME")
-    yield json.dumps([openvino.__version__, cpu, properties, dict(twin.config)], default=str, sort_keys=True).encode()
+    settings = [openvino.__version__, cpu, precision, properties, dict(twin.config)]
+    yield json.dumps(settings, default=str, sort_keys=True).encode()
     yield from (inspect.getsource(module).encode() for module in (openvino_graph, plan))
     for name, tensor in twin.state_dict().items():
         if not any(part in name for part in _CONDITIONING):

@@ -4,6 +4,10 @@ Written op by op, so nothing is traced and every scale is where OpenVINO's int8 
 unsigned integers ``q_x`` (a `FakeQuantize` whose output range is the integers themselves), weights as signed bytes
 times ``s_x s_w`` of their row, and everything that does not depend on the input in the bias (`IntegerLinear`).
 Norms, modulation, softmax(q k^T) v and GELU are in float.
+
+The form matters for speed, and is what OpenVINO 2026.4 fuses: GELU and the next rounding into the product before them,
+modulation and rounding into one pass, attention into one kernel. q, k and v are three products of the same integers:
+one product and a split would copy each of them.
 """
 
 from typing import Any
@@ -23,7 +27,7 @@ Node = Any
 """An output of OpenVINO's graph; its Python bindings have no types."""
 
 
-def build_graph(twin: Any) -> openvino.Model:
+def build_graph(twin: Any, *, half_attention: bool = False) -> openvino.Model:
     """The graph of one step.
 
     Inputs, batch sizes dynamic: ``latents`` ``(n, channels, height, width)``, ``blocks`` ``(6 blocks, n, width)``
@@ -32,6 +36,7 @@ def build_graph(twin: Any) -> openvino.Model:
 
     Args:
         twin: the quantized ``DiTTransformer2DModel``.
+        half_attention: both products of the attention in bf16, whatever the rest is in.
 
     Raises:
         ValueError: if a layer cannot run on integers; the message names it.
@@ -42,11 +47,11 @@ def build_graph(twin: Any) -> openvino.Model:
     latents = op.parameter([-1, config.in_channels, side, side], np.float32, name="latents")
     blocks = op.parameter([6 * count, -1, width], np.float32, name="blocks")
     final = op.parameter([2, -1, width], np.float32, name="final")
-    rows = _split(op.unsqueeze(blocks, _integers([2])), axis=0, parts=6 * count)
+    rows = _modulations(blocks, 6 * count)
     hidden = _embed(latents, twin)
     for index in range(count):
-        hidden = _block(hidden, twin, index, rows[6 * index : 6 * index + 6])
-    shift, scale = _split(op.unsqueeze(final, _integers([2])), axis=0, parts=2)
+        hidden = _block(hidden, twin, index, rows[6 * index : 6 * index + 6], half_attention)
+    shift, scale = _modulations(final, 2)
     tokens = linear(_norm(hidden, shift, scale, float(twin.norm_out.eps)), "final.linear", twin.proj_out_2)
     sample = _unpatchify(tokens, int(twin.patch_size), int(twin.out_channels), side)
     sample.set_friendly_name("sample")
@@ -64,18 +69,23 @@ def linear(x: Node, name: str, module: nn.Module) -> Node:
 
 def integer_product(x: Node, layer: IntegerLinear) -> Node:
     """Round the input to integers and multiply; see `IntegerLinear` for the formula."""
-    q = _rounded(x, layer)
+    return _product(_rounded(x, layer), layer)
+
+
+def _product(q: Node, layer: IntegerLinear, part: str = "") -> Node:
+    """The product of integers; ``part`` tells apart those that make one layer together."""
+    name = layer.name + part
     scale = layer.combined_scale[:, None]
     weight = op.multiply(op.convert(op.constant(layer.weight.numpy()), "f32"), _floats(scale))
     product = op.matmul(q, weight, False, True)
     result = op.add(product, _floats(layer.offset))
-    product.set_friendly_name(layer.name)  # either name may be the one that the compiled product keeps
-    result.set_friendly_name(f"{layer.name}/bias")
+    product.set_friendly_name(name)  # either name may be the one that the compiled product keeps
+    result.set_friendly_name(f"{name}/bias")
     if not layer.correction.any():
         return result
     ones = op.multiply(op.convert(op.constant(np.ones((1, layer.weight.shape[1]), np.int8)), "f32"), _floats_of(1.0))
     total = op.matmul(q, ones, False, True)
-    total.set_friendly_name(f"{layer.name}.sum")
+    total.set_friendly_name(f"{layer.name}.sum{part}")
     return op.subtract(result, op.multiply(total, _floats(layer.combined_scale * layer.correction)))
 
 
@@ -90,31 +100,43 @@ def _rounded(x: Node, layer: IntegerLinear) -> Node:
     return op.fake_quantize(x, *limits, _LEVELS)
 
 
-def _block(hidden: Node, twin: Any, index: int, modulation: list[Node]) -> Node:
-    shift1, scale1, gate1, shift2, scale2, gate2 = modulation
+def _block(hidden: Node, twin: Any, index: int, modulation: list[Node], half_attention: bool) -> Node:
+    shift1, factor1, gate1, shift2, factor2, gate2 = modulation
     block, layers = twin.transformer_blocks[index], block_linears(twin, index)
-    qkv = integer_product(_norm(hidden, shift1, scale1, float(block.norm1.norm.eps)), layers["qkv"])
-    mixed = _attention(qkv, block.attn1)
+    normed = _norm(hidden, shift1, factor1, float(block.norm1.norm.eps))
+    mixed = _attention(normed, layers["qkv"], block.attn1, half_attention)
     hidden = op.add(hidden, op.multiply(integer_product(mixed, layers["proj"]), gate1))
-    inner = integer_product(_norm(hidden, shift2, scale2, float(block.norm3.eps)), layers["fc1"])
+    inner = integer_product(_norm(hidden, shift2, factor2, float(block.norm3.eps)), layers["fc1"])
     inner = op.gelu(inner, {"tanh": "TANH", "none": "ERF"}[block.ff.net[0].approximate])
     return op.add(hidden, op.multiply(integer_product(inner, layers["fc2"]), gate2))
 
 
-def _attention(qkv: Node, attention: Any) -> Node:
-    """``softmax(q k^T scale) v`` for all heads, in float."""
-    heads, scale = int(attention.heads), float(attention.scale)
-    parts = op.reshape(qkv, _integers([0, 0, 3, heads, -1]), True)
-    q, k, v = (op.transpose(part, _integers([0, 2, 1, 3])) for part in _split(parts, axis=2, parts=3))
-    weights = op.softmax(op.matmul(op.multiply(q, _floats_of(scale)), k, False, True), -1)
-    mixed = op.transpose(op.matmul(weights, v, False, False), _integers([0, 2, 1, 3]))
+def _attention(x: Node, qkv: IntegerLinear, attention: Any, half: bool) -> Node:
+    """``softmax(q k^T scale) v`` for all heads, in float; ``scale`` is folded into q's rows."""
+    heads, scale, width = int(attention.heads), float(attention.scale), len(qkv.bias) // 3
+    rounded, parts = _rounded(x, qkv), []
+    for index, (name, factor) in enumerate((("q", scale), ("k", 1.0), ("v", 1.0))):
+        layer = qkv.rows(index * width, (index + 1) * width, factor)
+        part = op.reshape(_product(rounded, layer, f"/{name}"), _integers([0, 0, heads, -1]), True)
+        part = op.transpose(part, _integers([0, 2, 1, 3]))
+        parts.append(op.convert(part, "bf16") if half else part)
+    q, k, v = parts
+    mixed = op.matmul(op.softmax(op.matmul(q, k, False, True), -1), v, False, False)
+    mixed = op.transpose(op.convert(mixed, "f32") if half else mixed, _integers([0, 2, 1, 3]))
     return op.reshape(mixed, _integers([0, 0, -1]), True)
 
 
-def _norm(x: Node, shift: Node, scale: Node, eps: float) -> Node:
-    """``LN(x) (1 + scale) + shift``."""
-    normed = op.mvn(x, _integers([2]), True, eps, "INSIDE_SQRT")
-    return op.add(op.multiply(normed, op.add(scale, _floats_of(1.0))), shift)
+def _norm(x: Node, shift: Node, factor: Node, eps: float) -> Node:
+    """``LN(x) factor + shift``."""
+    return op.add(op.multiply(op.mvn(x, _integers([2]), True, eps, "INSIDE_SQRT"), factor), shift)
+
+
+def _modulations(given: Node, parts: int) -> list[Node]:
+    """Shift, ``1 + scale`` and gate of each norm, ``(n, 1, width)`` each; the ones are added to all scales at once."""
+    ones = np.zeros((parts, 1, 1), np.float32)
+    ones[1::3] = 1.0
+    outputs = op.split(op.unsqueeze(op.add(given, op.constant(ones)), _integers([2])), op.constant(0), parts).outputs()
+    return [op.squeeze(output, _integers([0])) for output in outputs]
 
 
 def _embed(latents: Node, twin: Any) -> Node:
@@ -131,11 +153,6 @@ def _embed(latents: Node, twin: Any) -> Node:
 def _unpatchify(tokens: Node, patch: int, channels: int, side: int) -> Node:
     tiles = op.reshape(tokens, _integers([0, side // patch, side // patch, patch, patch, channels]), True)
     return op.reshape(op.transpose(tiles, _integers([0, 5, 1, 3, 2, 4])), _integers([0, channels, side, side]), True)
-
-
-def _split(x: Node, axis: int, parts: int) -> list[Node]:
-    outputs = op.split(x, op.constant(axis), parts).outputs()
-    return [op.squeeze(output, _integers([axis])) for output in outputs]
 
 
 def _floats(values: Float[Tensor, "..."]) -> Node:

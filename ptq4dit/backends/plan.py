@@ -1,6 +1,6 @@
 """What an integer backend executes of a quantized DiT, read from its modules; what it cannot is refused by name."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -58,6 +58,16 @@ class IntegerLinear:
         total = self.weight.sum(dim=1, dtype=torch.long) - self.correction * self.weight.shape[1]
         shift = self.combined_scale.double() * total * self.activation_zero_point
         return (self.bias.double() - shift).float()
+
+    def rows(self, start: int, stop: int, factor: float = 1.0) -> "IntegerLinear":
+        """The output channels from ``start`` to ``stop``, times ``factor``."""
+        return replace(
+            self,
+            weight=self.weight[start:stop],
+            correction=self.correction[start:stop],
+            weight_scale=self.weight_scale[start:stop] * factor,
+            bias=self.bias[start:stop] * factor,
+        )
 
 
 def block_linears(twin: Any, block: int) -> dict[str, IntegerLinear]:

@@ -26,6 +26,8 @@ def add_options(command: argparse.ArgumentParser) -> None:
     command.add_argument("--guidance", type=float, default=defaults.guidance_scale, help="guidance scale, 1 for none")
     command.add_argument("--threads", type=int, default=os.cpu_count(), help="CPU threads of every runtime")
     command.add_argument("--seed", type=int, default=0, help="of inputs and random weights")
+    command.add_argument("--profile", action="store_true", help="also where a forward pass's time goes")
+    command.add_argument("--images", type=int, default=0, help="also draw an image that often with each, in turn")
     command.add_argument("--out", default=None, help="JSON file to write")
 
 
@@ -46,6 +48,8 @@ def run(options: argparse.Namespace) -> Report:
         guidance_scale=options.guidance,
         threads=options.threads,
         seed=options.seed,
+        profile=options.profile,
+        images=options.images,
     )
     made = made_by(_command(options), config.threads)
     content = measure_speed(config, made, _say)
@@ -70,10 +74,11 @@ def _command(options: argparse.Namespace) -> str:
         "--guidance": options.guidance,
         "--threads": options.threads,
         "--seed": options.seed,
+        "--images": options.images or None,
     }
     given = [f"{flag} {value}" for flag, value in flags.items() if value not in (None, "")]
     named = [name for name in (options.named or options.model,) if name]
-    return " ".join(["python -m ptq4dit bench", *named, *given])
+    return " ".join(["python -m ptq4dit bench", *named, *given, *["--profile"] * options.profile])
 
 
 def _say(text: str) -> None:

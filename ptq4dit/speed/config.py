@@ -20,6 +20,8 @@ class SpeedConfig:
         guidance_scale: above 1, an image takes two rows.
         threads: CPU threads of every runtime.
         seed: of random weights and inputs.
+        profile: also where a forward pass's time goes, for those whose runtime tells.
+        images: draw one image that often with each contestant that a sampler can run, in turn, and time its parts.
         together: keep all contestants loaded and measure them in turn; False: one at a time, in turn with the
             baseline; None: together when the float weights are under 500 MB.
     """
@@ -33,12 +35,16 @@ class SpeedConfig:
     guidance_scale: float = 4.0
     threads: int = 2
     seed: int = 0
+    profile: bool = False
+    images: int = 0
     together: bool | None = None
 
     def __post_init__(self) -> None:
         for name in ("rounds", "steps", "threads"):
             if getattr(self, name) < 1:
                 raise ValueError(f"Expected {name} of at least 1, got {getattr(self, name)}.")
+        if self.images < 0:
+            raise ValueError(f"Expected images of at least 0, got {self.images}.")
         if self.blocks is not None and self.blocks < 1:
             raise ValueError(f"Expected at least one block, got {self.blocks}.")
         if not self.batches or min(self.batches) < 1:

@@ -61,6 +61,17 @@ def floors(about: dict[str, Any], batch: int, label: str, note: str, machine: di
     }
 
 
+def profile_floors(about: dict[str, Any], batch: int, note: str, machine: dict[str, float]) -> dict[str, float]:
+    """Milliseconds at the machine's peak of each kind of node that multiplies (`openvino_profile.profile_step`)."""
+    done, width = work(about, batch), about["width"]
+    one = about["blocks"] * width**2 * about["tokens"] * batch
+    sizes = {"qkv": 3 * one, "proj": one, "fc1": 4 * one, "fc2": 4 * one}
+    macs = {f"product {role}": size / machine["int8_macs"] for role, size in sizes.items()}
+    half = "bf16" in note
+    macs["attention"] = done.attention / machine["bf16_macs" if half else "fp32_macs"]
+    return {kind: round(1e3 * seconds, 4) for kind, seconds in macs.items()}
+
+
 def measure_machine(threads: int) -> dict[str, float]:
     """Multiply-adds per second in fp32, bf16 and int8 by a large product; bytes read per second."""
     torch.set_num_threads(threads)

@@ -15,7 +15,8 @@ from ptq4dit.speed.config import SpeedConfig
 from ptq4dit.speed.contestants.contestant import Contestant, Loaded
 from ptq4dit.speed.contestants.registry import BASELINE, chosen
 from ptq4dit.speed.exact import exact_output, relative_error
-from ptq4dit.speed.floor import floors, measure_machine
+from ptq4dit.speed.floor import floors, measure_machine, profile_floors
+from ptq4dit.speed.images import measure_images
 from ptq4dit.speed.subject import Subject, prepare
 from ptq4dit.speed.turns import ratio, summary, time_in_turn
 
@@ -49,7 +50,11 @@ def measure_speed(config: SpeedConfig, made: dict[str, Any], progress: Progress 
         for result in results.values():
             for batch, numbers in result.get("batches", {}).items():
                 numbers["floor"] = floors(subject.about, int(batch), result["label"], result["note"], machine)
-        return {
+                if "profile" in numbers:
+                    least = profile_floors(subject.about, int(batch), result["note"], machine)
+                    numbers["profile"]["floor_ms"] = least
+        images = {"images": bench.images} if bench.images else {}
+        return images | {
             "format": FORMAT,
             "made": made,
             "config": vars(config) | {"together": bench.together},
@@ -69,6 +74,8 @@ class _Bench:
         self.inputs = {batch: subject.inputs(batch, config.seed) for batch in config.batches}
         self.results: dict[str, dict[str, Any]] = {}
         self.calls: dict[str, dict[int, Any]] = {}
+        self.transformers: dict[str, Any] = {}
+        self.images: dict[str, Any] = {}
 
     def run(self, contestants: list[Contestant]) -> dict[str, dict[str, Any]]:
         """All of them; together, or one at a time beside the baseline."""
@@ -93,6 +100,9 @@ class _Bench:
         elif not self._done(BASELINE):
             self._time([BASELINE.key])
         self.calls.clear()
+        if self.config.images:
+            self.images = measure_images(self.config, self.subject, self.transformers, self.progress)
+        self.transformers.clear()
         gc.collect()
         for contestant in contestants:
             if not self._failed(contestant):
@@ -142,7 +152,10 @@ class _Bench:
         calls, batches = {}, {}
         for batch, inputs in self.inputs.items():
             calls[batch] = loaded.bind(inputs)
-            batches[str(batch)] = {"error": relative_error(calls[batch](), self.exact[batch])}
+            numbers: dict[str, Any] = {"error": relative_error(calls[batch](), self.exact[batch])}
+            if self.config.profile and loaded.profile is not None:
+                numbers["profile"] = loaded.profile(inputs, self.config.rounds)
+            batches[str(batch)] = numbers
         result |= {
             "note": loaded.note,
             "load_and_compile_s": round(time.perf_counter() - begun, 2),
@@ -150,6 +163,8 @@ class _Bench:
             "batches": batches,
         }
         self.calls[contestant.key] = calls
+        if self.config.images and (self.together or contestant.key != BASELINE.key) and loaded.transformer is not None:
+            self.transformers[contestant.key] = loaded.transformer
 
     def _once(self, loaded: Loaded) -> float:
         """Milliseconds of what one image's sampling run needs once."""

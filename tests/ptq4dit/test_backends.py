@@ -8,8 +8,9 @@ import torch
 from ptq4dit.backends.dispatch import with_backend
 from ptq4dit.backends.forward import modulate, predict
 from ptq4dit.backends.lean import lean_copy, resident_bytes
-from ptq4dit.backends.openvino import linear_precisions
-from ptq4dit.backends.options import IntegerOptions
+from ptq4dit.backends.openvino import cpu_capabilities, linear_precisions
+from ptq4dit.backends.openvino_profile import profile_step
+from ptq4dit.backends.options import IntegerOptions, chosen_precision
 from ptq4dit.backends.plan import IntegerLinear
 from ptq4dit.checkpoint import load_quantized, save_quantized
 from ptq4dit.config import CalibrationConfig, QuantConfig
@@ -205,13 +206,55 @@ def test_refuses_a_float_model_and_unknown_backends(dit, simulated):
 
 
 @pytest.mark.parametrize(
-    ("values", "message"), [({"threads": 0}, "threads"), ({"cache_bytes": -1}, "cache_bytes to be at least 0")]
+    ("values", "message"),
+    [
+        ({"threads": 0}, "threads"),
+        ({"cache_bytes": -1}, "cache_bytes to be at least 0"),
+    ],
 )
 def test_refuses_options(values, message):
     with pytest.raises(ValueError, match=message):
         IntegerOptions(**values)
 
 
+needs_bf16 = pytest.mark.skipif("BF16" not in cpu_capabilities(), reason="this CPU has no bf16 products")
+
+
+@needs_bf16
 def test_bf16_is_close(simulated, options):
     model = with_backend(simulated["W8A8"], "integer", dataclasses.replace(options, precision="bf16"))
     assert relative_error(output(simulated["W8A8"]), output(model)) < 0.01
+    assert model.transformer.runtime.endswith("rest in bf16")
+
+
+@needs_bf16
+@pytest.mark.parametrize("name", ["W8A8", "W8A8 asymmetric", "W4A8"])
+def test_attention_in_bf16_keeps_the_bound(name, simulated, options):
+    model = with_backend(simulated[name], "integer", dataclasses.replace(options, precision="mixed"))
+    assert relative_error(output(simulated[name]), output(model)) < BOUND
+    assert not torch.equal(output(with_backend(simulated[name], "integer", options)), output(model))
+    assert model.transformer.runtime.endswith("attention in bf16, rest in f32")
+    assert set(linear_precisions(model.transformer.step.compiled).values()) == {"u8"}
+
+
+def test_precision_by_size_and_processor(simulated, options):
+    able, unable = ["FP32", "BF16"], ["INT8", "FP32"]
+    assert chosen_precision("auto", 256, 8, able) == "mixed"
+    others = {(64, 8): able, (256, 6): able, (256, 8): unable}
+    assert {chosen_precision("auto", *size, cpu) for size, cpu in others.items()} == {"f32"}
+    assert chosen_precision("bf16", 64, 6, able) == "bf16" and chosen_precision("f32", 256, 8, able) == "f32"
+    with pytest.raises(ValueError, match=r'bf16 products for precision="mixed", got .*FP32, INT8.*Choose'):
+        chosen_precision("mixed", 256, 8, unable)
+    assert with_backend(simulated["W8A8"], "integer", options).transformer.runtime.endswith("CPU, rest in f32")
+
+
+def test_a_profile_names_every_layer_and_accounts_for_the_call(simulated, options):
+    model = with_backend(simulated["W8A8"], "integer", options)
+    x, timesteps, labels = inputs()
+    found = profile_step(model.transformer.step, x, model.transformer.modulate(timesteps, labels), calls=30)
+    nodes = {kind: numbers["nodes"] for kind, numbers in found["kinds"].items()}
+    assert nodes["product qkv"] == 3 * 2 and nodes["product proj"] == nodes["product fc1"] == nodes["product fc2"] == 2
+    assert nodes["attention"] == 2 and nodes["norms"] == 2 * 2 + 1
+    inside = sum(numbers["ms"] for numbers in found["kinds"].values())
+    assert inside > 0 and inside + found["outside_ms"] == pytest.approx(found["call_ms"], abs=0.01)
+    assert found["outside_ms"] > 0

@@ -127,6 +127,15 @@ def test_reference_equals_exact_arithmetic():
     torch.testing.assert_close(by_reference(layer, x).double(), expected, rtol=1e-6, atol=1e-5)
 
 
+def test_rows_of_a_layer_times_a_factor():
+    layer = layer_of(40, 12, seed=2, weight_bits=8, weight_symmetric=False)
+    whole = integer_linear_of("blocks.0.qkv", [layer])
+    part = whole.rows(4, 9, 0.25)
+    torch.testing.assert_close(part.offset, 0.25 * whole.offset[4:9])
+    torch.testing.assert_close(part.combined_scale, 0.25 * whole.combined_scale[4:9])
+    assert torch.equal(part.weight, whole.weight[4:9]) and torch.equal(part.correction, whole.correction[4:9])
+
+
 def test_refuses_a_graph_that_multiplies_in_float():
     with pytest.raises(ValueError, match=r"'blocks.0.proj' to multiply 8-bit integers, got f32.*simulated"):
         require_integer_products({"blocks.0.qkv": "u8", "blocks.0.proj": "f32"}, blocks=1)

@@ -86,7 +86,8 @@ def test_blocks_shorten_a_model(folder, tmp_path):
 
 
 def test_ours_and_openvino_on_a_tiny_model(folder, quick_machine):
-    config = SpeedConfig(source=folder, only=("openvino-fp32", "ours-w8a8", "ours-w4a8"), **SMALL)
+    only = ("openvino-fp32", "ours-w8a8", "ours-w4a8")
+    config = SpeedConfig(source=folder, only=only, profile=True, images=2, steps=3, **SMALL)
     content = json.loads(json.dumps(speed.measure_speed(config, {"command": "test"})))
     results = content["contestants"]
     assert list(results) == ["torch-fp32", "openvino-fp32", "ours-w8a8", "ours-w4a8"]
@@ -94,14 +95,36 @@ def test_ours_and_openvino_on_a_tiny_model(folder, quick_machine):
         assert result["status"] == "measured", result
         numbers = result["batches"]["2"]
         assert numbers["rounds"] == 2 and numbers["ms"] > 0 and numbers["speedup"] > 0
-        assert numbers["ms_per_image"] == pytest.approx(25 * numbers["ms"] + result["once_ms"], abs=0.05)
+        assert numbers["ms_per_image"] == pytest.approx(3 * numbers["ms"] + result["once_ms"], abs=0.05)
         assert result["fresh_process"]["resident_mb"] > result["fresh_process"]["own_mb"]
     error = {key: result["batches"]["2"]["error"] for key, result in results.items()}
     assert error["torch-fp32"] < 1e-5 and error["openvino-fp32"] < 1e-4
     assert error["torch-fp32"] < error["ours-w8a8"] < error["ours-w4a8"] < 0.7
     assert results["ours-w4a8"]["disk_bytes"] < results["ours-w8a8"]["disk_bytes"] < results["torch-fp32"]["disk_bytes"]
     assert markdown(content, 2).count("\n") == 2 + len(results)
+    check_profile(results)
+    check_images(content["images"])
     assert results["torch-fp32"]["execution"] == "float" and results["ours-w8a8"]["execution"] == "integer"
+
+
+def check_profile(results):
+    assert "profile" not in results["openvino-fp32"]["batches"]["2"]
+    profile = results["ours-w8a8"]["batches"]["2"]["profile"]
+    assert {"product qkv", "product proj", "product fc1", "product fc2", "attention"} <= profile["kinds"].keys()
+    assert profile["floor_ms"].keys() <= profile["kinds"].keys()
+    floor = results["ours-w8a8"]["batches"]["2"]["floor"]["operations_ms"]
+    assert sum(profile["floor_ms"].values()) == pytest.approx(floor, rel=0.01)
+
+
+def check_images(images):
+    drawn = images["contestants"]
+    assert list(drawn) == ["torch-fp32", "ours-w8a8", "ours-w4a8"] and images["steps"] == 3
+    assert list(drawn["torch-fp32"]["parts_ms"]) == ["sampling", "decode"]
+    for key in ("ours-w8a8", "ours-w4a8"):
+        parts = drawn[key]["parts_ms"]
+        assert parts.keys() == {"conditioning", "steps", "sampler", "decode"} and min(parts.values()) > 0
+    longest = sum(numbers["ms_quartiles"][1] for numbers in drawn.values())
+    assert 0 < images["together_ms"] < 2 * longest
 
 
 @pytest.mark.parametrize("together", [True, False])

@@ -4,7 +4,7 @@ import importlib.util
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from torch import Tensor
 
@@ -21,11 +21,15 @@ class Loaded:
     Attributes:
         bind: fixes the inputs and returns the call that is timed; compiles for their shape where a runtime does that.
         once: what a whole sampling run needs besides its forward passes: (inputs, steps) -> nothing. None if nothing.
+        profile: (inputs, calls) -> where a forward pass's time goes. None if the runtime does not tell.
+        transformer: what a sampler runs; None for who does not offer that, or is not set as it is by default.
         note: how the runtime says that it is set, such as the type of what is not an integer product.
     """
 
     bind: Callable[[Inputs], Call]
     once: Callable[[Inputs, int], None] | None = None
+    profile: Callable[[Inputs, int], dict[str, Any]] | None = None
+    transformer: Any = None
     note: str = ""
 
 

@@ -1,12 +1,15 @@
 """PTQ4DiT on integers: this package's quantization and its integer backend, from a packed checkpoint."""
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from ptq4dit.backends.dispatch import with_backend
-from ptq4dit.backends.options import FloatPrecision, IntegerOptions
+from ptq4dit.backends.openvino import cpu_capabilities
+from ptq4dit.backends.openvino_profile import profile_step
+from ptq4dit.backends.options import FloatPrecision, IntegerOptions, chosen_precision
 from ptq4dit.checkpoint import load_quantized, save_quantized
 from ptq4dit.config import QuantConfig
 from ptq4dit.methods.registry import quantize
@@ -51,14 +54,21 @@ def _load(subject: Subject, folder: Path, threads: int, precision: FloatPrecisio
         timesteps = torch.linspace(980, 20, steps).long().repeat_interleave(len(inputs.labels))
         transformer.modulate(timesteps, inputs.labels.repeat(steps))
 
-    return Loaded(bind=bind, once=once, note=f"rest in {precision}; {transformer.runtime}")
+    def profile(inputs: Inputs, calls: int) -> dict[str, Any]:
+        return profile_step(
+            transformer.step, inputs.latents, transformer.modulate(inputs.timesteps, inputs.labels), calls
+        )
+
+    usual = chosen_precision("auto", subject.about["tokens"], 8, cpu_capabilities())
+    drawn = transformer if precision == usual else None
+    return Loaded(bind=bind, once=once, profile=profile, transformer=drawn, note=transformer.runtime)
 
 
 def _contestant(weight_bits: int, precision: FloatPrecision, kind: str) -> Contestant:
-    suffix = "" if precision == "f32" else "-bf16"
+    suffix = "" if precision == "f32" else f"-{precision}"
     return Contestant(
         key=f"ours-w{weight_bits}a8{suffix}",
-        name=f"PTQ4DiT W{weight_bits}A8, rest {kind}",
+        name=f"PTQ4DiT W{weight_bits}A8, {kind}",
         label=f"W{weight_bits}A8",
         execution="integer",
         forward=OWN,
@@ -70,5 +80,9 @@ def _contestant(weight_bits: int, precision: FloatPrecision, kind: str) -> Conte
     )
 
 
-W8A8, W8A8_HALF = _contestant(8, "f32", "fp32"), _contestant(8, "bf16", "bf16")
-W4A8, W4A8_HALF = _contestant(4, "f32", "fp32"), _contestant(4, "bf16", "bf16")
+_KINDS: tuple[tuple[FloatPrecision, str], ...] = (
+    ("f32", "rest fp32"),
+    ("mixed", "attention bf16, rest fp32"),
+    ("bf16", "rest bf16"),
+)
+OURS = tuple(_contestant(bits, precision, kind) for bits in (8, 4) for precision, kind in _KINDS)

@@ -9,7 +9,7 @@ ALL: dict[str, Contestant] = {
     for contestant in (
         *(BASELINE, torch_float.COMPILED, torch_float.HALF),
         *(openvino_float.FLOAT, openvino_float.HALF),
-        *(ours.W8A8, ours.W8A8_HALF, ours.W4A8, ours.W4A8_HALF),
+        *ours.OURS,
         *(openvino_float.NNCF, openvino_float.NNCF_HALF),
         *(torchao.DYNAMIC, torchao.STATIC, onnxruntime.STATIC, onnxruntime.DYNAMIC),
     )

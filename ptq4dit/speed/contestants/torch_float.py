@@ -1,5 +1,6 @@
 """torch in float: eager, compiled, bf16; diffusers' own model as it is."""
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +46,8 @@ def _nothing(subject: Subject, folder: Path) -> None:
 
 def _eager(subject: Subject, folder: Path, threads: int) -> Loaded:
     torch.set_num_threads(threads)
-    return calls(Plain(subject.transformer()))
+    transformer = subject.transformer()
+    return dataclasses.replace(calls(Plain(transformer)), transformer=transformer)
 
 
 def _compiled(subject: Subject, folder: Path, threads: int) -> Loaded:
