@@ -31,15 +31,15 @@ class Selection:
     """
 
     model: str = "demo"
-    layer: str = "blocks.0.fc1"
+    layer: str = "blocks.2.fc1"
     timestep: int = 500
     channel: int = NO_CHANNEL
     weight_bits: int = 4
     activation_bits: int = 8
     csb: bool = True
     ssc: bool = True
-    strength: int = 1
-    class_id: int = 3
+    strength: int = 8
+    class_id: int = 8
     seed: int = 0
     steps: int = 25
     guidance: float = 4.0

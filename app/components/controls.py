@@ -130,7 +130,7 @@ def bits_name(bits: int) -> str:
 
 def strength_name(strength: int) -> str:
     """A position of the salience dial in words."""
-    return "as trained" if strength == 1 else f"salience x {strength}, function unchanged"
+    return "as trained" if strength == 1 else f"x {strength}, function unchanged"
 
 
 def _picture_controls(outline: Outline, start: Selection) -> dict[str, Any]:

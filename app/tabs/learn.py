@@ -10,7 +10,7 @@ import gradio as gr
 from gradio.context import Context
 
 from app.components.chart import chart
-from app.components.controls import Shared
+from app.components.controls import Shared, fit
 from app.components.part import html_part, script
 from app.content import words
 from app.content.lessons import LESSONS, Lesson
@@ -46,7 +46,7 @@ def create_learn_tab(shared: Shared) -> None:
     """Build the lessons one below the other, and let them follow their controls and the shared selection."""
     _markdown(words("learn/intro"))
     html_part("lessons", {"lessons": [{"anchor": one.anchor, "short": one.short} for one in LESSONS]}, padding=False)
-    start = Selection()
+    start, _ = fit(Selection(), shared.outline)
     controls: dict[str, Callable[[], gr.components.Component]] = {
         "rounding": lambda: gr.Slider(2, 8, START_BITS, step=1, label="Bits"),
         "outlier": lambda: gr.Slider(1, learning.LARGEST_OUTLIER, START_OUTLIER, step=0.5, label="Outlier"),

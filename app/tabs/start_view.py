@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, replace
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
 from app.figures.picture import data_uri
 from app.services.stored import VARIANTS, Choice, Picture, StoredResults
-from app.state import Selection
+from app.state import BITS, STRENGTHS, Selection
 
 NAMES = {"none": "no balancing", "csb": "CSB", "csb+ssc": "CSB + SSC"}
 WIDEST = 50.0  # dB at which a bar is full
@@ -17,17 +17,27 @@ JUST_NOTICEABLE = 0.05  # dB; less is called no change
 
 def nearest(results: StoredResults, selection: Selection) -> Choice:
     """The stored choice that comes closest to a selection: the same switches, the nearest bits and dial."""
-
-    def far(bits: str) -> int:
-        weight, activation = (int(n) for n in bits.removeprefix("W").split("A"))
-        return 10 * abs(weight - selection.weight_bits) + abs(activation - selection.activation_bits)
-
     return Choice(
-        bits=min(results.bits, key=far),
-        strength=min(results.strengths, key=lambda n: abs(n - selection.strength)),
+        bits=nearest_bits(results, selection.weight_bits, selection.activation_bits),
+        strength=nearest_strength(results, selection.strength),
         csb=selection.csb,
         ssc=selection.ssc,
     )
+
+
+def nearest_bits(results: StoredResults, weight_bits: int, activation_bits: int) -> str:
+    """The stored bit-widths closest to those asked for; the weight's count first."""
+
+    def far(bits: str) -> int:
+        weight, activation = (int(n) for n in bits.removeprefix("W").split("A"))
+        return 10 * abs(weight - weight_bits) + abs(activation - activation_bits)
+
+    return min(results.bits, key=far)
+
+
+def nearest_strength(results: StoredResults, strength: int) -> int:
+    """The stored setting of the salience dial closest to the one asked for."""
+    return min(results.strengths, key=lambda n: abs(n - strength))
 
 
 def remark(selection: Selection, choice: Choice) -> str:
@@ -37,60 +47,56 @@ def remark(selection: Selection, choice: Choice) -> str:
     return "" if wanted == shown else f"{wanted} is not stored, so this shows {shown}. Compare makes any setting live."
 
 
-def pressed(choice: Choice, name: str, to: str) -> Choice:
-    """The choice after a switch was pressed; without CSB there is no SSC. ValueError for a switch that is not there."""
-    match name:
-        case "csb":
-            return replace(choice, csb=to == "true", ssc=choice.ssc and to == "true")
-        case "ssc":
-            return replace(choice, ssc=choice.csb and to == "true")
-        case "strength":
-            return replace(choice, strength=int(to))
-        case "bits":
-            return replace(choice, bits=to)
-    raise ValueError(f"switch: expected csb, ssc, strength or bits; got {name!r}")
-
-
 def matching_example(results: StoredResults, selection: Selection, index: int) -> int:
     """The example of the selection's class and seed; `index` where there is none."""
     wanted = (selection.class_id, selection.seed)
     return next((i for i, e in enumerate(results.examples) if (e.class_id, e.seed) == wanted), index)
 
 
-def shared_values(choice: Choice) -> list[Any]:
-    """The shared controls' values for a choice: csb, ssc, strength, weight_bits, activation_bits."""
-    weight, activation = (int(n) for n in choice.bits.removeprefix("W").split("A"))
-    return [choice.csb, choice.ssc, choice.strength, weight, activation]
+def opening(results: StoredResults, index: int, choice: Choice) -> dict[str, Any]:
+    """All that Start shows of an example and a choice: picture, switches, what they changed, the examples."""
+    return {
+        **wipe(results, index, choice),
+        **verdict(results, index, choice),
+        **switchboard(results, choice),
+        **filmstrip(results, index),
+        "remark": "",
+    }
 
 
-def views(results: StoredResults, index: int, choice: Choice, remark: str = "") -> list[dict[str, Any]]:
-    """The values of the parts that a switch changes: wipe, verdict, switchboard."""
-    return [
-        wipe(results, index, choice),
-        verdict(results, index, choice, remark),
-        switchboard(results, choice, remark),
+def table(results: StoredResults, index: int) -> dict[str, Any]:
+    """An example's picture in full precision, and by key of the choice what changes when a switch is pressed."""
+    choices = [
+        Choice(bits=bits, strength=strength, csb=csb, ssc=ssc)
+        for bits in results.bits
+        for strength in results.strengths
+        for csb, ssc in ((False, False), (True, False), (True, True))
     ]
+    views = {one.key: {"right": wipe(results, index, one)["right"], **verdict(results, index, one)} for one in choices}
+    return {"left": wipe(results, index, choices[0])["left"], "views": views}
 
 
-def switchboard(results: StoredResults, choice: Choice, remark: str = "") -> dict[str, Any]:
-    """The switches as they stand; `choice` among them, so that the page holds the state and the server none."""
+def ways(results: StoredResults) -> dict[str, Any]:
+    """How the page finds what is stored for a selection: the examples, the nearest bits and dial for each asked for."""
+    bits = {f"{w},{a}": nearest_bits(results, w, a) for w in BITS for a in BITS}
+    return {
+        "examples": [{"class_id": e.class_id, "seed": e.seed} for e in results.examples],
+        "nearest": {"bits": bits, "strength": {str(n): nearest_strength(results, n) for n in STRENGTHS}},
+    }
+
+
+def switchboard(results: StoredResults, choice: Choice) -> dict[str, Any]:
+    """The switches as they stand."""
     strengths = [("strength", n, "as trained" if n == 1 else f"x {n}, function unchanged") for n in results.strengths]
     bits = [("bits", name, name) for name in results.bits]
     return {
-        "choice": asdict(choice),
-        "remark": remark,
-        "csb": {"on": _text(choice.csb), "next": _text(not choice.csb)},
-        "ssc": {"on": _text(choice.ssc), "next": _text(not choice.ssc), "off": not choice.csb},
+        "csb": {"on": _text(choice.csb)},
+        "ssc": {"on": _text(choice.ssc), "off": not choice.csb},
         "choices": [
             {"label": "Salience", "options": [_option(option, choice.strength) for option in strengths]},
             {"label": "Bits", "options": [_option(option, choice.bits) for option in bits]},
         ],
     }
-
-
-def chosen(board: dict[str, Any]) -> Choice:
-    """The choice that a switchboard shows."""
-    return Choice(**board["choice"])
 
 
 def _option(option: tuple[str, Any, str], current: Any) -> dict[str, Any]:
@@ -129,7 +135,7 @@ def filmstrip(results: StoredResults, index: int) -> dict[str, Any]:
     return {"label": "Examples", "items": items, "chosen": index}
 
 
-def verdict(results: StoredResults, index: int, choice: Choice, remark: str = "") -> dict[str, Any]:
+def verdict(results: StoredResults, index: int, choice: Choice) -> dict[str, Any]:
     """One measured number, one sentence, and the means of the three variants at these bits and this dial."""
     means = {name: results.mean(_variant(choice, name)) for name in VARIANTS}
     return {
@@ -146,7 +152,6 @@ def verdict(results: StoredResults, index: int, choice: Choice, remark: str = ""
             }
             for name, mean in means.items()
         ],
-        "remark": remark,
         "source": _source(results),
     }
 

@@ -65,9 +65,9 @@ def bits(weight: int) -> tuple[str, str]:
 
 
 def picture(on: bool) -> tuple[str, str]:
-    tag = "document.querySelector('#start-wipe .tag.right').textContent"
+    tag = "document.querySelector('#start .wipe-part .tag.right').textContent"
     return (
-        "document.querySelector('#start-switches [data-name=csb]').click()",
+        "document.querySelector('#start .switchboard-part [data-name=csb]').click()",
         f"{tag}.includes('CSB') === {str(on).lower()}",
     )
 
@@ -79,7 +79,7 @@ def in_browser(page: Page, url: str) -> dict[str, list[float]]:
     page.goto(f"{url}/?tab=inspect")
     page.wait_for_selector('.inspector[aria-busy="false"]', timeout=120_000)
     time.sleep(20)  # the warm-up behind the page has gone over all layers
-    chosen = [name for name in LAYERS if name != "blocks.0.fc1"]
+    chosen = [name for name in LAYERS if name != "blocks.2.fc1"]
     found = {"layer, first time": timed([layer(name) for name in chosen])}
     found["layer, again"] = timed([layer(name) for name in LAYERS])
     page.evaluate("ptq4dit.set({layer: 'blocks.2.fc1'})")
@@ -90,7 +90,7 @@ def in_browser(page: Page, url: str) -> dict[str, list[float]]:
     found["bits, first time"] = timed([bits(weight) for weight in (2, 3, 5, 6, 7, 8)])
     found["bits, again"] = timed([bits(weight) for weight in (2, 3, 5, 6, 7, 8) * 4])
     page.get_by_role("tab", name="Start").click()
-    page.wait_for_selector("#start-wipe img.under")
+    page.wait_for_selector("#start .wipe-part img.under")
     found["switch on Start"] = timed([picture(bool(turn % 2)) for turn in range(40)])
     return found
 

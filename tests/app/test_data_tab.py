@@ -21,7 +21,7 @@ from app.state import Selection
 from app.tabs import data_handlers as handlers
 from app.tabs.data_charts import CHARTS
 
-SELECTED = list(vars(Selection()).values())
+SELECTED = list(vars(Selection(layer="blocks.0.fc1")).values())
 
 
 @pytest.mark.parametrize("key", CHARTS)

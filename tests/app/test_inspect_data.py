@@ -18,7 +18,7 @@ pytestmark = pytest.mark.usefixtures("explored_once")
 
 def values(**chosen):
     """The controls' values in field order."""
-    return [(asdict(Selection()) | chosen)[name] for name in FIELDS]
+    return [(asdict(Selection(layer="blocks.0.fc1", strength=1)) | chosen)[name] for name in FIELDS]
 
 
 def unpacked(text):

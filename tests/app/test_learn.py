@@ -231,7 +231,7 @@ def test_dragging_the_outlier_is_moving_its_slider():
 
 @pytest.mark.parametrize(("csb", "ssc", "variant"), [(0, 0, "none"), (1, 0, "csb"), (1, 1, "csb+ssc")])
 def test_the_pictures_are_the_stored_ones_of_the_selection(csb, ssc, variant):
-    values = vars(Selection(csb=bool(csb), ssc=bool(ssc), class_id=4, seed=0)).values()
+    values = vars(Selection(csb=bool(csb), ssc=bool(ssc), class_id=4, seed=0, strength=1)).values()
     switch, wipe, formula, reading = handlers.follow_pictures(*values)
     stored = load_results()
     psnr = stored.picture(0, Choice(csb=bool(csb), ssc=bool(ssc))).psnr
@@ -243,7 +243,7 @@ def test_the_pictures_are_the_stored_ones_of_the_selection(csb, ssc, variant):
 def test_the_sixth_answer_is_what_was_measured():
     stored = load_results()
     plain, balanced = (stored.mean(Choice(csb=on, ssc=on)) for on in (False, True))
-    said = handlers.reveal_pictures(0, *vars(Selection()).values())
+    said = handlers.reveal_pictures(0, *vars(Selection(strength=1)).values())
     assert f"{plain.psnr:.1f} dB without" in said and f"{balanced.psnr:.1f} dB with CSB" in said
     assert said.startswith("**Right.**") == (balanced.psnr > plain.psnr + handlers.NOTICEABLE)
 

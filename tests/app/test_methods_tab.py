@@ -24,7 +24,7 @@ def stored(benchmark_folder, monkeypatch):
 
 
 def values(**changes):
-    return list(vars(replace(Selection(), **changes)).values())
+    return list(vars(replace(Selection(strength=1, class_id=3), **changes)).values())
 
 
 def test_methods_are_ranked_with_their_intervals(stored):

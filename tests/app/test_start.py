@@ -1,13 +1,10 @@
 """Start: what is said and shown follows from the stored numbers, and the switches from the selection."""
 
-import re
-from types import SimpleNamespace
-
 import pytest
 
 from app.services import stored
 from app.services.stored import Choice, load_results
-from app.state import Selection
+from app.state import BITS, STRENGTHS, Selection
 from app.tabs import start
 from app.tabs import start_view as view
 
@@ -56,10 +53,10 @@ def test_the_wipe_shows_the_pictures_of_the_choice(results):
 @pytest.mark.parametrize(
     ("selection", "bits", "strength"),
     [
-        (Selection(weight_bits=4, activation_bits=8), "W4A8", 1),
-        (Selection(weight_bits=3, activation_bits=6), "W4A8", 1),
+        (Selection(weight_bits=4, activation_bits=8, strength=1), "W4A8", 1),
+        (Selection(weight_bits=3, activation_bits=6, strength=2), "W4A8", 1),
         (Selection(weight_bits=7, strength=16), "W8A8", 8),
-        (Selection(weight_bits=16, activation_bits=16), "W8A8", 1),
+        (Selection(weight_bits=16, activation_bits=16), "W8A8", 8),
     ],
 )
 def test_a_selection_finds_the_nearest_stored_choice(results, selection, bits, strength):
@@ -69,68 +66,45 @@ def test_a_selection_finds_the_nearest_stored_choice(results, selection, bits, s
     assert bool(view.remark(selection, choice)) is not exact
 
 
-@pytest.mark.parametrize(
-    ("before", "press", "after"),
-    [
-        (Choice(csb=True, ssc=True), ("csb", "false"), Choice()),
-        (Choice(), ("ssc", "true"), Choice()),
-        (Choice(csb=True), ("ssc", "true"), Choice(csb=True, ssc=True)),
-        (Choice(), ("strength", "8"), Choice(strength=8)),
-        (Choice(), ("bits", "W8A8"), Choice(bits="W8A8")),
-    ],
-)
-def test_a_pressed_switch(before, press, after):
-    assert view.pressed(before, *press) == after
-
-
-def test_an_unknown_switch_is_refused():
-    with pytest.raises(ValueError, match="expected csb, ssc, strength or bits; got 'mode'"):
-        view.pressed(Choice(), "mode", "1")
+def test_the_page_finds_the_stored_choice_as_the_server_does(results):
+    nearest = view.ways(results)["nearest"]
+    for selection in (
+        Selection(weight_bits=w, activation_bits=a, strength=s) for w in BITS for a in BITS for s in STRENGTHS
+    ):
+        choice = view.nearest(results, selection)
+        assert nearest["bits"][f"{selection.weight_bits},{selection.activation_bits}"] == choice.bits
+        assert nearest["strength"][str(selection.strength)] == choice.strength
 
 
 @pytest.mark.parametrize("choice", ALL)
-def test_the_switchboard_holds_the_choice(results, choice):
-    assert view.chosen(view.switchboard(results, choice)) == choice
+def test_an_example_is_sent_with_every_choice(results, choice):
+    """So that a switch changes the picture without the server."""
+    sent = start.example(1)
+    assert len(sent["views"]) == 12 and sent["left"] == view.wipe(results, 1, choice)["left"]
+    shown = view.opening(results, 1, choice)
+    assert sent["views"][choice.key].items() <= shown.items()
+    assert set(shown) >= {"left", "right", "number", "sentence", "rows", "source", "csb", "ssc", "choices", "items"}
 
 
-def test_switch_moves_the_shared_controls(results):
-    board, strip = view.switchboard(results, Choice(csb=True, ssc=True)), view.filmstrip(results, 1)
-    event = SimpleNamespace(name="strength", to="8")
-    wipe, _, new_board, *shared = start.switch(event, board, strip)
-    assert shared == [True, True, 8, 4, 8]
-    assert view.chosen(new_board).strength == 8
-    assert wipe == view.wipe(results, 1, Choice(strength=8, csb=True, ssc=True))
+def test_an_unknown_example_is_refused(results):
+    with pytest.raises(ValueError, match="example: expected 0 to 1, got 7"):
+        start.example(7)
 
 
-def test_pick_moves_class_and_seed(results):
-    *_, strip, class_id, seed = start.pick(SimpleNamespace(index=1), view.switchboard(results, Choice()))
-    assert (class_id, seed, strip["chosen"]) == (0, 1, 1)
-    assert [item["chosen"] for item in strip["items"]] == ["false", "true"]
+@pytest.mark.parametrize("choice", ALL)
+def test_the_switchboard_shows_the_choice(results, choice):
+    board = view.switchboard(results, choice)
+    assert (board["csb"]["on"], board["ssc"]["on"]) == (str(choice.csb).lower(), str(choice.ssc).lower())
+    assert board["ssc"]["off"] is not choice.csb
+    chosen = [one["value"] for row in board["choices"] for one in row["options"] if one["chosen"] == "true"]
+    assert chosen == [choice.strength, choice.bits]
 
 
-def follow(results, choice, **selection):
-    values = vars(Selection(**selection)).values()
-    return start.follow(view.switchboard(results, choice), view.filmstrip(results, 0), *values)
-
-
-def test_follow_does_nothing_when_nothing_moved(results):
-    unmoved = follow(results, Choice(csb=True, ssc=True), class_id=3, seed=5)
-    assert all(update["__type__"] == "update" and len(update) == 1 for update in unmoved)
-
-
-def test_follow_shows_the_selection(results):
-    wipe, verdict, board, strip = follow(results, Choice(), class_id=0, seed=1, csb=True, ssc=False, weight_bits=5)
-    assert view.chosen(board) == Choice(csb=True)
-    assert strip["chosen"] == 1
-    assert wipe == view.wipe(results, 1, Choice(csb=True))
-    assert re.search(r"W5A8.* is not stored.*shows W4A8", verdict["remark"])
-
-
-def test_the_page_opens_with_what_is_selected(results):
-    """Else the first change of any control would exchange the picture."""
-    shown = follow(results, Choice(csb=True, ssc=True), **vars(Selection()))
-    assert view.matching_example(results, Selection(), 0) == 0  # no stored example is the default class and seed
-    assert all(len(update) == 1 for update in shown)
+def test_the_page_opens_with_what_is_selected():
+    """On the demo model's own results: the default class and seed are among the examples."""
+    results = load_results()
+    assert view.matching_example(results, Selection(), -1) >= 0
+    assert view.remark(Selection(), view.nearest(results, Selection())) == ""
 
 
 def test_without_stored_results_the_tab_says_how_to_make_them(tmp_path, monkeypatch):

@@ -1,4 +1,4 @@
-"""The app in a process of its own, and a browser in which an error logged or a request to elsewhere fails the test."""
+"""The app in a process of its own, and a browser in which an error, logged or told, or a request to elsewhere fails."""
 
 import os
 import shutil
@@ -21,6 +21,16 @@ QUIET = (
     "--disable-sync",
     "--no-first-run",
 )
+# Tells of every error message that Gradio shows, however briefly.
+WATCH_TOASTS = """
+new MutationObserver((changes) => {
+  for (const change of changes) for (const node of change.addedNodes) {
+    if (node.nodeType !== 1) continue;
+    const found = node.matches('.toast-body.error') ? [node] : node.querySelectorAll('.toast-body.error');
+    for (const toast of found) window.toldOfError(toast.innerText);
+  }
+}).observe(document, { subtree: true, childList: true });
+"""
 
 
 @pytest.fixture(scope="session")
@@ -91,8 +101,12 @@ def browser():
 
 @pytest.fixture
 def open_page(browser, server):
-    """Open a path of the app: `open_page("?tab=inspect", width=375, theme="dark")`; fails on what the browser logs."""
-    contexts, wrong = [], []
+    """Open a path of the app: `open_page("?tab=inspect", width=375, theme="dark")`.
+
+    Fails on errors that the browser logs, on error messages that the page shows (`open_page.expected` holds parts of
+    those that a test provokes), and on requests to elsewhere.
+    """
+    contexts, wrong, told = [], [], []
 
     def watch(page):
         page.on("console", lambda message: wrong.append(message.text) if message.type == "error" else None)
@@ -103,16 +117,23 @@ def open_page(browser, server):
         context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=theme)
         contexts.append(context)
         context.set_default_timeout(PATIENCE)
+        context.expose_binding("toldOfError", lambda _, text: told.append(text))
+        context.add_init_script(WATCH_TOASTS)
         page = context.new_page()
         watch(page)
         page.goto(f"{server}/{path}")
         page.wait_for_selector("#tabs")
         return page
 
+    open_.expected = []
     yield open_
     for context in contexts:
         context.close()
     assert not wrong, wrong
+    unforeseen = [text for text in told if not any(part in text for part in open_.expected)]
+    assert not unforeseen, unforeseen
+    missing = [part for part in open_.expected if not any(part in text for text in told)]
+    assert not missing, missing
 
 
 def _own(url, server):

@@ -35,7 +35,7 @@ BARS = {
 VISITORS, CLICKS, LOOKS = 20, 40, 6
 # Resolves with the milliseconds from choosing an option of the bar to the next change of what `shown` selects.
 CHANGE = """([field, value, shown]) => new Promise((resolve, reject) => {
-  const own = shown === '#start-wipe';  // Start has its own switches under the picture
+  const own = shown === '#start .wipe-part';  // Start has its own switches under the picture
   const control = document.querySelector(own ? `#start [data-name="${field}"]` : `#bar [data-field="${field}"]`);
   const target = document.querySelector(shown);
   const begun = performance.now();
@@ -79,7 +79,7 @@ def first_page(browser: Browser) -> float:
     try:
         page = browser.new_page()
         page.goto(address)
-        page.locator("#start-wipe img.over").wait_for()
+        page.locator("#start .wipe-part img.over").wait_for()
         seconds = time.monotonic() - begun
         page.close()
         return seconds
@@ -100,7 +100,7 @@ def clicks(browser: Browser, address: str) -> dict[str, list[float]]:
     for tab, field, values in changes:
         page = browser.new_page()
         page.goto(f"{address}/?tab={tab}")
-        page.locator("#inspector svg" if tab == "inspect" else "#start-wipe img.over").first.wait_for()
+        page.locator("#inspector svg" if tab == "inspect" else "#start .wipe-part img.over").first.wait_for()
         page.wait_for_timeout(3000)
         for value in values[:CLICKS]:
             found.setdefault(f"{tab} {field}", []).append(changed(page, tab, field, value))
@@ -111,7 +111,7 @@ def clicks(browser: Browser, address: str) -> dict[str, list[float]]:
 
 def changed(page: Page, tab: str, field: str, value: str) -> float:
     """Milliseconds until what the tab shows changes after a choice."""
-    return float(page.evaluate(CHANGE, [field, value, "#inspector" if tab == "inspect" else "#start-wipe"]))
+    return float(page.evaluate(CHANGE, [field, value, "#inspector" if tab == "inspect" else "#start .wipe-part"]))
 
 
 def visitors(address: str) -> tuple[list[float], list[str]]:

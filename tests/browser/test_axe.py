@@ -12,7 +12,7 @@ def ready(page, tab):
     """Wait until the tab shows what it shows."""
     page.locator("html[data-opened]").wait_for(state="attached")
     marks = {
-        "start": "#start-wipe img.over",
+        "start": "#start .wipe-part img.over",
         "learn": "#tabs .lesson .js-plotly-plot",
         "inspect": "#bar",
         "compare": "#compare-generate",

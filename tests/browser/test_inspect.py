@@ -70,7 +70,7 @@ def test_everything_is_drawn_and_fits(inspect, width, theme):
 def test_a_layer_chosen_on_the_map_moves_everything(open_page):
     page = open_page()
     page.get_by_role("tab", name="Inspect").click()
-    expect(reading(page, "summary")).to_contain_text("blocks.0.fc1")
+    expect(reading(page, "summary")).to_contain_text("blocks.2.fc1")
     before = chart(page, "channels").inner_html()
     page.get_by_role("gridcell", name="blocks.1.proj").click()
     expect(reading(page, "summary")).to_contain_text("blocks.1.proj")
@@ -219,7 +219,7 @@ def test_a_link_restores_the_view(inspect):
 def test_a_malformed_link_opens_the_default_view_and_says_so(inspect):
     page = inspect("&layer=nowhere&channel=many")
     expect(page.get_by_text("Part of the link was ignored.").first).to_be_visible()
-    expect(reading(page, "summary")).to_contain_text("blocks.0.fc1")
+    expect(reading(page, "summary")).to_contain_text("blocks.2.fc1")
     selected(page, channel=-1)
 
 
@@ -230,4 +230,4 @@ def test_data_and_pictures_can_be_taken_away(inspect, button, ending):
     page = inspect()
     with page.expect_download() as download:
         page.get_by_role("button", name=button).click()
-    assert download.value.suggested_filename == f"blocks.0.fc1-w4a8-csb+ssc-x1{ending}"
+    assert download.value.suggested_filename == f"blocks.2.fc1-w4a8-csb+ssc-x1{ending}"

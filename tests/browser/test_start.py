@@ -8,28 +8,30 @@ from app.services.stored import Choice, load_results
 from app.state import Selection
 from app.tabs.start_view import NAMES, matching_example
 
-FULL = Choice(csb=True, ssc=True)
+FULL = Choice(strength=8, csb=True, ssc=True)
 FIRST = matching_example(load_results(), Selection(), 0)  # the example that Start opens with
 OTHER = FIRST + 1 if FIRST == 0 else 0
 
 
 def source(page):
-    return page.locator("#start-wipe img.under").get_attribute("src")
+    return page.locator("#start .wipe-part img.under").get_attribute("src")
 
 
 def press(page, selector):
     """Press a switch and wait until the picture has changed."""
     before = source(page)
-    page.locator(f"#start-switches {selector}").click()
-    page.wait_for_function("before => document.querySelector('#start-wipe img.under').src !== before", arg=before)
+    page.locator(f"#start .switchboard-part {selector}").click()
+    page.wait_for_function("before => document.querySelector('#start .wipe-part img.under').src !== before", arg=before)
 
 
 def shows(page, choice, example=FIRST):
     """Picture, number and bar say what was chosen."""
     number = f"{load_results().picture(example, choice).psnr:.1f} dB"
-    page.wait_for_function("n => document.querySelector('#start-verdict .number strong').textContent === n", arg=number)
+    page.wait_for_function(
+        "n => document.querySelector('#start .verdict-part .number strong').textContent === n", arg=number
+    )
     name = f"{choice.bits}, {NAMES[choice.variant]}"
-    page.wait_for_function("n => document.querySelector('#start-wipe .tag.right').innerText === n", arg=name)
+    page.wait_for_function("n => document.querySelector('#start .wipe-part .tag.right').innerText === n", arg=name)
     bar = page.locator("#bar").get_by_label("CSB")
     page.wait_for_function("([box, on]) => box.checked === on", arg=[bar.element_handle(), choice.csb])
 
@@ -38,9 +40,9 @@ def shows(page, choice, example=FIRST):
 @pytest.mark.parametrize("width", [375, 1280])
 def test_it_opens_with_both_pictures(open_page, width, theme):
     page = open_page(width=width, theme=theme)
-    page.wait_for_selector("#start-wipe img.under")
+    page.wait_for_selector("#start .wipe-part img.under")
     shows(page, FULL)
-    widths = page.eval_on_selector_all("#start-wipe img", "images => images.map(image => image.naturalWidth)")
+    widths = page.eval_on_selector_all("#start .wipe-part img", "images => images.map(image => image.naturalWidth)")
     assert min(widths) >= 64
     assert page.evaluate("document.scrollingElement.scrollWidth") <= width
 
@@ -48,36 +50,59 @@ def test_it_opens_with_both_pictures(open_page, width, theme):
 def test_the_switches_change_picture_number_and_bar(open_page):
     page = open_page()
     press(page, "[data-name=csb]")
-    shows(page, Choice())
-    assert page.locator("#start-switches [data-name=ssc]").is_disabled()
+    shows(page, Choice(strength=8))
+    assert page.locator("#start .switchboard-part [data-name=ssc]").is_disabled()
     press(page, "[data-name=csb]")
-    shows(page, Choice(csb=True))
+    shows(page, Choice(strength=8, csb=True))
     press(page, "[data-name=bits][data-value=W8A8]")
-    shows(page, Choice(bits="W8A8", csb=True))
-    press(page, "[data-name=strength][data-value='8']")
     shows(page, Choice(bits="W8A8", strength=8, csb=True))
+    press(page, "[data-name=strength][data-value='1']")
+    shows(page, Choice(bits="W8A8", csb=True))
+    page.wait_for_url(re.compile("(?=.*weight_bits=8)(?=.*ssc=0)(?=.*strength=1)"))
+
+
+def test_a_switch_flips_the_picture_without_the_server(open_page):
+    page = open_page()
+    shows(page, FULL)
+    changed = page.evaluate("""async () => {
+      const picture = () => document.querySelector('#start .wipe-part img.under').src, before = picture();
+      document.querySelector('#start [data-name=csb]').click();
+      for (let frame = 0; frame < 2; frame += 1) await new Promise((go) => requestAnimationFrame(go));
+      return picture() !== before;
+    }""")
+    assert changed
 
 
 def test_the_bar_moves_start(open_page):
     page = open_page()
     before = source(page)
     page.locator("#bar").get_by_label("CSB").click()
-    page.wait_for_function("before => document.querySelector('#start-wipe img.under').src !== before", arg=before)
-    shows(page, Choice())
+    page.wait_for_function("before => document.querySelector('#start .wipe-part img.under').src !== before", arg=before)
+    shows(page, Choice(strength=8))
+
+
+def test_what_is_not_stored_is_said(open_page):
+    page = open_page("?weight_bits=3&seed=99")
+    remark = page.locator("#start .verdict-part .remark")
+    remark.wait_for()
+    assert re.match(r"W3A8, salience x 8, .* from seed 99 is not stored, so this shows W4A8", remark.inner_text())
+    page.locator("#start .filmstrip-part button").nth(OTHER).click()
+    page.locator("#start .switchboard-part [data-value=W4A8]").click()
+    remark.wait_for(state="detached")
 
 
 def test_a_link_opens_what_it_names(open_page):
     example = load_results().examples[2]
-    page = open_page(f"?csb=0&strength=8&class_id={example.class_id}&seed={example.seed}")
-    shows(page, Choice(strength=8), example=2)
+    page = open_page(f"?csb=0&strength=1&class_id={example.class_id}&seed={example.seed}")
+    shows(page, Choice(), example=2)
 
 
 def test_the_divider_follows_pointer_and_keyboard_and_stays(open_page):
     page = open_page()
-    slider = page.locator("#start-wipe input[type=range]")
+    slider = page.locator("#start .wipe-part input[type=range]")
 
     def place():
-        box, line = (page.locator(f"#start-wipe {part}").bounding_box() for part in (".stage", ".line"))
+        box, line = (page.locator(f"#start .wipe-part {part}").bounding_box() for part in (".stage", ".line"))
         return (line["x"] + line["width"] / 2 - box["x"]) / box["width"]
 
     box = slider.bounding_box()
@@ -94,17 +119,20 @@ def test_the_divider_follows_pointer_and_keyboard_and_stays(open_page):
 def test_an_example_brings_its_own_picture(open_page):
     page = open_page()
     before = source(page)
-    page.locator("#start-examples button").nth(OTHER).click()
-    page.wait_for_function("before => document.querySelector('#start-wipe img.under').src !== before", arg=before)
+    page.locator("#start .filmstrip-part button").nth(OTHER).click()
+    page.wait_for_function("before => document.querySelector('#start .wipe-part img.under').src !== before", arg=before)
     shows(page, FULL, example=OTHER)
-    assert page.locator("#start-examples [aria-pressed=true]").inner_text() == load_results().examples[OTHER].class_name
+    assert (
+        page.locator("#start .filmstrip-part [aria-pressed=true]").inner_text()
+        == load_results().examples[OTHER].class_name
+    )
 
 
 @pytest.mark.parametrize("width", [375, 1280])
 def test_the_picture_goes_along_to_compare(open_page, width):
     page = open_page(width=width)
-    page.locator("#start-examples button").nth(OTHER).click()
-    page.locator("#start-examples button").nth(OTHER).and_(page.locator("[aria-pressed=true]")).wait_for()
+    page.locator("#start .filmstrip-part button").nth(OTHER).click()
+    page.locator("#start .filmstrip-part button").nth(OTHER).and_(page.locator("[aria-pressed=true]")).wait_for()
     page.get_by_role("button", name="Generate it live").click()
     page.locator("#compare-generate").wait_for()
     assert re.search(r"tab=compare", page.url)
