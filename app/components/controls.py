@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -67,12 +67,17 @@ def make_controls(page: gr.Blocks, outline: Outline) -> Shared:
 
 
 def open_link(request: gr.Request) -> list[Any]:
-    """The controls' values that the page's address asks for, then what of it was ignored."""
+    """The controls' values that the page's address asks for, then what of it was ignored.
+
+    Controls that stand as asked for are left alone: a visitor may have moved them before this answer comes.
+    """
     selection, ignored = Selection.from_query(dict(request.query_params))
     selection, unknown = fit(selection, models.outline())
     told = [*ignored, *(message for name, message in unknown.items() if name in request.query_params)]
     notice = " ".join(f"Part of the link was ignored. {escape(message)}." for message in told)
-    return [*(getattr(selection, name) for name in FIELDS), notice]
+    usual, _ = fit(Selection(), models.outline())
+    asked = asdict(selection).items()
+    return [*(value if value != getattr(usual, name) else gr.skip() for name, value in asked), notice]
 
 
 def fit(selection: Selection, outline: Outline) -> tuple[Selection, dict[str, str]]:

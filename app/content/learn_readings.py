@@ -8,26 +8,38 @@ from app.content.readings import NOT_BALANCED
 
 
 def rounding_formula(
-    bits: int, low: float, high: float, scale: float, zero_point: int, value: float, integer: int, rounded: float
+    bits: int,
+    low: float,
+    high: float,
+    scale: float,
+    zero_point: int,
+    value: float,
+    integer: int,
+    rounded: float,
+    stretch: float = 1.0,
+    shift: int = 0,
 ) -> str:
-    """PTQ4DiT eq. 2 for one value, in LaTeX."""
+    """PTQ4DiT eq. 2 for one value, in LaTeX; with what the reader has done to scale and zero point."""
     most = 2**bits - 1
+    times = "" if stretch == 1 else rf" \cdot {stretch:g}"
+    added = "" if shift == 0 else f" {shift:+d}"
     return _aligned(
-        r"s &= (x_\text{max} - x_\text{min}) / (2^b - 1)",
-        rf"&= ({high:g} + {-low:g}) / {most} = \mathbf{{{scale:.3g}}}",
-        r"z &= \text{round}(-x_\text{min} / s)",
-        rf"&= \text{{round}}({-low / scale:.2f}) = \mathbf{{{zero_point}}}",
+        rf"s &= (x_\text{{max}} - x_\text{{min}}) / (2^b - 1){times}",
+        rf"&= ({high:g} + {-low:g}) / {most}{times} = \mathbf{{{scale:.3g}}}",
+        rf"z &= \text{{round}}(-x_\text{{min}} / s){added}",
+        rf"&= \text{{round}}({-low / scale:.2f}){added} = \mathbf{{{zero_point}}}",
         rf"q &= \text{{clamp}}(\text{{round}}(x / s) + z,\, 0,\, {most})",
         rf"&= \text{{round}}({value:g} / {scale:.3g}) + {zero_point} = \mathbf{{{integer}}}",
         rf"\tilde x &= s\,(q - z) = {scale:.3g} \cdot {integer - zero_point} = \mathbf{{{rounded:.3g}}}",
     )
 
 
-def rounding_reading(bits: int, scale: float, value: float, rounded: float, mean_error: float) -> str:
+def rounding_reading(bits: int, scale: float, value: float, rounded: float, mean_error: float, clipped: int = 0) -> str:
     """What the grid does to the followed value and to all."""
+    beyond = "" if not clipped else f" **{clipped} of them** lie beyond the grid and go to its end."
     return (
         f"With **{bits} bits** there are **{2**bits}** levels, **{scale:.3g}** apart: {value:g} becomes "
-        f"**{rounded:.3g}**, and the values are off by {mean_error:.2g} on average."
+        f"**{rounded:.3g}**, and the values are off by {mean_error:.2g} on average.{beyond}"
     )
 
 

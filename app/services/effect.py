@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from app.services.cache import shared
 from app.services.models import explored
+from app.services.rounding import weight_grid
+
+if TYPE_CHECKING:
+    from ptq4dit.quantized.operands import Operands
 
 BINS = 64
 
@@ -54,15 +58,10 @@ def variants_of(layer: str) -> list[str]:
 @shared(maxsize=512)
 def layer_effect(layer: str, weight_bits: int, activation_bits: int, strength: int) -> LayerEffect:
     """The effect of rounding on one layer with each way of balancing. Raises ValueError for an unknown layer."""
-    import ptq4dit
-    from ptq4dit.quantized.operands import channel_errors, energies, layer_operands
+    from ptq4dit.quantized.operands import channel_errors, energies
 
     require_layer(layer)
-    model = explored(strength)
-    config = ptq4dit.QuantConfig(weight_bits=weight_bits, activation_bits=activation_bits)
-    operands = {
-        name: layer_operands(model.dit.transformer, model.stats, layer, config, name) for name in variants_of(layer)
-    }
+    operands = {name: rounded(layer, name, weight_bits, activation_bits, strength) for name in variants_of(layer)}
     exact = operands["none"]
     energy = {name: tuple(np.asarray(part) for part in energies(exact, one)) for name, one in operands.items()}
     return LayerEffect(
@@ -74,6 +73,25 @@ def layer_effect(layer: str, weight_bits: int, activation_bits: int, strength: i
         inputs={name: _input_histogram(one, activation_bits) for name, one in operands.items()},
         weights={name: _weight_histogram(one, weight_bits) for name, one in operands.items()},
     )
+
+
+def rounded(layer: str, variant: str, weight_bits: int, activation_bits: int, strength: int) -> Operands:
+    """What the layer multiplies, balanced as the variant says, before and after rounding."""
+    import ptq4dit
+    from ptq4dit.config import FLOAT_BITS
+    from ptq4dit.quantized.operands import layer_operands
+    from ptq4dit.quantized.weight import expand_weight, round_weight
+
+    model = explored(strength)
+    inputs = ptq4dit.QuantConfig(weight_bits=FLOAT_BITS, activation_bits=activation_bits)
+    operands = layer_operands(model.dit.transformer, model.stats, layer, inputs, variant)
+    if weight_bits == FLOAT_BITS:
+        return operands
+    settings = ptq4dit.QuantConfig(weight_bits=weight_bits).layer(layer)
+    scale, zero_point = weight_grid(layer, operands.weight, settings, variant, strength)
+    integers = round_weight(operands.weight, scale, zero_point, weight_bits)
+    weight = expand_weight(integers, scale, zero_point)
+    return replace(operands, rounded_weight=weight, weight_grid=(scale, zero_point))
 
 
 def _input_histogram(operands: Any, bits: int) -> dict[str, Any]:

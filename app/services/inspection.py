@@ -10,6 +10,7 @@ import numpy as np
 from app.services.cache import shared
 from app.services.effect import LayerErrors, layer_effect, require_layer
 from app.services.models import explored
+from app.services.rounding import stored_errors
 
 MEASURES = {
     "activation": "activation salience, max / median",
@@ -19,6 +20,7 @@ MEASURES = {
     "csb": "error, CSB (%)",
     "csb+ssc": "error, CSB + SSC (%)",
 }
+ERRORS = ("none", "csb", "csb+ssc")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -101,12 +103,15 @@ def layer_errors(layer: str, weight_bits: int, activation_bits: int, strength: i
 def map_numbers(measure: str, weight_bits: int, activation_bits: int, strength: int) -> dict[str, float]:
     """One number a layer; errors in percent. Raises ValueError for an unknown measure."""
     stats = explored(strength).stats
+    stored = stored_errors(weight_bits, activation_bits, strength) if measure in ERRORS else None
+    if stored is not None:
+        return {layer: 100 * stored[layer].get(measure, float("nan")) for layer in stats.layers}
     return {layer: _map_number(measure, layer, weight_bits, activation_bits, strength) for layer in stats.layers}
 
 
 def _map_number(measure: str, layer: str, weight_bits: int, activation_bits: int, strength: int) -> float:
     """The number that the map shows for one layer."""
-    if measure in ("none", "csb", "csb+ssc"):
+    if measure in ERRORS:
         errors = layer_errors(layer, weight_bits, activation_bits, strength).overall
         return 100 * errors.get(measure, float("nan"))
     view = layer_view(layer, False, False, strength)

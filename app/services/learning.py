@@ -18,6 +18,8 @@ FOLLOWED = 9  # the one of VALUES whose rounding is written out
 ORDINARY = np.linspace(-1, 1, 25)
 OUTLIER_BITS = 4
 LARGEST_OUTLIER = 30
+MOST_STRETCH = 2.0
+MOST_SHIFT = 8
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -52,13 +54,19 @@ class Balance:
     rows: int
 
 
-def round_to_grid(values: np.ndarray, bits: int) -> Rounding:
-    """Round values (n,) to the grid of 2^bits levels that spans them, zero always being one (PTQ4DiT eq. 2)."""
+def round_to_grid(values: np.ndarray, bits: int, stretch: float = 1.0, shift: int = 0) -> Rounding:
+    """Round values (n,) to the grid of 2^bits levels that spans them, zero always being one (PTQ4DiT eq. 2).
+
+    stretch: the scale as a multiple of the one that spans them; shift: added to the zero point that goes with it, which
+    stays among the levels. Values beyond the grid go to its end.
+    """
     if not 2 <= bits <= 8:
         raise ValueError(f"bits: expected 2 to 8; got {bits!r}")
+    if not 0 < stretch <= MOST_STRETCH:
+        raise ValueError(f"stretch: expected a multiple above 0, at most {MOST_STRETCH:g}; got {stretch!r}")
     low, high, most = min(float(values.min()), 0.0), max(float(values.max()), 0.0), 2**bits - 1
-    scale = (high - low) / most
-    zero_point = round(-low / scale)
+    scale = stretch * (high - low) / most
+    zero_point = min(max(round(-low / scale) + int(shift), 0), most)
     integers = np.clip(np.rint(values / scale) + zero_point, 0, most).astype(int)
     return Rounding(
         bits=bits,
@@ -69,6 +77,13 @@ def round_to_grid(values: np.ndarray, bits: int) -> Rounding:
         rounded=scale * (integers - zero_point),
         levels=scale * (np.arange(most + 1) - zero_point),
     )
+
+
+def clipped(rounding: Rounding) -> int:
+    """How many values lie more than half a step beyond the ends of the grid."""
+    half = 0.5 * rounding.scale * (1 + 1e-9)
+    outside = (rounding.values < rounding.levels[0] - half) | (rounding.values > rounding.levels[-1] + half)
+    return int(outside.sum())
 
 
 def with_outlier(size: float) -> Rounding:

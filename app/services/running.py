@@ -26,6 +26,12 @@ def begin(session: str) -> Iterator[Event]:
                 del _runs[session]
 
 
+def is_last(session: str, cancelled: Event) -> bool:
+    """Whether the session has begun no other run since the one that this event cancels."""
+    with _lock:
+        return _runs.get(session) is cancelled
+
+
 def cancel(session: str) -> bool:
     """Cancel the session's run; says whether there was one."""
     with _lock:

@@ -25,7 +25,6 @@ FILES = {
     "benchmark.json": Known(holds="Every method on the same noise, PTQ4DiT's parts", seen="Methods"),
     "speed.json": Known(holds="Seconds, memory and bytes of each backend", seen="Compare"),
     "speed_xl.json": Known(holds="The same at DiT-XL/2's size, random weights", seen="README"),
-    "latency.json": Known(holds="From a change in the bar to the new picture, in a real browser", seen="Data & API"),
     "dial.json": Known(holds="PSNR at every setting of the salience dial", seen="Data & API"),
     "salience.json": Known(holds="Salience and correlation of every layer", seen="model card", backend=FLOAT),
     "quality.json": Known(holds="How good the demo model is in full precision", seen="model card", backend=FLOAT),
@@ -40,8 +39,8 @@ FILES = {
     ),
     "ssc_ways.json": Known(holds="Ways to make one salience of many timesteps", seen="README"),
     "full_size.json": Known(holds="What quantizing a model of DiT-XL/2's size takes", seen="README"),
-    "feel.json": Known(holds="How fast the app answers in a real browser", seen="README"),
-    "bars.json": Known(holds="How fast the server answers", seen="README"),
+    "feel.json": Known(holds="How the app feels: start, clicks, many visitors, memory", seen="Data & API"),
+    "rounding.json": Known(holds="How every layer is rounded at all bits, and the errors", seen="Inspect"),
 }
 COMMAND = "a script of assets/recipes"
 

@@ -10,6 +10,7 @@ from gradio.context import Context
 
 from app.components.chart import chart
 from app.components.controls import Shared
+from app.components.follower import follow
 from app.components.part import html_part
 from app.content import words
 from app.services.generation import Frame
@@ -19,6 +20,7 @@ from app.tabs import compare_api
 from app.tabs import compare_handlers as handlers
 from app.tabs import compare_view as view
 from app.tabs.game import create_game
+from app.tabs.inspect_files import download
 
 AT_ONCE: dict[str, Any] = {"concurrency_limit": 2, "concurrency_id": "generation"}  # further runs queue
 BITS = ("W8A8", "W6A8", "W5A8", "W4A8", "W3A8", "W2A8", "W8A6", "W6A6", "W4A6", "W8A4", "W4A4")
@@ -49,7 +51,7 @@ class _Views:
     details: gr.Column
     table: gr.HTML
     chart: gr.Plot
-    download: gr.DownloadButton
+    download: gr.Button
     cancel: gr.Button
     against: gr.Dropdown
     wipe: gr.HTML
@@ -90,6 +92,14 @@ def _create_controls(shared: Shared) -> _Controls:
         info="weight and activation bits; CSB and SSC as in the bar above, or as named",
         elem_id="compare-bits",
     )
+    follow(
+        shared,
+        ("weight_bits", "activation_bits"),
+        handlers.line_up,
+        bits,
+        own=[line_up, bits],
+        triggers=[line_up.change],
+    )
     with gr.Row():
         generate = gr.Button("Generate", variant="primary", elem_id="compare-generate", min_width=120, scale=2)
         cancel = gr.Button("Cancel", interactive=False, elem_id="compare-cancel", min_width=90)
@@ -120,18 +130,20 @@ def _create_views(cancel: gr.Button) -> tuple[gr.Slider, _Views]:
         with gr.Column(elem_classes="card", elem_id="compare-drift"):
             gr.Markdown("### Drift: how far the latents stray from full precision, step by step")
             drift = chart("Drift along the trajectory", 300)
-        download = gr.DownloadButton("Download pictures and numbers", interactive=False, elem_id="compare-download")
+        finished = gr.State(None)
+        asked = [gain, finished]
+        zipped = download("Download pictures and numbers", handlers.offer_zip, asked, "compare-download", ready=False)
     views = _Views(
         progress=progress,
         cards=cards,
         details=details,
         table=table,
         chart=drift,
-        download=download,
+        download=zipped,
         cancel=cancel,
         against=against,
         wipe=wipe,
-        finished=gr.State(None),
+        finished=finished,
     )
     return gain, views
 
@@ -145,19 +157,12 @@ def _wire(shared: Shared, controls: _Controls, gain: gr.Slider, views: _Views) -
         list(vars(views).values()),
         show_progress="minimal",
         show_progress_on=views.progress,
+        trigger_mode="multiple",  # pressed again, it begins anew
         **AT_ONCE,
         **private,
     ).then(lambda: gr.update(interactive=False), None, controls.cancel, **quiet)
     controls.cancel.click(handlers.cancel_run, None, None, **quiet)
     gain.change(handlers.regain, [gain, views.finished], views.cards, trigger_mode="always_last", **quiet)
     views.against.input(handlers.slide, [views.against, views.finished], views.wipe, **quiet)
-    lined_up = [controls.line_up, shared.weight_bits, shared.activation_bits]
-    gr.on(
-        [controls.line_up.change, *shared.changed("weight_bits", "activation_bits")],
-        handlers.line_up,
-        [*lined_up, controls.bits],
-        controls.bits,
-        **quiet,
-    )
     if Context.root_block is not None:
         Context.root_block.unload(handlers.cancel_run)

@@ -57,8 +57,9 @@ def make_request(bits: list[str], sampler: str, backend: str, selection: Selecti
 def compare_live(
     request: gr.Request, bits: list[str], sampler: str, backend: str, gain: float, *values: Any
 ) -> Iterator[list[Any]]:
-    """Run a comparison and show it as it goes; the last update brings numbers and files."""
-    with explained(), running.begin(request.session_hash or "") as cancelled:
+    """Run a comparison and show it as it goes; the last update brings the numbers. A run under way gives way to it."""
+    session = request.session_hash or ""
+    with explained(), running.begin(session) as cancelled:
         asked = make_request(bits, sampler, backend, Selection.from_controls(*values))
         frame, pictures = Frame(request=asked, note="Starting"), None
         for frame in generation.run(asked, cancelled):
@@ -66,13 +67,11 @@ def compare_live(
                 yield _going(frame, gain, frame.step == 0 or frame.pictures is not pictures).outputs
                 pictures = frame.pictures
         if not frame.finished:
-            yield _cancelled(frame).outputs
+            if running.is_last(session, cancelled):  # else another run of the session is shown already
+                yield _cancelled(frame).outputs
             return
         generation.remember(frame)
         yield _finished(frame, gain).outputs
-        with TemporaryDirectory() as folder:
-            zipped = str(write_zip(frame, gain, Path(folder)))
-            yield Update(download=gr.update(value=zipped, interactive=True)).outputs
 
 
 def _going(frame: Frame, gain: float, new_pictures: bool) -> Update:
@@ -92,7 +91,7 @@ def _going(frame: Frame, gain: float, new_pictures: bool) -> Update:
 
 
 def _finished(frame: Frame, gain: float) -> Update:
-    """Finished: everything but the files, which follow."""
+    """Finished: everything; the files are made when somebody asks for them."""
     return Update(
         progress=view.progress(frame),
         cards=view.cards(frame, gain),
@@ -101,6 +100,7 @@ def _finished(frame: Frame, gain: float) -> Update:
         chart=shown(view.chart(frame)),
         against=gr.update(choices=view.wiped(frame.request), value=len(frame.request.variants) - 1),
         wipe=view.wipe(frame, len(frame.request.variants) - 1),
+        download=gr.update(interactive=True),
         finished=frame.request,
     )
 
@@ -116,6 +116,15 @@ def cancel_run(request: gr.Request) -> None:
     running.cancel(request.session_hash or "")
 
 
+def offer_zip(gain: float, finished: Request | None) -> Iterator[str]:
+    """The last finished comparison as a zip file, which lasts until it has been taken over."""
+    with explained(), TemporaryDirectory() as folder:
+        frame = generation.recall(finished) if finished else None
+        if frame is None:
+            raise ValueError("download: expected a finished comparison; got none that is still kept. Generate it again")
+        yield str(write_zip(frame, gain, Path(folder)))
+
+
 def regain(gain: float, finished: Request | None) -> Any:
     """The cards of the last finished comparison, with difference maps at another gain."""
     frame = generation.recall(finished) if finished else None
@@ -128,15 +137,16 @@ def slide(index: int, finished: Request | None) -> Any:
     return gr.skip() if frame is None or index is None else view.wipe(frame, index)
 
 
-def line_up(by: str, weight_bits: int, activation_bits: int, bits: list[str]) -> list[str]:
+def line_up(by: str, bits: list[str], *values: Any) -> list[str]:
     """The variants to compare: different bits, the bar's among them; the bar's, balanced in each way; or both."""
-    named = f"W{weight_bits}A{activation_bits}"
+    selection = Selection.from_controls(*values)
+    named = f"W{selection.weight_bits}A{selection.activation_bits}"
     balanced = [f"{named} {balancing}" for balancing in BALANCING]
     if by == "balancing":
         return balanced
     plain = [name for name in bits if " " not in name] or list(DEFAULT_BITS)
     if by == "both":
         return [*(name for name in plain if name != named), *balanced][-MOST_VARIANTS:]
-    if named in plain or weight_bits == activation_bits == FLOAT_BITS:
+    if named in plain or selection.weight_bits == selection.activation_bits == FLOAT_BITS:
         return plain
     return [*plain[:-1], named]

@@ -2,26 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import gradio as gr
-from gradio.context import Context
 
 from app.components.chart import chart
 from app.components.controls import Shared
+from app.components.follower import follow
 from app.components.part import html_part
 from app.content import words
+from app.state import FIELDS
 from app.tabs import data_handlers as handlers
 from app.tabs.inspect_files import download
-
-PRIVATE: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
 
 
 def create_data_tab(shared: Shared) -> None:
     """Build the tab: a chart with its downloads, the files of results, the client's snippet, paper and limits."""
     gr.Markdown(words("data"))
-    tab = Context.block
-    assert isinstance(tab, gr.Tab), "create_data_tab belongs inside a gr.Tab"
     with gr.Column(elem_classes="card", elem_id="data"):
         gr.Markdown("### Charts, for what is chosen in the bar above")
         chosen = gr.Dropdown(handlers.titles(), value="methods-ranking", label="Chart", elem_id="data-chart")
@@ -31,15 +26,7 @@ def create_data_tab(shared: Shared) -> None:
             download("Data as CSV", handlers.offer_csv, [chosen, *shared.inputs], "data-csv")
             download("Chart as PNG", handlers.offer_png, [chosen, *shared.inputs], "data-png")
             download("Chart as SVG", handlers.offer_svg, [chosen, *shared.inputs], "data-svg")
-    gr.on(
-        [tab.select, chosen.change, *shared.changed()],
-        handlers.preview,
-        [chosen, *shared.inputs],
-        [figure, provenance],
-        trigger_mode="always_last",
-        concurrency_limit=4,
-        **PRIVATE,
-    )
+        follow(shared, FIELDS, handlers.preview, [figure, provenance], own=[chosen], triggers=[chosen.change])
     with gr.Column(elem_classes="card"):
         gr.Markdown("### Where the numbers come from\nEach file is written by one command of the repository.")
         html_part("table", handlers.files(), elem_id="data-files")

@@ -68,12 +68,13 @@ def view_of(selection: Selection) -> LayerView:
     return layer_view(selection.layer, selection.csb, selection.ssc, selection.strength)
 
 
-def download(label: str, make: Any, inputs: list[Any], elem_id: str) -> None:
-    """A button that makes a file when it is pressed and hands it to the browser."""
-    button = gr.Button(label, size="sm", scale=0, min_width=190, elem_id=elem_id)
+def download(label: str, make: Any, inputs: list[Any], elem_id: str, ready: bool = True) -> gr.Button:
+    """A button that makes a file when it is pressed and hands it to the browser; at first shut where not `ready`."""
+    button = gr.Button(label, size="sm", scale=0, min_width=190, elem_id=elem_id, interactive=ready)
     file = gr.DownloadButton(visible="hidden", elem_id=f"{elem_id}-file")
     made = button.click(make, inputs, file, show_progress="minimal", api_visibility="private")
     made.success(None, js=f"() => document.getElementById('{elem_id}-file').click()")
+    return button
 
 
 def _errors(selection: Selection) -> LayerErrors:

@@ -11,6 +11,7 @@ from gradio.context import Context
 
 from app.components.chart import chart
 from app.components.controls import Shared, fit
+from app.components.follower import follow
 from app.components.part import html_part, script
 from app.content import words
 from app.content.lessons import LESSONS, Lesson
@@ -27,14 +28,15 @@ HEIGHTS = {"rounding": 340, "outlier": 400, "salience": 400, "balance": 400, "ti
 QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
 START_BITS, START_OUTLIER = 4, 6
 BALANCINGS = [("none", "none"), ("CSB", "csb"), ("CSB + SSC", "csb+ssc")]
-SEEN = "document.getElementById('learn-balance')?.offsetParent"
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Card:
     """The parts of one lesson that events name: its control, what is drawn, and its question."""
 
+    place: gr.Column
     control: gr.components.Component
+    more: list[gr.components.Component]
     drawn: list[Any]
     extra: gr.HTML | None
     picked: gr.Radio
@@ -59,19 +61,20 @@ def create_learn_tab(shared: Shared) -> None:
     _closing()
     _wire_numbers(cards)
     _wire_outlier(cards["outlier"])
-    _wire_pictures(shared, cards["pictures"])
-    _wire_layer(shared, cards)
+    _wire_selection(shared, cards)
+    _follow_selection(shared, cards)
     _wire_questions(shared, cards)
 
 
 def _card(number: int, about: Lesson, make_control: Callable[[], gr.components.Component]) -> _Card:
     """One lesson: words, control and formula on one side, chart, reading and question on the other."""
-    with gr.Column(elem_id=about.anchor, elem_classes=["card", "lesson"]):
+    with gr.Column(elem_id=about.anchor, elem_classes=["card", "lesson"]) as place:
         gr.Markdown(f"### <span class='lesson-number'>{number}</span> {about.title}")
         with gr.Row(elem_classes="lesson-body"):
             with gr.Column(scale=5, min_width=280):
                 _markdown(words(f"learn/{about.key}"), "lesson-words")
                 control = make_control()
+                more = _grid() if about.key == "rounding" else []
                 formula = _markdown("", "formula")
             with gr.Column(scale=7, min_width=280):
                 extra = _outlier() if about.key == "outlier" else None
@@ -79,7 +82,17 @@ def _card(number: int, about: Lesson, make_control: Callable[[], gr.components.C
                 reading = _markdown(LOADING, "reading")
         picked, reveal, answer = _question(about)
     drawn: list[Any] = [plot, formula, reading]
-    return _Card(control=control, drawn=drawn, extra=extra, picked=picked, reveal=reveal, answer=answer)
+    asked: dict[str, Any] = {"picked": picked, "reveal": reveal, "answer": answer}
+    return _Card(place=place, control=control, more=more, drawn=drawn, extra=extra, **asked)
+
+
+def _grid() -> list[gr.components.Component]:
+    """Scale and zero point, for a reader who wants another grid than the one that spans the values."""
+    most, far = learning.MOST_STRETCH, learning.MOST_SHIFT
+    return [
+        gr.Slider(0.2, most, 1, step=0.05, label="Scale, times the one that spans the values", elem_id="learn-scale"),
+        gr.Slider(-far, far, 0, step=1, label="Zero point, moved by", elem_id="learn-zero"),
+    ]
 
 
 def _outlier() -> gr.HTML:
@@ -128,9 +141,9 @@ def _wire_numbers(cards: dict[str, _Card]) -> None:
     }
     for key, draw in drawers.items():
         card = cards[key]
-        event: dict[str, Any] = {"fn": draw, "inputs": card.control, "outputs": card.drawn, "queue": False}
-        _on_input(card.control, **event)
-        _on_open(**event)
+        controls: list[Any] = [card.control, *card.more]
+        moved = [*_opened(), *(one.input for one in controls)]
+        gr.on(moved, draw, controls, card.drawn, trigger_mode="always_last", queue=False, **QUIET)
 
 
 def _wire_outlier(card: _Card) -> None:
@@ -144,53 +157,36 @@ def _wire_outlier(card: _Card) -> None:
     )
 
 
-def _wire_pictures(shared: Shared, card: _Card) -> None:
-    """The pictures follow the selection, and the lesson's switch moves it."""
-    drawn = [card.control, *card.drawn]
-    _on_open(handlers.follow_pictures, shared.inputs, drawn, queue=False)
-    watched = shared.changed("csb", "ssc", "strength", "weight_bits", "activation_bits", "class_id", "seed")
-    gr.on(
-        watched,
-        handlers.follow_pictures,
-        shared.inputs,
-        drawn,
-        js=f"(...values) => {{ if (!{SEEN}) values[0] = null; return values; }}",
-        queue=False,
-        trigger_mode="always_last",
-        **QUIET,
-    )
-    card.control.input(  # type: ignore[attr-defined]
-        handlers.choose_balancing, card.control, [shared.csb, shared.ssc], queue=False, **QUIET
-    )
-
-
-def _wire_layer(shared: Shared, cards: dict[str, _Card]) -> None:
-    """The lessons that look at one layer; their layer, timestep and channel are the shared ones."""
-    layer, amount, timestep = (cards[key].control for key in ("salience", "balance", "timesteps"))
-    drawn = [part for key in ("salience", "balance", "timesteps") for part in cards[key].drawn]
-    everything: dict[str, Any] = {
-        "fn": handlers.open_lessons,
-        "inputs": [shared.layer, shared.timestep, shared.strength, amount, shared.channel],
-        "outputs": [layer, timestep, *drawn],
+def _wire_selection(shared: Shared, cards: dict[str, _Card]) -> None:
+    """Layer, timestep and balancing are the shared ones: the lessons' controls move them and stand as they do."""
+    moves = {
+        "salience": "(layer) => { ptq4dit.set({ layer }); return []; }",
+        "timesteps": "(timestep) => { ptq4dit.set({ timestep }); return []; }",
+        "pictures": "(way) => { ptq4dit.set({ csb: way !== 'none', ssc: way === 'csb+ssc' }); return []; }",
     }
-    _on_open(**everything)
-    # While nobody looks at the tab, no layer is sent and nothing is drawn.
-    unseen = f"(...values) => {{ if (!{SEEN}) values[0] = null; return values; }}"
-    gr.on(
-        shared.changed("layer", "timestep", "strength", "channel"),
-        js=unseen,
-        trigger_mode="always_last",
-        concurrency_limit=4,
-        **everything,
-        **QUIET,
-    )
-    at = [layer, shared.strength, amount, shared.channel]
-    _on_input(amount, handlers.draw_balance, at, cards["balance"].drawn)
-    _on_input(timestep, handlers.draw_timesteps, [layer, shared.strength, timestep], cards["timesteps"].drawn)
-    layer.input(None, layer, shared.layer, js="(value) => value", api_visibility="private")  # type: ignore[attr-defined]
-    timestep.release(  # type: ignore[attr-defined]
-        None, timestep, shared.timestep, js="(value) => value", api_visibility="private"
-    )
+    for key, move in moves.items():
+        control: Any = cards[key].control
+        control.input(None, control, None, js=move, api_visibility="private")
+    for key, one in (("salience", shared.layer), ("timesteps", shared.timestep)):
+        stands: dict[str, Any] = {"js": "(value) => value", "api_visibility": "private"}
+        gr.on([*_opened(), one.change], None, one, cards[key].control, **stands)
+
+
+def _follow_selection(shared: Shared, cards: dict[str, _Card]) -> None:
+    """The lessons that look at the model are drawn for what is selected."""
+    amount: Any = cards["balance"].control
+    pictured = ("csb", "ssc", "strength", "weight_bits", "activation_bits", "class_id", "seed")
+    pictures = cards["pictures"]
+    with cards["salience"].place:
+        follow(shared, ("layer", "strength", "channel"), handlers.follow_salience, cards["salience"].drawn)
+    with cards["balance"].place:
+        moved: dict[str, Any] = {"own": [amount], "triggers": [amount.input]}
+        fields = ("layer", "strength", "channel")
+        follow(shared, fields, handlers.follow_balance, cards["balance"].drawn, **moved)
+    with cards["timesteps"].place:
+        follow(shared, ("layer", "strength", "timestep"), handlers.follow_timesteps, cards["timesteps"].drawn)
+    with pictures.place:
+        follow(shared, pictured, handlers.follow_pictures, [pictures.control, *pictures.drawn])
 
 
 def _wire_questions(shared: Shared, cards: dict[str, _Card]) -> None:
@@ -210,15 +206,7 @@ def _wire_questions(shared: Shared, cards: dict[str, _Card]) -> None:
         card.picked.input(None, None, card.answer, js="() => ''", api_visibility="private")
 
 
-def _on_input(control: Any, fn: Callable[..., list[Any]], inputs: Any, outputs: Any, queue: bool = True) -> None:
-    """Redraw while the reader moves a control; of many moves the last counts."""
-    control.input(
-        fn, inputs, outputs, queue=queue, trigger_mode="always_last", concurrency_limit=4 if queue else None, **QUIET
-    )
-
-
-def _on_open(fn: Callable[..., list[Any]], inputs: Any, outputs: Any, queue: bool = True) -> None:
-    """Draw when the tab is opened."""
+def _opened() -> list[Any]:
+    """The event that the tab was opened."""
     tab = Context.block
-    if isinstance(tab, gr.Tab):
-        tab.select(fn, inputs, outputs, queue=queue, concurrency_limit=4 if queue else None, **QUIET)
+    return [tab.select] if isinstance(tab, gr.Tab) else []

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import gradio as gr
 import numpy as np
 
 from app.components.chart import shown
@@ -25,17 +24,19 @@ MOST, ABOUT_HALF = 0.7, 0.3  # shares of the layers
 NOTICEABLE = 0.3  # dB; less counts as next to nothing
 
 
-def draw_rounding(bits: int) -> list[Any]:
-    """Number line, formula and reading of the first lesson."""
-    line = learning.round_to_grid(learning.VALUES, bits)
+def draw_rounding(bits: int, stretch: float = 1.0, shift: int = 0) -> list[Any]:
+    """Number line, formula and reading of the first lesson; stretch and shift: of the fitted scale and zero point."""
+    line = learning.round_to_grid(learning.VALUES, bits, stretch, shift)
     i = learning.FOLLOWED
     value, rounded = float(line.values[i]), float(line.rounded[i])
     ends = float(line.values.min()), float(line.values.max())
     error = float(np.abs(line.rounded - line.values).mean())
     return [
         shown(rounding_figure(line.values, line.rounded, line.levels, line.zero_point, i)),
-        say.rounding_formula(bits, *ends, line.scale, line.zero_point, value, int(line.integers[i]), rounded),
-        say.rounding_reading(bits, line.scale, value, rounded, error),
+        say.rounding_formula(
+            bits, *ends, line.scale, line.zero_point, value, int(line.integers[i]), rounded, stretch, int(shift)
+        ),
+        say.rounding_reading(bits, line.scale, value, rounded, error, learning.clipped(line)),
     ]
 
 
@@ -109,25 +110,22 @@ def draw_timesteps(layer: str, strength: int, timestep: int) -> list[Any]:
     ]
 
 
-def draw_layer(layer: str, strength: int, percent: float, timestep: int, channel: int = NO_CHANNEL) -> list[Any]:
-    """The three lessons that look at a layer of the model; a pinned channel is the one that they write out."""
-    return [
-        *draw_salience(layer, strength, channel),
-        *draw_balance(layer, strength, percent, channel),
-        *draw_timesteps(layer, strength, timestep),
-    ]
+def follow_salience(*values: Any) -> list[Any]:
+    """What the third lesson draws for a selection; values: its fields, here and below."""
+    selection = Selection.from_controls(*values)
+    return draw_salience(selection.layer, selection.strength, selection.channel)
 
 
-def open_lessons(
-    layer: str | None, timestep: int, strength: int, percent: float, channel: int = NO_CHANNEL
-) -> list[Any]:
-    """Layer and timestep follow the shared ones, and what looks at them is drawn.
+def follow_balance(percent: float, *values: Any) -> list[Any]:
+    """What the fourth lesson draws for a selection, balanced so far."""
+    selection = Selection.from_controls(*values)
+    return draw_balance(selection.layer, selection.strength, percent, selection.channel)
 
-    layer: None says that nobody looks, and nothing is drawn.
-    """
-    if layer is None:
-        return [gr.skip()] * 11
-    return [layer, timestep, *draw_layer(layer, strength, percent, timestep, channel)]
+
+def follow_timesteps(*values: Any) -> list[Any]:
+    """What the fifth lesson draws for a selection."""
+    selection = Selection.from_controls(*values)
+    return draw_timesteps(selection.layer, selection.strength, selection.timestep)
 
 
 def _followed(channel: int, activation: np.ndarray) -> int:
@@ -156,16 +154,9 @@ def draw_pictures(*values: Any) -> list[Any]:
 
 
 def follow_pictures(*values: Any) -> list[Any]:
-    """The lesson's switch as the shared ones stand, then the lesson; nothing where no model is named: nobody looks."""
-    if values[0] is None:
-        return [gr.skip()] * 4
+    """The lesson's switch as the shared ones stand, then the lesson."""
     selection = Selection.from_controls(*values)
     return [Choice(csb=selection.csb, ssc=selection.ssc).variant, *draw_pictures(*values)]
-
-
-def choose_balancing(variant: str) -> list[bool]:
-    """The shared switches, CSB and SSC, for a way of balancing."""
-    return [variant != "none", variant == "csb+ssc"]
 
 
 def reveal_rounding(picked: int | None, bits: int) -> str:

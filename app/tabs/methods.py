@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import gradio as gr
-from gradio.context import Context
 
 from app.components.chart import chart
 from app.components.controls import Shared
+from app.components.follower import follow
 from app.components.part import html_part
 from app.content import words
 from app.services.stored_benchmark import load_benchmark
@@ -22,7 +22,7 @@ PRIVATE: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden
 def create_methods_tab(shared: Shared) -> None:
     """Build the tab: what was measured, PTQ4DiT's parts, then a pair to run."""
     gr.Markdown(words("methods"))
-    with gr.Column(elem_classes="card", elem_id="methods"):
+    with gr.Column(elem_classes="card", elem_id="methods") as results:
         setting, measure = _choices()
         reading = gr.Markdown("Reading the stored results.", elem_classes="reading", elem_id="methods-reading")
         ranking, differences = _charts()
@@ -32,17 +32,10 @@ def create_methods_tab(shared: Shared) -> None:
         gr.Markdown("### PTQ4DiT's parts: balancing, ranges per tensor or per token, rounding learned or not")
         factorial = chart("PTQ4DiT's parts", 340)
         parts = html_part("table", handlers.NOTHING, elem_id="methods-parts")
-    tab = Context.block
-    assert isinstance(tab, gr.Tab), "create_methods_tab belongs inside a gr.Tab"
-    gr.on(
-        [tab.select, measure.change, *shared.changed("strength", "weight_bits", "activation_bits")],
-        handlers.draw,
-        [measure, *shared.inputs],
-        [setting, reading, ranking, differences, table, card, factorial, parts, source],
-        trigger_mode="always_last",
-        concurrency_limit=4,
-        **PRIVATE,
-    )
+    outputs = [setting, reading, ranking, differences, table, card, factorial, parts, source]
+    asked = ("strength", "weight_bits", "activation_bits")
+    with results:
+        follow(shared, asked, handlers.draw, outputs, own=[measure], triggers=[measure.change])
     moved = [shared.strength, shared.weight_bits, shared.activation_bits]
     setting.input(handlers.choose, setting, moved, queue=False, **PRIVATE)
     create_live_pair(shared)

@@ -24,7 +24,7 @@ from app.tabs import compare_handlers as handlers
 from app.tabs import compare_view as view
 from app.tabs.compare_files import write_zip
 
-SELECTED = list(vars(Selection(class_id=1, seed=4, steps=3, csb=False, ssc=False)).values())
+SELECTED = list(vars(Selection(class_id=1, seed=4, steps=3, csb=False, ssc=False, strength=1)).values())
 
 
 def pixels(address):
@@ -150,11 +150,12 @@ def live(session="someone", bits=("W8A8", "W4A8"), backend="simulated"):
     return handlers.compare_live(request, list(bits), "ddim", backend, 8, *SELECTED)
 
 
-def test_a_run_ends_with_pictures_numbers_and_files(explored_model):
+def test_a_run_ends_with_pictures_and_numbers_and_its_files_are_made_on_demand(explored_model):
     updates = [handlers.Update(**dict(zip(vars(handlers.Update()), u, strict=True))) for u in live()]
-    *updates, files = updates
-    assert files.download["value"].endswith("ptq4dit-cube-seed4.zip") and files.progress == gr.skip()
     last = updates[-1]
+    assert last.download["interactive"] is True and updates[-2].download in (gr.skip(), gr.update(interactive=False))
+    for path in handlers.offer_zip(8, last.finished):
+        assert path.endswith("ptq4dit-cube-seed4.zip") and zipfile.is_zipfile(path)
     assert last.finished == Request(
         class_id=1,
         seed=4,
@@ -197,6 +198,8 @@ def test_another_gain_changes_the_maps_of_the_last_run(frame):
     weak, strong = (handlers.regain(gain, frame.request)["cards"][1]["difference"] for gain in (1, 32))
     assert weak != strong
     assert handlers.regain(8, None) == gr.skip()
+    with pytest.raises(gr.Error, match="expected a finished comparison"):
+        next(handlers.offer_zip(8, None))
     assert handlers.regain(8, Request(seed=77)) == gr.skip()
 
 
@@ -212,7 +215,8 @@ def test_another_gain_changes_the_maps_of_the_last_run(frame):
     ],
 )
 def test_line_ups(by, weight, activation, bits, expected):
-    assert handlers.line_up(by, weight, activation, bits) == expected
+    selection = Selection(weight_bits=weight, activation_bits=activation)
+    assert handlers.line_up(by, bits, *vars(selection).values()) == expected
 
 
 def test_the_updates_match_the_views():
@@ -240,7 +244,7 @@ def test_the_slider_shows_the_chosen_variant(frame):
 
 
 def test_integers_run_where_they_can_and_every_picture_says_so(explored_model):
-    *_, last, _ = live(bits=("W4A8", "W3A8"), backend="auto")
+    *_, last = live(bits=("W4A8", "W3A8"), backend="auto")
     details = [card["detail"] for card in last[1]["cards"]]
     assert details == ["full precision", "integer, no balancing", "simulated, no balancing"]
 

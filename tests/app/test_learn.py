@@ -93,7 +93,24 @@ def test_the_outlier_chart_marks_where_the_reader_is(size):
     assert all(abs(shape.x0) <= 1.25 for shape in figure.layout.shapes) and figure.layout.shapes
 
 
+def test_a_smaller_scale_cuts_off_the_ends_and_a_moved_zero_point_the_others():
+    # half of 0.218 is 0.109; z = round(1.17 / 0.109) = 11: levels -1.199 to 0.436, five values beyond
+    half = learning.round_to_grid(learning.VALUES, 4, stretch=0.5)
+    assert half.scale == pytest.approx(0.109) and half.zero_point == 11
+    assert half.levels[-1] == pytest.approx(0.436) and half.rounded[-1] == pytest.approx(0.436)
+    assert learning.clipped(half) == sum(value > 0.436 + 0.0545 for value in learning.VALUES) == 5
+    assert learning.clipped(learning.round_to_grid(learning.VALUES, 4)) == 0
+    moved = learning.round_to_grid(learning.VALUES, 4, shift=-5)
+    assert moved.zero_point == 0 and moved.rounded.min() == 0 and learning.clipped(moved) == 5
+    assert learning.round_to_grid(learning.VALUES, 2, shift=8).zero_point == 3
+    _, formula, reading = handlers.draw_rounding(4, 0.5, -1)
+    assert r"\cdot 0.5 = \mathbf{0.109}" in formula and r"-1 = \mathbf{10}" in formula
+    assert "lie beyond the grid and go to its end" in reading
+
+
 def test_what_cannot_be_shown_is_refused():
+    with pytest.raises(ValueError, match="stretch: expected a multiple above 0, at most 2; got 0"):
+        learning.round_to_grid(learning.VALUES, 4, stretch=0)
     with pytest.raises(ValueError, match="bits: expected 2 to 8; got 9"):
         learning.round_to_grid(learning.VALUES, 9)
     with pytest.raises(ValueError, match="size: expected 1 to 30"):
@@ -106,8 +123,9 @@ def test_top_channels_that_coincide():
     weight[[35, 39]] = 100
     assert learning.coinciding(activation, weight) == [35, 39]
     figure = salience_figure(activation, weight, {39}, {35, 39}, [35, 39])
-    assert figure.data[0].marker.opacity.count(1.0) == 1 and figure.data[1].marker.opacity.count(1.0) == 2
-    assert list(figure.data[2].x) == [35, 39]
+    named = {trace.name: trace for trace in figure.data if trace.yaxis in (None, "y")}
+    assert [list(trace.x) for trace in figure.data if trace.type == "bar"] == [[39], [35, 39]]
+    assert list(named["on both sides"].x) == [35, 39]
     assert figure.data[0].y[39] == pytest.approx(39 / np.median(activation))
 
 
@@ -208,25 +226,11 @@ def test_misfit_names_the_channel_that_a_common_factor_serves_worst(model):
     assert off == pytest.approx(max(ratio, 1 / ratio), rel=1e-4)
 
 
-def test_opening_follows_the_shared_selection(model):
-    layer, timestep, *drawn = handlers.open_lessons(LAYER, 300, 1, 0)
-    assert (layer, timestep, len(drawn)) == (LAYER, 300, 9)
-    assert LAYER in drawn[2]
-    assert "s(X_{3})" in handlers.open_lessons(LAYER, 300, 1, 0, 3)[3]
-    assert "s(X_{3})" in handlers.open_lessons(LAYER, 300, 1, 0, 3)[6]
-
-
-def test_nothing_is_drawn_while_nobody_looks():
-    import gradio as gr
-
-    assert handlers.open_lessons(None, 300, 1, 0) == [gr.skip()] * 11
-    assert handlers.follow_pictures(None, *list(vars(Selection()).values())[1:]) == [gr.skip()] * 4
-
-
-def test_dragging_the_outlier_is_moving_its_slider():
-    size, *drawn = handlers.drag_outlier({"size": 12.5, "ordinary": []})
-    assert size == 12.5 and "outlier of **12.5**" in drawn[2]
-    assert drawn[0].plot == handlers.draw_outlier(12.5)[0].plot
+def test_the_lessons_follow_the_selection(model):
+    values = vars(Selection(layer=LAYER, strength=1, timestep=300, channel=3)).values()
+    assert LAYER in handlers.follow_salience(*values)[2] and "s(X_{3})" in handlers.follow_salience(*values)[1]
+    assert "s(X_{3})" in handlers.follow_balance(0, *values)[1]
+    assert handlers.follow_timesteps(*values)[2] == handlers.draw_timesteps(LAYER, 1, 300)[2]
 
 
 @pytest.mark.parametrize(("csb", "ssc", "variant"), [(0, 0, "none"), (1, 0, "csb"), (1, 1, "csb+ssc")])
@@ -235,7 +239,7 @@ def test_the_pictures_are_the_stored_ones_of_the_selection(csb, ssc, variant):
     switch, wipe, formula, reading = handlers.follow_pictures(*values)
     stored = load_results()
     psnr = stored.picture(0, Choice(csb=bool(csb), ssc=bool(ssc))).psnr
-    assert switch == variant and handlers.choose_balancing(variant) == [bool(csb), bool(ssc)]
+    assert switch == variant
     assert f"**{psnr:.1f} dB** (simulated)" in reading and f"{psnr:.1f}" in formula
     assert wipe["left"]["src"] != wipe["right"]["src"] and "torus" in wipe["right"]["alt"]
 

@@ -14,7 +14,7 @@ def ready(page, tab):
     marks = {
         "start": "#start .wipe-part img.over",
         "learn": "#tabs .lesson .js-plotly-plot",
-        "inspect": "#bar",
+        "inspect": '.inspector[aria-busy="false"]',
         "compare": "#compare-generate",
         "methods": "#methods .js-plotly-plot >> nth=1",
         "data": "#data .js-plotly-plot",

@@ -72,16 +72,16 @@ def test_a_layer_chosen_on_the_map_moves_everything(open_page):
     page.get_by_role("tab", name="Inspect").click()
     expect(reading(page, "summary")).to_contain_text("blocks.2.fc1")
     before = chart(page, "channels").inner_html()
-    page.get_by_role("gridcell", name="blocks.1.proj").click()
-    expect(reading(page, "summary")).to_contain_text("blocks.1.proj")
-    expect(in_bar(page, "Layer")).to_have_value("blocks.1.proj")
-    selected(page, layer="blocks.1.proj")
+    page.get_by_role("gridcell", name="blocks.2.proj").click()
+    expect(reading(page, "summary")).to_contain_text("blocks.2.proj")
+    expect(in_bar(page, "Layer")).to_have_value("blocks.2.proj")
+    selected(page, layer="blocks.2.proj")
     assert chart(page, "channels").inner_html() != before
     page.keyboard.press("ArrowRight")
-    selected(page, layer="blocks.2.proj")
+    selected(page, layer="blocks.3.proj")
     page.keyboard.press("ArrowDown")
-    selected(page, layer="blocks.2.fc1")
-    assert page.evaluate("document.activeElement.dataset.layer") == "blocks.2.fc1"
+    selected(page, layer="blocks.3.fc1")
+    assert page.evaluate("document.activeElement.dataset.layer") == "blocks.3.fc1"
 
 
 def test_a_channel_is_pinned_in_any_chart_and_marked_in_all(inspect):
@@ -230,4 +230,4 @@ def test_data_and_pictures_can_be_taken_away(inspect, button, ending):
     page = inspect()
     with page.expect_download() as download:
         page.get_by_role("button", name=button).click()
-    assert download.value.suggested_filename == f"blocks.2.fc1-w4a8-csb+ssc-x1{ending}"
+    assert download.value.suggested_filename == f"blocks.2.fc1-w4a8-csb+ssc-x8{ending}"

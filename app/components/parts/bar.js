@@ -1,6 +1,6 @@
 // The selection bar: its fields and the page's one selection, both ways; the server hears 'select' once things rest.
 const fields = [...element.querySelectorAll('[data-field]')];
-const REST = 120; // milliseconds without a change after which the server is told
+const REST = 40; // milliseconds without a change after which the server is told
 let waiting = 0;
 
 function show() {

@@ -20,8 +20,8 @@ def balance_figure(
     order = np.argsort(-middle, kind="stable")
     traces = [
         _stems(activation[order], weight[order]),
-        _dots("activation", activation, order, ACTIVATION),
-        _dots("weight", weight, order, WEIGHT),
+        _edge("activation", activation, order, ACTIVATION),
+        _edge("weight", weight, order, WEIGHT),
         _meeting(middle[order]),
     ]
     low, high = np.log10(span)
@@ -49,16 +49,16 @@ def _stems(activation: np.ndarray, weight: np.ndarray) -> dict[str, Any]:
     }
 
 
-def _dots(name: str, values: np.ndarray, order: np.ndarray, colour: str) -> dict[str, Any]:
-    """One side."""
+def _edge(name: str, values: np.ndarray, order: np.ndarray, colour: str) -> dict[str, Any]:
+    """One side: a level for each channel, one path for all of them, which a browser redraws at once."""
     return {
         "type": "scatter",
-        "mode": "markers",
+        "mode": "lines",
         "name": name,
         "x": np.arange(len(order)),
         "y": values[order],
         "customdata": order,
-        "marker": {"color": colour, "size": 5, "opacity": 0.9},
+        "line": {"color": colour, "width": 1.6, "shape": "hvh"},
         "hovertemplate": f"channel %{{customdata}}, {name}: %{{y:.3g}}<extra></extra>",
     }
 

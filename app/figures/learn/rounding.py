@@ -28,11 +28,12 @@ def rounding_figure(
         _followed(float(values[followed]), float(rounded[followed])),
         _numbers(levels, zero_point),
     ]
-    span = float(levels[-1] - levels[0])
+    ends = float(min(levels[0], values.min())), float(max(levels[-1], values.max()))
+    margin = 0.04 * (ends[1] - ends[0])
     figure_layout = layout(
         340,
         hovermode="closest",
-        xaxis=axis("value", showgrid=False, range=[levels[0] - 0.04 * span, levels[-1] + 0.04 * span]),
+        xaxis=axis("value", showgrid=False, range=[ends[0] - margin, ends[1] + margin]),
         yaxis=axis(
             showgrid=False, zeroline=False, range=[-0.55, 1.35], tickvals=[-0.3, 0, 1], ticktext=["q", "grid", "x"]
         ),

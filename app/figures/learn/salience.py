@@ -26,7 +26,7 @@ def salience_figure(
         ("activation", activation, ACTIVATION, top_activation, "y"),
         ("weight", weight, WEIGHT, top_weight, "y2"),
     ]
-    traces = [_bars(*side) for side in sides]
+    traces = [draw(*side) for draw in (_area, _bars) for side in sides]
     if both:
         traces += [_marks(_relative(values), both, y) for _, values, _, _, y in sides]
     figure_layout = layout(
@@ -46,20 +46,35 @@ def _relative(values: np.ndarray) -> np.ndarray:
     return values / max(float(np.median(values)), 1e-12)
 
 
-def _bars(name: str, values: np.ndarray, colour: str, top: Collection[int], y: str) -> dict[str, Any]:
-    """One side."""
+def _area(name: str, values: np.ndarray, colour: str, _top: Collection[int], y: str) -> dict[str, Any]:
+    """One side, all channels: one path, which a browser redraws at once."""
     return {
-        "type": "bar",
+        "type": "scatter",
+        "mode": "lines",
         "name": name,
         "x": np.arange(len(values)),
         "y": _relative(values).astype(np.float32),
         "yaxis": y,
-        "marker": {
-            "color": colour,
-            "opacity": [1.0 if channel in top else 0.4 for channel in range(len(values))],
-            "line": {"width": 0},
-        },
+        "line": {"color": colour, "width": 0.5, "shape": "hvh"},
+        "fill": "tozeroy",
+        "opacity": 0.6,
         "hovertemplate": "%{y:.2f}x the median",
+    }
+
+
+def _bars(name: str, values: np.ndarray, colour: str, top: Collection[int], y: str) -> dict[str, Any]:
+    """One side, its most salient channels in full colour."""
+    chosen = sorted(top)
+    return {
+        "type": "bar",
+        "name": f"{name}, most salient",
+        "x": chosen,
+        "y": _relative(values)[chosen],
+        "width": 1.0,
+        "yaxis": y,
+        "marker": {"color": colour, "line": {"width": 0}},
+        "showlegend": False,
+        "hoverinfo": "skip",
     }
 
 

@@ -9,7 +9,7 @@ function drawMap() {
   const blocks = overview.layers.length / ROLES.length, chosen = store.selection.layer;
   const cell = (name, row, column) => {
     const value = numbers[overview.layers.indexOf(name)], is = Number.isFinite(value), colour = is ? heat((value - low) / (high - low || 1)) : null;
-    const bright = colour && colour[0] * 0.3 + colour[1] * 0.59 + colour[2] * 0.11 > 115;
+    const bright = colour && luminance(colour) > 0.179; // where black stands out as much as white does
     return `<button type="button" role="gridcell" data-layer="${name}" data-row="${row}" data-column="${column}" aria-selected="${name === chosen}" tabindex="${name === chosen ? 0 : -1}" aria-label="${name}, ${LOOKS.measure[look.measure]}: ${is ? brief(value) : 'not known'}" style="${is ? `background:rgb(${colour});color:${bright ? '#000' : '#fff'}` : ''}">${is ? short(value) : '-'}</button>`;
   };
   const map = part('.map'), focus = map.contains(document.activeElement);
@@ -20,6 +20,7 @@ function drawMap() {
   if (part('[data-table="layers"]').open) layerTable();
 }
 
+const luminance = (colour) => colour.map((c) => (c / 255 <= 0.04045 ? c / 255 / 12.92 : ((c / 255 + 0.055) / 1.055) ** 2.4)).reduce((sum, c, i) => sum + c * [0.2126, 0.7152, 0.0722][i], 0);
 const short = (x) => (Math.abs(x) >= 9.95 ? x.toFixed(0) : Math.abs(x) >= 0.995 ? x.toFixed(1) : x.toFixed(2));
 
 function layerTable() {

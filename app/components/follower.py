@@ -1,0 +1,47 @@
+"""How a view follows the selection: it is drawn anew when that moves, while somebody sees it and not otherwise."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from typing import Any
+
+import gradio as gr
+
+from app.components.controls import Shared, fit
+from app.components.part import html_part
+from app.state import FIELDS, Selection
+
+
+def follow(
+    shared: Shared,
+    fields: Sequence[str],
+    draw: Callable[..., Any],
+    outputs: Any,
+    *,
+    own: Sequence[gr.components.Component] = (),
+    triggers: Sequence[Any] = (),
+) -> None:
+    """Draw when one of the selection's fields moves, when the tab opens, and at the view's own triggers.
+
+    Called where the view stands. `draw` takes the values of its `own` controls, then those of the selection in field
+    order. All of a view's triggers share one event, so that a slow answer never overwrites a later one; of many moves
+    the last counts.
+    """
+    start = asdict(fit(Selection(), shared.outline)[0])
+    part = html_part("follower", start, scripts=("store",), elem_classes="follower", fields=list(fields))
+
+    def drawn(*values: Any) -> Any:
+        *mine, selection = values
+        return draw(*mine, *(selection[name] for name in FIELDS))
+
+    gr.on(
+        [part.select, *triggers],
+        drawn,
+        [*own, part],
+        outputs,
+        trigger_mode="always_last",
+        queue=False,
+        show_progress="hidden",
+        api_visibility="private",
+    )

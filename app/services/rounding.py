@@ -1,0 +1,82 @@
+"""How every layer's weight is rounded at every bit-width: worked out ahead for the demo model, here for any other.
+
+``assets/recipes/rounding.py`` stores what takes long to find: how far the range of each weight row is clipped, and the
+errors that follow. Both are used only with the very calibration that they were made from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from hashlib import blake2b
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from app.services.cache import shared
+from app.services.models import source
+from app.services.result_files import read_result, result_file
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ptq4dit.config import LayerConfig
+
+COMMAND = "python assets/recipes/rounding.py"
+NUMBERS, CLIPPING = "rounding.json", "rounding.npz"
+WHOLE = 50  # a clipping of so many fiftieths leaves the range as it is
+
+
+def weight_grid(
+    layer: str, weight: Tensor, settings: LayerConfig, variant: str, strength: int
+) -> tuple[Tensor, Tensor]:
+    """Scale and zero point (d_out, 1) of a layer's balanced weight: from the stored clipping, else searched here."""
+    from ptq4dit.quantized.weight import weight_grid as searched
+
+    stored = _clippings().get(f"x{strength}/W{settings.weight_bits}/{variant}/{layer}")
+    return searched(weight, settings) if stored is None else clipped_grid(weight, settings, stored)
+
+
+def clipped_grid(weight: Tensor, settings: LayerConfig, fiftieths: np.ndarray) -> tuple[Tensor, Tensor]:
+    """The grid of a weight (d_out, d_in) whose ranges are clipped to (2, d_out) fiftieths: lower ends, upper ends."""
+    import torch
+
+    from ptq4dit.affine import affine_from_range, value_range
+    from ptq4dit.quantized.weight import weight_spec
+
+    spec = weight_spec(settings)
+    low, high = value_range(weight[:, None], spec)
+    shares = torch.from_numpy(fiftieths / WHOLE).to(low.dtype)[..., None, None]
+    scale, zero_point = affine_from_range(low * shares[0], high * shares[1], spec)
+    return scale.squeeze(-1), zero_point.squeeze(-1) - spec.qmin
+
+
+def stored_errors(weight_bits: int, activation_bits: int, strength: int) -> Mapping[str, Mapping[str, float]] | None:
+    """Layer -> way of balancing -> relative error of its output, simulated; None where that is not stored."""
+    found: Mapping[str, Mapping[str, float]] | None
+    found = _numbers().get("errors", {}).get(f"x{strength}/W{weight_bits}A{activation_bits}")
+    return found
+
+
+def calibration_digest() -> str:
+    """What tells the explored model's calibration from any other, and with it the model that it belongs to."""
+    return blake2b((Path(source()) / "calibration.safetensors").read_bytes(), digest_size=16).hexdigest()
+
+
+@shared(maxsize=1)
+def _numbers() -> dict[str, Any]:
+    """The stored numbers; nothing where they are not those of the explored model."""
+    try:
+        content = read_result(result_file(NUMBERS), COMMAND)
+    except ValueError:
+        return {}
+    return content if content["made"].get("calibration") == calibration_digest() else {}
+
+
+@shared(maxsize=1)
+def _clippings() -> dict[str, np.ndarray]:
+    """Dial, bits, way of balancing and layer -> (2, d_out) fiftieths; nothing where they are another model's."""
+    if not _numbers():
+        return {}
+    with np.load(result_file(CLIPPING)) as file:
+        return dict(file)
