@@ -2,7 +2,7 @@
 
 import inspect
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -53,12 +53,10 @@ def build(twin: Any, options: IntegerOptions) -> IntegerTransformer:
     properties = _properties(options.threads, precision)
     cache = CompiledCache(folder=cache_folder(options.cache), limit=options.cache_bytes)
     key = content_key(_content(lean, precision, properties))
-    path = cache.find(key)
-    if path is None:
-        path = cache.store(key, lambda file: _compile(lean, precision, properties, file))
+    step = _ready(cache, key, properties, lambda file: _compile(lean, precision, properties, file))
     release = map_integers(lean, cache, key)
     runtime = f"OpenVINO {_VERSION}, CPU, {_REST[precision]}"
-    return IntegerTransformer(lean, OpenVinoStep(path, properties), runtime, release)
+    return IntegerTransformer(lean, step, runtime, release)
 
 
 class OpenVinoStep:
@@ -146,6 +144,17 @@ def require_integer_products(precisions: dict[str, str], blocks: int) -> None:
 def _shared(tensor: Tensor) -> openvino.Tensor:
     """A torch tensor as float32 of OpenVINO, without a copy where it is that already."""
     return openvino.Tensor(tensor.detach().float().contiguous().numpy(), shared_memory=True)
+
+
+def _ready(cache: CompiledCache, key: str, properties: dict[str, Any], write: Callable[[Path], None]) -> OpenVinoStep:
+    """The step from the cache, compiled where there is none or one that this runtime cannot read."""
+    path = cache.find(key)
+    if path is not None:
+        try:
+            return OpenVinoStep(path, properties)
+        except RuntimeError:  # whole, but another build of the runtime wrote it
+            path.unlink(missing_ok=True)
+    return OpenVinoStep(cache.store(key, write), properties)
 
 
 def _compile(twin: Any, precision: str, properties: dict[str, Any], file: Path) -> None:

@@ -54,6 +54,25 @@ def test_a_damaged_file_is_rebuilt(model, options, compilations, tmp_path):
     assert len(compilations) == 4
 
 
+def test_a_file_that_this_runtime_cannot_read_is_rebuilt(model, options, compilations, tmp_path):
+    expected = output(with_backend(model, "integer", options))
+    (file,) = set(tmp_path.glob("*.openvino")) - set(tmp_path.glob("*-integers.openvino"))
+    cache = CompiledCache(folder=tmp_path, limit=2**30)
+    cache.store(file.stem, lambda new: new.write_bytes(b"what another build of the runtime wrote" * 99))
+    assert torch.equal(output(with_backend(model, "integer", options)), expected) and len(compilations) == 2
+
+
+def test_damaged_integers_are_written_again(model, options, tmp_path):
+    with_backend(model, "integer", options)
+    (file,) = tmp_path.glob("*-integers.openvino")
+    right = file.read_bytes()
+    file.write_bytes(right[:-40] + bytes(40))
+    lean = with_backend(model, "integer", options).transformer.twin
+    assert file.read_bytes() == right
+    kept = lean.transformer_blocks[0].ff.net[2].weight_q
+    assert torch.equal(kept, model.transformer.transformer_blocks[0].ff.net[2].weight_q)
+
+
 def test_another_weight_or_setting_is_another_model(model, options, compilations):
     with_backend(model, "integer", options)
     with_backend(model, "integer", dataclasses.replace(options, threads=2))
