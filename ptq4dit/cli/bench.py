@@ -28,6 +28,7 @@ def add_options(command: argparse.ArgumentParser) -> None:
     command.add_argument("--seed", type=int, default=0, help="of inputs and random weights")
     command.add_argument("--profile", action="store_true", help="also where a forward pass's time goes")
     command.add_argument("--images", type=int, default=0, help="also draw an image that often with each, in turn")
+    command.add_argument("--keep", default=None, help="folder that keeps what is built, for another run")
     command.add_argument("--out", default=None, help="JSON file to write")
 
 
@@ -50,6 +51,7 @@ def run(options: argparse.Namespace) -> Report:
         seed=options.seed,
         profile=options.profile,
         images=options.images,
+        keep=options.keep,
     )
     made = made_by(_command(options), config.threads)
     content = measure_speed(config, made, _say)

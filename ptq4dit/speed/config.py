@@ -22,6 +22,7 @@ class SpeedConfig:
         seed: of random weights and inputs.
         profile: also where a forward pass's time goes, for those whose runtime tells.
         images: draw one image that often with each contestant that a sampler can run, in turn, and time its parts.
+        keep: folder for the model and whatever is built from it, taken from there next time; None for a temporary one.
         together: keep all contestants loaded and measure them in turn; False: one at a time, in turn with the
             baseline; None: together when the float weights are under 500 MB.
     """
@@ -37,6 +38,7 @@ class SpeedConfig:
     seed: int = 0
     profile: bool = False
     images: int = 0
+    keep: str | None = None
     together: bool | None = None
 
     def __post_init__(self) -> None:

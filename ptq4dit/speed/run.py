@@ -3,10 +3,12 @@
 import gc
 import json
 import os
+import shutil
 import tempfile
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -40,9 +42,9 @@ def measure_speed(config: SpeedConfig, made: dict[str, Any], progress: Progress 
         ValueError: if the model cannot be loaded or a contestant is unknown.
     """
     contestants = chosen(config.only)
-    with tempfile.TemporaryDirectory(prefix="ptq4dit-speed-") as scratch:
+    with _folder(config.keep) as folder:
         progress("preparing the model")
-        subject = prepare(config, Path(scratch))
+        subject = prepare(config, folder)
         bench = _Bench(config, subject, progress)
         progress("measuring the machine")
         machine = measure_machine(config.threads)
@@ -57,7 +59,8 @@ def measure_speed(config: SpeedConfig, made: dict[str, Any], progress: Progress 
         return images | {
             "format": FORMAT,
             "made": made,
-            "config": vars(config) | {"together": bench.together},
+            "config": {name: value for name, value in vars(config).items() if name != "keep"}
+            | {"together": bench.together},
             "model": subject.about,
             "machine": {name: float(f"{value:.4g}") for name, value in machine.items()},
             "contestants": results,
@@ -136,12 +139,14 @@ class _Bench:
     def _build(self, contestant: Contestant) -> None:
         folder = self._folder(contestant)
         self.progress(f"{contestant.name}: building")
-        begun = time.perf_counter()
-        if not folder.is_dir():
+        record = folder.with_suffix(".json")
+        if not record.is_file():
+            shutil.rmtree(folder, ignore_errors=True)
             folder.mkdir(parents=True)
+            begun = time.perf_counter()
             contestant.build(self.subject, folder)
-        self.results[contestant.key] |= {
-            "build_s": round(time.perf_counter() - begun, 2),
+            record.write_text(json.dumps({"build_s": round(time.perf_counter() - begun, 2)}))
+        self.results[contestant.key] |= json.loads(record.read_text()) | {
             "disk_bytes": contestant.disk_bytes(self.subject, folder),
         }
 
@@ -200,6 +205,21 @@ class _Bench:
             self.config.batches[0],
             self.config.threads,
         )
+
+
+def _folder(kept: str | None) -> AbstractContextManager[Path]:
+    """A temporary folder, or one that stays."""
+    if kept is None:
+        return _temporary()
+    path = Path(kept)
+    path.mkdir(parents=True, exist_ok=True)
+    return nullcontext(path)
+
+
+@contextmanager
+def _temporary() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(prefix="ptq4dit-speed-") as scratch:
+        yield Path(scratch)
 
 
 def write(content: dict[str, Any], out: Path) -> None:

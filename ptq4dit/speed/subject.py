@@ -90,9 +90,17 @@ class Subject:
 def prepare(config: SpeedConfig, folder: Path) -> Subject:
     """Write the model, shortened as asked, and a calibration: its own if it has one for all of it, else a quick one.
 
+    A folder that holds them from before stays as it is.
+
     Raises:
-        ValueError: if the model cannot be loaded.
+        ValueError: if the model cannot be loaded, or the folder holds another one.
     """
+    asked = {"source": config.source, "blocks": config.blocks, "seed": config.seed}
+    request = folder / "request.json"
+    if request.is_file():
+        if json.loads(request.read_text()) != asked:
+            raise ValueError(f"Expected {str(folder)!r} to be empty or made for {asked}, got {request.read_text()}.")
+        return Subject(folder=folder)
     dit = _random_xl(config) if config.source == XL else load(config.source)
     whole = len(dit.transformer.transformer_blocks)
     blocks = min(config.blocks or whole, whole)
@@ -116,6 +124,7 @@ def prepare(config: SpeedConfig, folder: Path) -> Subject:
         "calibration": json.loads(stats.config.to_json()),
     }
     (folder / "subject.json").write_text(json.dumps(about, indent=1) + "\n")
+    request.write_text(json.dumps(asked))
     return Subject(folder=folder)
 
 

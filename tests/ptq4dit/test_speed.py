@@ -127,6 +127,20 @@ def check_images(images):
     assert 0 < images["together_ms"] < 2 * longest
 
 
+def test_what_was_built_is_kept_and_not_built_again(folder, quick_machine, monkeypatch, tmp_path):
+    built = []
+    half = registry.ALL["torch-bf16"]
+    counted = dataclasses.replace(half, build=lambda *given: (built.append(given), half.build(*given)))
+    monkeypatch.setattr(registry, "ALL", {"torch-fp32": registry.BASELINE, "torch-bf16": counted})
+    monkeypatch.setattr(speed, "resident_in_a_child", lambda *_: {"own_mb": 1.0})
+    config = SpeedConfig(source=folder, keep=str(tmp_path / "kept"), **SMALL)
+    first, second = (speed.measure_speed(config, {})["contestants"]["torch-bf16"] for _ in range(2))
+    assert len(built) == 1 and first["build_s"] == second["build_s"] and second["status"] == "measured"
+    assert first["batches"]["2"]["error"] == second["batches"]["2"]["error"]
+    with pytest.raises(ValueError, match="empty or made for"):
+        speed.measure_speed(dataclasses.replace(config, seed=7), {})
+
+
 @pytest.mark.parametrize("together", [True, False])
 def test_who_fails_or_is_absent_is_named_and_the_others_go_on(folder, quick_machine, monkeypatch, together):
     def breaks(subject, folder, threads):
