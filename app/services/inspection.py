@@ -105,7 +105,7 @@ def map_numbers(measure: str, weight_bits: int, activation_bits: int, strength: 
     stats = explored(strength).stats
     stored = stored_errors(weight_bits, activation_bits, strength) if measure in ERRORS else None
     if stored is not None:
-        return {layer: 100 * stored[layer].get(measure, float("nan")) for layer in stats.layers}
+        return {layer: 100 * stored[layer][measure] for layer in stats.layers}
     return {layer: _map_number(measure, layer, weight_bits, activation_bits, strength) for layer in stats.layers}
 
 

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from ptq4dit.config import LayerConfig
 
 COMMAND = "python assets/recipes/rounding.py"
-NUMBERS, CLIPPING = "rounding.json", "rounding.npz"
+ABOUT, ARRAYS = "rounding.json", "rounding.npz"
+WAYS = ("none", "csb", "csb+ssc")
 WHOLE = 50  # a clipping of so many fiftieths leaves the range as it is
 
 
@@ -33,7 +34,7 @@ def weight_grid(
     """Scale and zero point (d_out, 1) of a layer's balanced weight: from the stored clipping, else searched here."""
     from ptq4dit.quantized.weight import weight_grid as searched
 
-    stored = _clippings().get(f"x{strength}/W{settings.weight_bits}/{variant}/{layer}")
+    stored = _arrays().get(f"x{strength}/W{settings.weight_bits}/{variant}/{layer}")
     return searched(weight, settings) if stored is None else clipped_grid(weight, settings, stored)
 
 
@@ -52,10 +53,14 @@ def clipped_grid(weight: Tensor, settings: LayerConfig, fiftieths: np.ndarray) -
 
 
 def stored_errors(weight_bits: int, activation_bits: int, strength: int) -> Mapping[str, Mapping[str, float]] | None:
-    """Layer -> way of balancing -> relative error of its output, simulated; None where that is not stored."""
-    found: Mapping[str, Mapping[str, float]] | None
-    found = _numbers().get("errors", {}).get(f"x{strength}/W{weight_bits}A{activation_bits}")
-    return found
+    """Layer -> way of balancing -> relative error of its output, simulated, nan for none; None where not stored."""
+    found = _arrays().get(f"errors/x{strength}/W{weight_bits}A{activation_bits}")
+    if found is None:
+        return None
+    return {
+        layer: dict(zip(WAYS, map(float, row), strict=True))
+        for layer, row in zip(_about()["layers"], found, strict=True)
+    }
 
 
 def calibration_digest() -> str:
@@ -64,19 +69,22 @@ def calibration_digest() -> str:
 
 
 @shared(maxsize=1)
-def _numbers() -> dict[str, Any]:
-    """The stored numbers; nothing where they are not those of the explored model."""
+def _about() -> dict[str, Any]:
+    """What the stored arrays are about; nothing where that is not the explored model."""
     try:
-        content = read_result(result_file(NUMBERS), COMMAND)
+        content = read_result(result_file(ABOUT), COMMAND)
     except ValueError:
         return {}
     return content if content["made"].get("calibration") == calibration_digest() else {}
 
 
 @shared(maxsize=1)
-def _clippings() -> dict[str, np.ndarray]:
-    """Dial, bits, way of balancing and layer -> (2, d_out) fiftieths; nothing where they are another model's."""
-    if not _numbers():
+def _arrays() -> dict[str, np.ndarray]:
+    """What is stored; nothing where it is another model's.
+
+    "x8/W4/csb/blocks.0.fc1": (2, d_out) fiftieths; "errors/x8/W4A8": (layer, way of balancing).
+    """
+    if not _about():
         return {}
-    with np.load(result_file(CLIPPING)) as file:
+    with np.load(result_file(ARRAYS)) as file:
         return dict(file)

@@ -30,7 +30,7 @@ from ptq4dit.quantized.operands import energies, layer_operands
 from ptq4dit.quantized.weight import expand_weight, round_weight, weight_spec
 
 RESULTS = ROOT / "assets" / "demo" / "results"
-NUMBERS, CLIPPING = RESULTS / rounding.NUMBERS, RESULTS / rounding.CLIPPING
+ABOUT, ARRAYS = RESULTS / rounding.ABOUT, RESULTS / rounding.ARRAYS
 WIDTHS = [bits for bits in BITS if bits != FLOAT_BITS]
 
 
@@ -44,10 +44,10 @@ def clipping(weight: torch.Tensor, bits: int) -> np.ndarray:
     return (rounding.WHOLE * torch.stack(shares)).round().to(torch.uint8).numpy()
 
 
-def errors_of(layer: str, strength: int, found: dict[str, np.ndarray]) -> dict[str, dict[str, float]]:
-    """Bits -> way of balancing -> error of one layer; adds the layer's clippings to `found`."""
-    model, errors = explored(strength), {f"W{w}A{a}": {} for w, a in product(BITS, BITS)}
-    for variant in effect.variants_of(layer):
+def errors_of(layer: str, strength: int, found: dict[str, np.ndarray]) -> dict[str, list[float]]:
+    """Bits -> error of one layer with each way of balancing, nan for none; adds the layer's clippings to `found`."""
+    model, errors = explored(strength), {f"W{w}A{a}": [float("nan")] * 3 for w, a in product(BITS, BITS)}
+    for way, variant in enumerate(effect.variants_of(layer)):
         inputs = {a: operands(model, layer, variant, a) for a in BITS}
         exact = operands(model, layer, "none", FLOAT_BITS)
         weights = {FLOAT_BITS: inputs[FLOAT_BITS].weight}
@@ -60,7 +60,7 @@ def errors_of(layer: str, strength: int, found: dict[str, np.ndarray]) -> dict[s
         for w, a in product(BITS, BITS):
             one = replace(inputs[a], rounded_weight=weights[w])
             wrong, right = energies(exact, one)
-            errors[f"W{w}A{a}"][variant] = float(f"{float(wrong.sum() / right.sum()):.5g}")
+            errors[f"W{w}A{a}"][way] = float(wrong.sum() / right.sum())
     return errors
 
 
@@ -72,18 +72,17 @@ def operands(model: Any, layer: str, variant: str, activation_bits: int) -> Any:
 
 def main() -> None:
     made = made_by(rounding.COMMAND) | {"backend": "simulated", "calibration": rounding.calibration_digest()}
-    old = read_json(NUMBERS)
-    known = old.get("made", {}).get("calibration") == made["calibration"]
-    errors: dict[str, Any] = old["errors"] if known else {}
-    found: dict[str, np.ndarray] = dict(np.load(CLIPPING)) if known else {}
+    known = read_json(ABOUT).get("made", {}).get("calibration") == made["calibration"]
+    found: dict[str, np.ndarray] = dict(np.load(ARRAYS)) if known else {}
+    layers = list(explored().stats.layers)
     for strength in STRENGTHS:
-        if f"x{strength}/W4A8" in errors:
+        if f"errors/x{strength}/W4A8" in found:
             continue
-        for layer in explored(strength).stats.layers:
-            for bits, one in errors_of(layer, strength, found).items():
-                errors.setdefault(f"x{strength}/{bits}", {})[layer] = one
-        np.savez_compressed(CLIPPING, **found)
-        write_json(NUMBERS, {"made": made, "errors": errors})
+        errors = [errors_of(layer, strength, found) for layer in layers]
+        for bits in errors[0]:
+            found[f"errors/x{strength}/{bits}"] = np.array([one[bits] for one in errors], np.float32)
+        np.savez_compressed(ARRAYS, **found)
+        write_json(ABOUT, {"made": made, "layers": layers})
         print(f"salience x {strength}: done")
 
 

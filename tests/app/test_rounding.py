@@ -33,7 +33,8 @@ def same(one, other):
 
 
 def test_the_stored_clipping_gives_the_searched_weights(demo):
-    assert len(rounding._clippings()) == 5 * 7 * 8 * (3 * 3 + 1)  # dial, bits, blocks, balancing of each role
+    clippings = [name for name in rounding._arrays() if not name.startswith("errors/")]
+    assert len(clippings) == 5 * 7 * 8 * (3 * 3 + 1)  # dial, bits, blocks, balancing of each role
     for layer, bits, strength in (("blocks.2.fc1", 4, 8), ("blocks.7.fc2", 2, 1), ("blocks.0.qkv", 7, 16)):
         for variant in effect.variants_of(layer):
             assert same(
@@ -46,13 +47,13 @@ def test_the_stored_errors_are_those_of_the_layers(demo):
     assert list(stored) == list(models.explored().stats.layers)
     for layer in ("blocks.1.proj", "blocks.4.fc2"):
         computed = inspection.layer_errors(layer, 3, 6, 8).overall
-        assert stored[layer] == pytest.approx(computed, rel=1e-3)
+        assert {way: stored[layer][way] for way in computed} == pytest.approx(computed, rel=1e-4)
     drawn = inspection.map_numbers("csb", 3, 6, 8)
     assert drawn["blocks.1.proj"] == pytest.approx(100 * stored["blocks.1.proj"]["csb"])
     assert drawn["blocks.4.fc2"] != drawn["blocks.4.fc2"]  # fc2 is not balanced
 
 
 def test_another_model_is_searched(explored_once):
-    assert rounding._clippings() == {} and rounding.stored_errors(4, 8, 1) is None
+    assert rounding._arrays() == {} and rounding.stored_errors(4, 8, 1) is None
     layer = models.explored().stats.layers[0]
     assert same(effect.rounded(layer, "csb", 4, 8, 2), searched(layer, "csb", 4, 8, 2))
