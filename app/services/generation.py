@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.services.contenders import contender, making, megabytes
+from app.services.gpu import on_gpu
 from app.services.models import explored, is_loaded, outline
 from app.services.request import DEFAULT_BITS, Request, parse_variants
 from app.state import Selection
@@ -97,6 +98,8 @@ def _ready(request: Request, stop: Event, begun: float) -> Generator[Frame, None
     return models
 
 
+@on_gpu
+@on_gpu
 def single(request: Request) -> Image:
     """The picture of the request's last contender alone. Raises as `run` does."""
     explored(request.strength)

@@ -30,10 +30,18 @@ def create_data_tab(shared: Shared) -> None:
     with gr.Column(elem_classes="card"):
         gr.Markdown("### Where the numbers come from\nEach file is written by one command of the repository.")
         html_part("table", handlers.files(), elem_id="data-files")
+    felt = handlers.feel()
+    if felt is not None:
+        with gr.Column(elem_classes="card", elem_id="data-feel"):
+            gr.Markdown("### How fast the app answers\nApp, browser and visitors on one machine, integer backend.")
+            html_part("table", felt)
     with gr.Column(elem_classes="card", elem_id="data-api"):
         gr.Markdown("### Ask from a program\nWhat the page shows, a program can ask for: `pip install gradio_client`.")
         gr.Markdown(words("client"), elem_id="data-client")
-        gr.Markdown("All endpoints with their arguments stand under *Use via API* at the foot of the page.")
+        gr.Markdown(
+            "All endpoints with their arguments stand under *Use via API* at the foot of the page. As tools of an MCP "
+            "server: `pip install 'gradio[mcp]'`, then `GRADIO_MCP_SERVER=True python app.py`."
+        )
     with gr.Column(elem_classes="card", elem_id="data-paper"):
         gr.Markdown(words("paper"))
         gr.Markdown(words("limits"), elem_id="data-limits")

@@ -15,6 +15,7 @@ from app.components.messages import explained
 from app.figures.export.picture import Format, chart_picture
 from app.figures.export.table import chart_rows
 from app.services.sources import sources
+from app.services.stored_feel import load_feel
 from app.state import Selection
 from app.tabs.data_charts import CHARTS, Chart, chart
 
@@ -95,6 +96,17 @@ def files() -> dict[str, Any]:
         for source in sources()
     ]
     return {"label": "Files of results", "columns": COLUMNS, "rows": rows}
+
+
+def feel() -> dict[str, Any] | None:
+    """How fast the app answered when measured; None where that was not done."""
+    try:
+        felt, made = load_feel()
+    except ValueError:
+        return None
+    rows = [{"title": one.what, "detail": "", "state": "other", "cells": [one.bar, one.measured]} for one in felt]
+    label = f"Measured by {made.get('command')}, commit {made.get('commit')}, {made.get('hardware')}"
+    return {"label": label, "columns": [label, "bar, at most", "measured"], "rows": rows}
 
 
 def chart_data(

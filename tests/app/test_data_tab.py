@@ -16,6 +16,8 @@ from PIL import Image
 from app.content import words
 from app.figures.export.picture import chart_picture, printed
 from app.figures.export.table import HEADING, chart_rows
+from app.services import stored_feel
+from app.services.result_files import read_result, result_file
 from app.services.sources import sources
 from app.state import Selection
 from app.tabs import data_handlers as handlers
@@ -71,6 +73,23 @@ def test_sources_name_the_command_and_no_path_of_the_machine():
     assert found["results.json"].backend == "simulated"
     assert all(not source.file.startswith("/") and source.holds for source in found.values())
     assert len(handlers.files()["rows"]) == len(found)
+
+
+def test_how_the_app_feels_is_told_with_its_bars(monkeypatch):
+    shown = handlers.feel()
+    content = read_result(result_file("feel.json"), "")
+    assert [row["cells"][0] for row in shown["rows"]] == ["4 s", "250 ms", "1000 ms", "2 s", "0.5 s", "flat"]
+    assert f"{content['comparison_s']:.1f} s" == shown["rows"][3]["cells"][1]
+    assert max(one["p95"] for one in content["changes_ms"].values()) == content["change_p95_ms"]
+    monkeypatch.setattr(stored_feel, "result_file", lambda name: Path("nowhere") / name)
+    assert handlers.feel() is None
+
+
+def test_the_readme_tells_the_same():
+    text = (Path(__file__).parents[2] / "README.md").read_text()
+    table = text.split("<!-- feel table -->")[1].split("<!-- end of feel table -->")[0]
+    for row in handlers.feel()["rows"]:
+        assert f"| {row['title']} | {row['cells'][0]} | {row['cells'][1]} |" in table
 
 
 def test_a_program_asks_for_a_charts_data(explored_once):

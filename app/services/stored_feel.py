@@ -1,0 +1,62 @@
+"""How fast the app answered when that was measured, against the bars that it was built to."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from app.services.result_files import read_result, result_file
+
+COMMAND = "python assets/recipes/feel.py"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Felt:
+    """One thing that was measured: in words, the bar, and what came out."""
+
+    what: str
+    bar: str
+    measured: str
+
+
+def load_feel() -> tuple[list[Felt], dict[str, Any]]:
+    """Every measurement, and how it was made. Raises ValueError where nothing is stored."""
+    content = read_result(result_file("feel.json"), COMMAND)
+    bars, held = content["bars"], content["memory_mb"]
+    changes = content["changes_ms"]
+    slowest = max(changes, key=lambda name: changes[name]["p95"])
+    visitors = content["visitors_ms"]
+    found = [
+        Felt(
+            what="Process start to first usable page",
+            bar=f"{bars['first_page_s']:g} s",
+            measured=f"{content['first_page_s']:.1f} s",
+        ),
+        Felt(
+            what=f"Any change, click to new picture, p95 of the slowest of {len(changes)} kinds ({slowest})",
+            bar=f"{bars['change_p95_ms']:g} ms",
+            measured=f"{content['change_p95_ms']:.0f} ms",
+        ),
+        Felt(
+            what="20 visitors changing layers while one generates, p95 of answers; of frames in one browser",
+            bar=f"{bars['visitors_p95_ms']:g} ms",
+            measured="; ".join(f"{one['p95']:.0f} ms" for one in visitors.values()),
+        ),
+        Felt(
+            what="Three-way comparison, 25 steps, integer",
+            bar=f"{bars['comparison_s']:g} s",
+            measured=f"{content['comparison_s']:.1f} s",
+        ),
+        Felt(
+            what="Its first intermediate picture",
+            bar=f"{bars['first_picture_s']:g} s",
+            measured=f"{content['first_picture_s']:.2f} s",
+        ),
+        Felt(
+            what=f"Memory before, half-way and after {content['memory_changes']} look-ups and "
+            f"{content['memory_comparisons']} comparisons",
+            bar="flat",
+            measured=", ".join(f"{held[i]} MB" for i in (0, len(held) // 2, -1)),
+        ),
+    ]
+    return found, dict(content["made"])
