@@ -135,7 +135,7 @@ def bits_name(bits: int) -> str:
 
 def strength_name(strength: int) -> str:
     """A position of the salience dial in words."""
-    return "as trained" if strength == 1 else f"x {strength}, function unchanged"
+    return "as trained" if strength == 1 else f"x {strength}, same function"
 
 
 def _picture_controls(outline: Outline, start: Selection) -> dict[str, Any]:
