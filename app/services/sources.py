@@ -66,7 +66,7 @@ def sources() -> list[Source]:
     return [source(name) for name in [*named, *others]]
 
 
-def _hardware(named: object) -> str:
+def hardware_words(named: object) -> str:
     """A machine as the files name it: words, or what `python -m ptq4dit bench` found out about it."""
     if isinstance(named, dict):
         return f"{named.get('processor', '')}, {named.get('cores', '?')} cores"
@@ -90,6 +90,6 @@ def source(name: str) -> Source:
         command=said("command") or known.command,
         commit=said("commit"),
         date=said("date"),
-        hardware=_hardware(made.get("hardware")),
+        hardware=hardware_words(made.get("hardware")),
         backend=said("backend") or known.backend,
     )

@@ -71,6 +71,7 @@ def create_compare_tab(shared: Shared) -> None:
         with gr.Column(elem_classes="card", elem_id="compare-speed"):
             gr.Markdown("### Speed and memory, measured apart\nEvery contestant in turn on the demo model.")
             html_part("table", measured)
+            gr.Markdown(measured["source"], elem_classes="source")
     create_game()
     _wire(shared, controls, gain, views)
     compare_api.create_endpoints(AT_ONCE)
@@ -114,7 +115,8 @@ def _create_controls(shared: Shared) -> _Controls:
 def _create_views(cancel: gr.Button) -> tuple[gr.Slider, _Views]:
     """Progress and pictures; beneath them, once there are some, difference gain, numbers, drift and download."""
     start = Selection()
-    request = Request(variants=parse_variants(DEFAULT_BITS, start.csb, start.ssc))
+    variants = parse_variants(DEFAULT_BITS, start.csb, start.ssc, "auto")
+    request = Request(class_id=start.class_id, seed=start.seed, strength=start.strength, variants=variants)
     progress = html_part("progress", view.idle(request), elem_id="compare-progress")
     empty = Frame(request=request, note="")
     cards = html_part("cards", view.cards(empty, 1), elem_id="compare-cards")

@@ -12,6 +12,7 @@ from app.figures.picture import data_uri
 from app.services.generation import Frame
 from app.services.models import outline
 from app.services.request import BALANCING, Request, Variant
+from app.services.sources import hardware_words
 from app.services.stored_speed import load_speed
 
 COLUMNS = ["Against full precision", "PSNR, dB", "SSIM", "drift", "ms a step", "MB on disk"]
@@ -132,7 +133,7 @@ def stored_speed() -> dict[str, Any] | None:
         timings, made = load_speed()
     except ValueError:
         return None
-    label = f"Measured apart: {made.get('command')}, commit {made.get('commit')}, {made.get('hardware', '')}"
+    source = f"{made.get('command')}, commit {made.get('commit')}, {hardware_words(made.get('hardware'))}"
     rows = [
         {
             "title": timing.name,
@@ -147,8 +148,8 @@ def stored_speed() -> dict[str, Any] | None:
         }
         for timing in timings
     ]
-    columns = [label, "ms a forward pass", "times as fast as float32", "MB resident", "MB on disk"]
-    return {"label": "Speed, memory and bytes", "columns": columns, "rows": rows}
+    columns = ["Contestant", "ms a forward pass", "times as fast as float32", "MB resident", "MB on disk"]
+    return {"label": "Speed, memory and bytes", "columns": columns, "rows": rows, "source": f"Measured by {source}."}
 
 
 def _number(value: float | None, written: str) -> str:

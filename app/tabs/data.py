@@ -35,6 +35,7 @@ def create_data_tab(shared: Shared) -> None:
         with gr.Column(elem_classes="card", elem_id="data-feel"):
             gr.Markdown("### How fast the app answers\nApp, browser and visitors on one machine, integer backend.")
             html_part("table", felt)
+            gr.Markdown(felt["source"], elem_classes="source")
     with gr.Column(elem_classes="card", elem_id="data-api"):
         gr.Markdown("### Ask from a program\nWhat the page shows, a program can ask for: `pip install gradio_client`.")
         gr.Markdown(words("client"), elem_id="data-client")

@@ -105,8 +105,8 @@ def feel() -> dict[str, Any] | None:
     except ValueError:
         return None
     rows = [{"title": one.what, "detail": "", "state": "other", "cells": [one.bar, one.measured]} for one in felt]
-    label = f"Measured by {made.get('command')}, commit {made.get('commit')}, {made.get('hardware')}"
-    return {"label": label, "columns": [label, "bar, at most", "measured"], "rows": rows}
+    source = f"Measured by {made.get('command')}, commit {made.get('commit')}, {made.get('hardware')}."
+    return {"label": "How fast", "columns": ["What", "bar, at most", "measured"], "rows": rows, "source": source}
 
 
 def chart_data(

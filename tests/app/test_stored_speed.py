@@ -33,7 +33,9 @@ def test_the_fastest_comes_first_and_what_failed_is_left_out(folder, monkeypatch
     assert [(t.name, t.milliseconds) for t in timings] == [("ours", 3.3), ("torch", 16.7)]
     assert made["commit"] == "abc1234"
     monkeypatch.setattr(compare_view, "load_speed", lambda: (timings, made))
-    rows = compare_view.stored_speed()["rows"]
+    shown = compare_view.stored_speed()
+    assert "{" not in shown["source"]
+    rows = shown["rows"]
     assert [row["cells"] for row in rows] == [["3.3", "5.06", "-", "-"], ["16.7", "1.00", "700", "22.00"]]
     assert rows[0]["detail"] == "W8A8, integer"
 

@@ -73,6 +73,21 @@ def test_a_switch_flips_the_picture_without_the_server(open_page):
     assert changed
 
 
+def test_a_switch_asks_the_server_for_nothing(open_page):
+    """Views on other tabs are drawn when somebody sees them, not before."""
+    page = open_page()
+    page.locator("html[data-opened]").wait_for(state="attached")
+    page.wait_for_timeout(1000)
+    asked = []
+    page.on("request", lambda request: asked.append(request.url) if re.search("/(run|queue)/", request.url) else None)
+    press(page, "[data-name=csb]")
+    press(page, "[data-name=bits][data-value=W8A8]")
+    page.wait_for_timeout(1000)
+    assert not asked
+    page.get_by_role("tab", name="Methods").click()
+    page.locator("#methods-reading").get_by_text("At W8A8, salience x 8").wait_for()
+
+
 def test_the_bar_moves_start(open_page):
     page = open_page()
     before = source(page)
