@@ -8,10 +8,9 @@ import json
 import zipfile
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from app.figures.difference import difference_map
-from app.figures.export.picture import Format, chart_picture
 from app.figures.picture import png
 from app.services.generation import Frame
 from app.services.models import outline
@@ -19,11 +18,16 @@ from app.services.request import Request, Variant
 from app.services.result_files import told
 from app.tabs.compare_view import chart as drift_chart
 
+if TYPE_CHECKING:
+    from app.figures.export.picture import Format
+
 _FORMATS: tuple[Format, ...] = ("png", "svg")
 
 
 def write_zip(frame: Frame, gain: float, folder: Path) -> Path:
     """Write the zip of a finished frame into `folder`; its name tells class and seed."""
+    from app.figures.export.picture import chart_picture  # with matplotlib, which the first page need not wait for
+
     request = frame.request
     label = outline().labels[request.class_id].replace(" ", "-")
     path = folder / f"ptq4dit-{label}-seed{request.seed}.zip"

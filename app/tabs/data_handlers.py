@@ -6,18 +6,20 @@ import csv
 from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gradio.components.plot import PlotData
 
 from app.components.chart import shown
 from app.components.messages import explained
-from app.figures.export.picture import Format, chart_picture
 from app.figures.export.table import chart_rows
 from app.services.sources import sources
 from app.services.stored_feel import load_feel
 from app.state import Selection
 from app.tabs.data_charts import CHARTS, Chart, chart
+
+if TYPE_CHECKING:
+    from app.figures.export.picture import Format
 
 COLUMNS = ["File", "written by", "commit", "date", "hardware", "numbers are", "seen in"]
 
@@ -65,6 +67,8 @@ def offer_svg(key: str, *values: Any) -> Iterator[str]:
 
 
 def _offer_picture(kind: Format, key: str, *values: Any) -> Iterator[str]:
+    from app.figures.export.picture import chart_picture  # with matplotlib, which the first page need not wait for
+
     with explained(), TemporaryDirectory() as folder:
         item, selection = chart(key), Selection.from_controls(*values)
         file = Path(folder) / f"{key}.{kind}"
