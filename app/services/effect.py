@@ -55,7 +55,7 @@ def variants_of(layer: str) -> list[str]:
     return ["none"] if layer.endswith(".fc2") else ["none", "csb", "csb+ssc"]
 
 
-@shared(maxsize=512)
+@shared(maxsize=256)
 def layer_effect(layer: str, weight_bits: int, activation_bits: int, strength: int) -> LayerEffect:
     """The effect of rounding on one layer with each way of balancing. Raises ValueError for an unknown layer."""
     from ptq4dit.quantized.operands import channel_errors, energies

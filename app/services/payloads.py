@@ -45,7 +45,7 @@ def layer_payload(layer: str, strength: int) -> dict[str, Any]:
     }
 
 
-@shared(maxsize=256)
+@shared(maxsize=128)
 def effect_payload(layer: str, weight_bits: int, activation_bits: int, strength: int) -> dict[str, Any]:
     """What rounding does to one layer, simulated: its error, the values on their grids, the error of each channel."""
     effect = layer_effect(layer, weight_bits, activation_bits, strength)

@@ -16,7 +16,7 @@ from provenance import ROOT
 
 VIEWS = {  # name -> (query, width, height, theme)
     "start": ("?tab=start", 1280, 860, "light"),
-    "inspect": ("?tab=inspect&layer=blocks.3.fc1", 1280, 1400, "light"),
+    "inspect": ("?tab=inspect", 1280, 1400, "light"),
     "learn": ("?tab=learn", 1280, 900, "dark"),
 }
 
