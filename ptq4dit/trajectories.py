@@ -49,6 +49,23 @@ class Trajectories:
         """Some of the samples, in the given order."""
         return dataclasses.replace(self, **{name: getattr(self, name)[rows] for name in _TENSORS})
 
+    def pairs(self) -> Int[Tensor, "pair 2"]:
+        """Rows of the two halves of guidance, class first, one pair for every image and timestep.
+
+        Raises:
+            ValueError: if a half is missing.
+        """
+        keys = self.timesteps * (int(self.images.max()) + 1) + self.images
+        order = keys.argsort(stable=True)
+        counts = keys.unique(return_counts=True)[1]
+        if not bool((counts == 2).all()):
+            raise ValueError(
+                "Expected both halves of guidance for every image and timestep, got single samples. Collect with "
+                'guidance_scale above 1, or set objective="samples".'
+            )
+        pairs = order.unflatten(0, (-1, 2))
+        return pairs[pairs[:, 0].argsort()]
+
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write one safetensors file, atomically."""
         tensors = {name: getattr(self, name) for name in _TENSORS}

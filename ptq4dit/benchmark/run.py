@@ -24,7 +24,8 @@ from ptq4dit.lab import amplification_factors, amplify_salience
 from ptq4dit.methods.registry import METHODS, quantize
 from ptq4dit.metrics.interval import mean_interval
 from ptq4dit.observe import Cancelled
-from ptq4dit.trajectories import Trajectories, collect
+from ptq4dit.reconstruction.run import training_data
+from ptq4dit.trajectories import Trajectories
 
 FORMAT = "ptq4dit-benchmark-1"
 _LISTS = ("drift_by_step", "psnr_each")
@@ -91,18 +92,24 @@ class _Bench:
     ) -> None:
         self.dit, self.stats, self.config, self.judged, self.cancelled = dit, stats, config, judged, cancelled
         self._references: dict[int, Drawn] = {}
-        self._data: Trajectories | None = None
+        self._data: dict[tuple[int | None, ...], tuple[Trajectories, float]] = {}
 
-    @property
-    def data(self) -> Trajectories:
-        """Inputs for reconstruction: amplified twins have the same ones, their function being the same."""
-        if self._data is None:
-            settings = self.config.reconstruction
-            images, timesteps = settings.images, settings.timesteps
-            self._data = collect(
-                self.dit, self.stats.config, images=images, timesteps=timesteps, cancelled=self.cancelled
-            )
-        return self._data
+    def data(self, wanted: QuantConfig) -> tuple[Trajectories | None, float]:
+        """Inputs for reconstruction, if there is to be one, and what they cost a method that brings its own amount.
+
+        Amplified twins have the same ones, their function being the same. The cost is processor seconds; 0 for what
+        all methods share.
+        """
+        settings = METHODS[wanted.method].prepare(wanted).reconstruction
+        if settings is None:
+            return None, 0.0
+        amount = (settings.images, settings.timesteps, settings.sampling_steps)
+        if amount not in self._data:
+            begun = time.process_time()
+            found = training_data(self.dit, self.stats.config, settings, cancelled=self.cancelled)
+            self._data[amount] = found, time.process_time() - begun
+        found, seconds = self._data[amount]
+        return found, seconds if wanted.reconstruction is None else 0.0
 
     def reference(self, seed: int) -> Drawn:
         """Full precision's set."""
@@ -113,10 +120,10 @@ class _Bench:
     def measure(self, strength: int, wanted: QuantConfig) -> dict[str, Any]:
         """All numbers of one model; PSNR's interval is over pictures, those of the other metrics are over seeds."""
         dit, stats = self._twin(strength, wanted)
-        data = self.data if wanted.reconstruction is not None else None
+        data, sampling_seconds = self.data(wanted)
         begun = time.process_time()
         model = quantize(dit, stats, wanted, data=data, cancelled=self.cancelled)
-        seconds = time.process_time() - begun
+        seconds = time.process_time() - begun + sampling_seconds
         sets = []
         for seed in self.config.seeds:
             if self.cancelled is not None and self.cancelled():

@@ -11,8 +11,8 @@ from ptq4dit.calibration import Calibration
 from ptq4dit.config import QuantConfig
 from ptq4dit.dit import Dit
 from ptq4dit.paper.reparam import reparameterize
-from ptq4dit.reconstruction.run import reconstruct
-from ptq4dit.trajectories import Trajectories, collect
+from ptq4dit.reconstruction.run import reconstruct, training_data
+from ptq4dit.trajectories import Trajectories
 
 
 @dataclass(kw_only=True)
@@ -42,9 +42,7 @@ class Job:
         """Inputs of the transformer, sampled now if nobody gave them; as many as reconstruction asks for."""
         if self.given_data is not None:
             return self.given_data
-        settings = self.config.reconstruction
-        images, timesteps = (None, None) if settings is None else (settings.images, settings.timesteps)
-        return collect(self.dit, self.stats.config, images=images, timesteps=timesteps, cancelled=self.cancelled)
+        return training_data(self.dit, self.stats.config, self.config.reconstruction, cancelled=self.cancelled)
 
     def reconstructed(
         self, model: Dit, factors: Mapping[str, Tensor] | None = None, transformer: nn.Module | None = None

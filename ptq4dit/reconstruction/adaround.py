@@ -53,7 +53,7 @@ def train_block(
         optimizer = _optimizer(soft, config)
         for step in range(config.steps):
             _set_rates(optimizer, soft, config, step)
-            rows = samples[torch.randint(len(samples), (config.batch_size,), generator=generator)]
+            rows = data.draw(samples, config.batch_size, generator)
             loss = _loss(soft, data.take(rows, device), config, step)
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
@@ -132,7 +132,7 @@ def _loss(soft: Softened, batch: BlockData, config: ReconstructionConfig, step: 
     processor = getattr(soft.block.attn1, "processor", None)
     with _PassRounding() if isinstance(processor, QuantizedAttnProcessor) else nullcontext():
         output = soft.block(batch.inputs, batch.modulation)
-    loss = (output - batch.targets).square().sum(-1).mean()
+    loss = batch.views(output - batch.targets).square().sum(-1).mean()
     done = step / config.steps
     if config.start == "gptq" or not config.regularization or done < config.warmup:
         return loss

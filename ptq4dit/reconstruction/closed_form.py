@@ -43,7 +43,8 @@ def round_block(
 
     Layer after layer: the best of a few static activation scales, the least squares target given the rounded inputs
     (`least_squares_weight`), `gptq`, `best_scale` and one pass of `coordinate_descent`, and the bias that keeps the
-    mean of the float layer's output. Tokens weigh as much as the gate that their sample's output is multiplied with.
+    mean of the float layer's output. Tokens weigh as much as the gate that their sample's output is multiplied with;
+    of pairs, what guidance makes of their tokens counts beside them (`BlockData.views`).
     Layers with float weights stay.
 
     Args:
@@ -150,17 +151,18 @@ def _search_scale(
 ) -> None:
     """Shrink the static scale of a stage's input to the share with the least output error on some of the samples."""
     first, device = pairs[0][0], pairs[0][0].weight.device
-    some = data.take(slice(None, None, max(1, len(data) // 64)))
+    rows = torch.arange(len(data)).unflatten(0, (-1, data.group))
+    some = data.take(rows[:: max(1, len(data) // 64)].flatten())
     weight = torch.cat([_full_weight(linear, like).float() for linear, like in pairs])
     errors, scale = torch.zeros(len(SHRINKS), dtype=torch.float64), first.activation_scale.clone()
     for chunk in some.chunks(device):
         chunk.tell()
         x = _input_of(block, name, chunk.inputs, chunk.modulation)
         x = x if first.rotation is None else first.rotation.apply(x)
-        gates = _gates(chunk, gate)
+        gates = chunk.view_weights(_gates(chunk, gate))
         for i, share in enumerate(SHRINKS):
             first.activation_scale.copy_(scale * share)
-            difference = (first.round_input(x) - x).float() @ weight.T
+            difference = chunk.views((first.round_input(x) - x).float()) @ weight.T
             errors[i] += float((difference.square().sum((1, 2)) * gates).double().sum())
     for linear, _ in pairs:
         linear.activation_scale.copy_(scale * SHRINKS[int(errors.argmin())])
@@ -178,8 +180,10 @@ def _moments(
         x = _input_of(block, name, chunk.inputs, chunk.modulation)
         if linear.rotation is not None:
             f, x = linear.rotation.apply(f), linear.rotation.apply(x)
-        rounded = linear.round_input(x).float()
-        result.add(f.float(), x.float(), rounded, _gates(chunk, gate), branch=linear.config.rank > 0)
+        rounded = linear.round_input(x)
+        weights = chunk.view_weights(_gates(chunk, gate))
+        f, x, rounded = (chunk.views(values.float()) for values in (f, x, rounded))
+        result.add(f, x, rounded, weights, branch=linear.config.rank > 0)
     return result
 
 

@@ -6,19 +6,22 @@ from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 Start = Literal["nearest", "gptq"]
+Objective = Literal["samples", "guided"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class ReconstructionConfig:
     """How the rounding of a quantized model is improved, block by block. The default is the fast setting.
 
-    That is the closed form alone: on the demo model at W4A8 it goes below the error of 20,000 AdaRound steps, and steps
-    after it take off about 1% more (``assets/recipes/reconstruction_curve.py``).
+    That is the closed form alone. ``assets/recipes/reconstruction_curve.py`` measures it against AdaRound's 20,000
+    steps: quick as it is, it can learn from many more images, which is what it needs.
 
     Attributes:
         start: ``"nearest"`` keeps the integers that the model has, ``"gptq"`` chooses them in closed form.
         steps: Adam steps for each block at most; 0 leaves it at the start. After ``"gptq"`` they learn weights, scales
             and biases straight through the rounding, after ``"nearest"`` they are AdaRound.
+        objective: ``"samples"`` takes every sample's error alike, ``"guided"`` adds the error of what classifier-free
+            guidance makes of its two halves (`data.BlockData.views`); without guidance they are the same.
         batch_size: samples (one image at one timestep) of a step.
         learning_rate: of the soft rounding.
         activation_scales: learn static activation scales as well.
@@ -30,12 +33,17 @@ class ReconstructionConfig:
         held_out: share of the images that is kept from training; the best state on them is the result, and never one
             that is worse than the start. 0 trains on all images and keeps the last state.
         images: images that the data are collected from.
+        sampling_steps: steps in which these images are sampled; None for those of the calibration.
+        samples: at most so many of the samples (one image at one timestep) are used, chosen at random; None for all.
+        tokens: tokens behind a closed-form rounding, chosen at random among those of the samples; the default is
+            several times as many as a layer of DiT-XL/2 has inputs.
         timesteps: timesteps at which each image is seen; None for those of the calibration.
         seed: chooses batches.
     """
 
     start: Start = "gptq"
     steps: int = 0
+    objective: Objective = "samples"
     batch_size: int = 32
     learning_rate: float = 1e-2
     activation_scales: bool = True
@@ -47,16 +55,24 @@ class ReconstructionConfig:
     held_out: float = 0.125
     images: int = 16
     timesteps: int | None = None
+    sampling_steps: int | None = None
+    samples: int | None = None
+    tokens: int = 2**15
     seed: int = 0
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "beta", tuple(float(value) for value in self.beta))
         if self.start not in get_args(Start):
             raise ValueError(f"Expected start to be one of {get_args(Start)}, got {self.start!r}.")
-        for name, least in (("steps", 0), ("batch_size", 1), ("images", 1), ("timesteps", 1), ("seed", 0)):
-            value = getattr(self, name)
-            if not (name == "timesteps" and value is None):
-                _require_integer(name, value, least)
+        if self.objective not in get_args(Objective):
+            raise ValueError(f"Expected objective to be one of {get_args(Objective)}, got {self.objective!r}.")
+        for name in ("steps", "seed"):
+            _require_integer(name, getattr(self, name), 0)
+        for name in ("batch_size", "images", "tokens"):
+            _require_integer(name, getattr(self, name), 1)
+        for name in ("timesteps", "sampling_steps", "samples"):
+            if getattr(self, name) is not None:
+                _require_integer(name, getattr(self, name), 1)
         for name in ("learning_rate", "activation_learning_rate", "damping"):
             _require_number(name, getattr(self, name), above=True)
         _require_number("regularization", self.regularization, above=False)

@@ -23,6 +23,7 @@ class BlockData:
         float_inputs, float_modulation: what the float block is given.
         targets: what the float block makes of them.
         timesteps: of each sample.
+        guidance: above 1, the samples are pairs, one behind the other: class, null class, class, ...; see `views`.
     """
 
     transformer: nn.Module
@@ -32,6 +33,7 @@ class BlockData:
     float_modulation: Float[Tensor, "sample 6 width"]
     targets: Float[Tensor, "sample token width"]
     timesteps: Int[Tensor, " sample"]
+    guidance: float = 1.0
 
     def __len__(self) -> int:
         """Number of samples."""
@@ -53,11 +55,37 @@ class BlockData:
             float_modulation=part(self.float_modulation),
             targets=part(self.targets),
             timesteps=part(self.timesteps),
+            guidance=self.guidance,
         )
+
+    @property
+    def group(self) -> int:
+        """Samples that stay together: 2 if they are pairs."""
+        return 2 if self.guidance > 1 else 1
+
+    def draw(self, rows: Int[Tensor, " sample"], count: int, generator: torch.Generator) -> Int[Tensor, " drawn"]:
+        """About ``count`` of these rows, chosen at random with repetition; pairs stay pairs."""
+        groups = rows.unflatten(0, (-1, self.group))
+        return groups[torch.randint(len(groups), (max(1, count // self.group),), generator=generator)].flatten()
+
+    def views(self, values: Float[Tensor, "sample token channel"]) -> Float[Tensor, "view token channel"]:
+        """What errors are measured on: the samples, and of pairs also what guidance makes of them.
+
+        ``g v_class - (g - 1) v_null`` is how the sampler uses the two halves. What they have in common counts once
+        there, what tells the class from no class ``g`` times: an error in it is the error that a picture shows.
+        """
+        if self.guidance <= 1:
+            return values
+        guided = self.guidance * values[0::2] - (self.guidance - 1) * values[1::2]
+        return torch.cat([values, guided])
+
+    def view_weights(self, weights: Float[Tensor, " sample"]) -> Float[Tensor, " view"]:
+        """A weight of every view from those of the samples; a pair's is their mean."""
+        return weights if self.guidance <= 1 else torch.cat([weights, (weights[0::2] + weights[1::2]) / 2])
 
     def chunks(self, device: torch.device) -> Iterator["BlockData"]:
         """All samples in turn, a few at a time, on a device."""
-        size = max(1, CHUNK_TOKENS // self.inputs.shape[1])
+        size = max(1, CHUNK_TOKENS // self.inputs.shape[1] // self.group) * self.group
         for start in range(0, len(self), size):
             yield self.take(slice(start, start + size), device)
 

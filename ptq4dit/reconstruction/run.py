@@ -1,6 +1,7 @@
 """Reconstruct a quantized model block by block: quantized inputs, float outputs, resumable after every block."""
 
 import copy
+import dataclasses
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -10,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ptq4dit.config import CalibrationConfig
 from ptq4dit.dit import Dit
 from ptq4dit.observe import Cancelled
 from ptq4dit.quantized.linear import QuantizedLinear
@@ -20,12 +22,10 @@ from ptq4dit.reconstruction.config import ReconstructionConfig
 from ptq4dit.reconstruction.data import BlockData
 from ptq4dit.reconstruction.state import State
 from ptq4dit.reconstruction.walk import Walk
-from ptq4dit.trajectories import Trajectories
+from ptq4dit.trajectories import Trajectories, collect
 
 Progress = Callable[[int, int, float], None]
 """(pieces of work done, pieces in all, seconds left as estimated)."""
-CLOSED_FORM_TOKENS = 2**15
-"""Tokens behind a closed-form rounding: several times as many as a layer of DiT-XL/2 has inputs."""
 _CHECKS = 10
 """How often a block is measured on the held-out samples while it is trained."""
 _PATIENCE = 3
@@ -55,7 +55,8 @@ def reconstruct(
     Args:
         dit: the float bundle, re-parameterized as ``model`` is: the same factors folded.
         model: its quantized twin; left as it is unless ``in_place``.
-        data: inputs of the transformer, from `collect`; those of the first ``config.images`` images are used.
+        data: inputs of the transformer, from `collect`; those of the first ``config.images`` images are used, or
+            ``config.samples`` of them.
         config: how.
         progress: told about every step.
         cancelled: asked before every piece of work.
@@ -68,13 +69,13 @@ def reconstruct(
 
     Raises:
         Cancelled: once ``cancelled`` says True.
-        ValueError: if ``data`` are not of this model's shape.
+        ValueError: if ``data`` are not of this model's shape, or lack a half of guidance that the objective needs.
     """
     exact = dit.transformer
     result = model.transformer if in_place else copy.deepcopy(model.transformer)
-    used = _first_images(data, config.images)
+    used, guidance = _chosen(data, config)
     state = State(folder, exact, model.transformer, used, config)
-    walk = Walk(exact, result, used)
+    walk = Walk(exact, result, used, guidance)
     report = _Report(blocks=len(walk), config=config, progress=progress, cancelled=cancelled)
     for index, (block, block_data) in enumerate(walk):
         report.start(index)
@@ -85,15 +86,39 @@ def reconstruct(
     return model.with_transformer(result.eval())
 
 
+def training_data(
+    dit: Dit,
+    calibration: CalibrationConfig,
+    config: ReconstructionConfig | None,
+    *,
+    cancelled: Callable[[], bool] | None = None,
+) -> Trajectories:
+    """Sample what a reconstruction learns from: as many images, timesteps and sampling steps as its config asks for.
+
+    Args:
+        dit: the float bundle.
+        calibration: gives seed and guidance, and whatever the other config leaves open.
+        config: of the reconstruction; None for the calibration's own amounts.
+        cancelled: asked before every step.
+    """
+    if config is None:
+        return collect(dit, calibration, cancelled=cancelled)
+    steps = config.sampling_steps or calibration.steps
+    timesteps = config.timesteps or min(calibration.timesteps, steps)
+    calibration = dataclasses.replace(calibration, steps=steps, timesteps=timesteps)
+    return collect(dit, calibration, images=config.images, cancelled=cancelled)
+
+
 @torch.no_grad()
 def block_error(block: BlockParts, data: BlockData, cancelled: Callable[[], None] = lambda: None) -> float:
-    """Mean squared error of a block's output against the float block's."""
-    device, total = next(block.buffers()).device, 0.0
+    """Mean squared error of a block's output against the float block's, over the data's views."""
+    device, total, count = next(block.buffers()).device, 0.0, 0
     for chunk in data.chunks(device):
         cancelled()
         chunk.tell()
-        total += float((block(chunk.inputs, chunk.modulation) - chunk.targets).double().square().sum())
-    return total / data.targets.numel()
+        wrong = chunk.views(block(chunk.inputs, chunk.modulation) - chunk.targets)
+        total, count = total + float(wrong.double().square().sum()), count + wrong.numel()
+    return total / count
 
 
 def held_out(images: Tensor, share: float) -> Tensor:
@@ -103,10 +128,11 @@ def held_out(images: Tensor, share: float) -> Tensor:
     return torch.isin(images, every[len(every) - count :])
 
 
-def some_rows(rows: Tensor, tokens: int, generator: torch.Generator) -> Tensor:
-    """As many of the samples, chosen at random, as the closed form needs: `CLOSED_FORM_TOKENS` tokens in all."""
-    count = max(1, CLOSED_FORM_TOKENS // tokens)
-    return rows[torch.randperm(len(rows), generator=generator)[:count]].sort().values
+def some_rows(rows: Tensor, data: BlockData, tokens: int, generator: torch.Generator) -> Tensor:
+    """As many of the samples, chosen at random, as have so many tokens together; pairs stay pairs."""
+    groups = rows.unflatten(0, (-1, data.group))
+    count = max(1, tokens // (data.inputs.shape[1] * data.group))
+    return groups[torch.randperm(len(groups), generator=generator)[:count].sort().values].flatten()
 
 
 def _reconstruct_block(
@@ -126,7 +152,7 @@ def _reconstruct_block(
     best = _Best(block, held, report.check)
     generator = torch.Generator().manual_seed(_block_seed(config.seed, index))
     if config.start == "gptq":
-        some = data.take(some_rows(rows, data.inputs.shape[1], generator))
+        some = data.take(some_rows(rows, data, config.tokens, generator))
         round_block(exact, block, some, config.damping, report.check, activation_scales=config.activation_scales)
         best.consider()
     report.step(0)
@@ -208,11 +234,18 @@ class _Report:
             self.progress(done, total, (total - done) * rate)
 
 
-def _first_images(data: Trajectories, count: int) -> Trajectories:
-    chosen = data.images.unique()[:count]
-    return (
-        data if len(chosen) == len(data.images.unique()) else data.take(torch.isin(data.images, chosen).nonzero()[:, 0])
-    )
+def _chosen(data: Trajectories, config: ReconstructionConfig) -> tuple[Trajectories, float]:
+    """The samples that a config asks for, and the guidance scale if they are pairs, one behind the other, else 1."""
+    first = torch.isin(data.images, data.images.unique()[: config.images])
+    guidance = data.config.guidance_scale if config.objective == "guided" else 1.0
+    data = data if bool(first.all()) else data.take(first.nonzero()[:, 0])
+    groups = data.pairs() if guidance > 1 else torch.arange(len(data))[:, None]
+    if config.samples is not None and config.samples < len(data):
+        generator = torch.Generator().manual_seed(config.seed)
+        count = max(1, config.samples // groups.shape[1])
+        groups = groups[torch.randperm(len(groups), generator=generator)[:count].sort().values]
+    whole = groups.numel() == len(data) and guidance <= 1
+    return data if whole else data.take(groups.flatten()), guidance
 
 
 def _block_seed(seed: int, index: int) -> int:

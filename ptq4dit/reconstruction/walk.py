@@ -16,13 +16,14 @@ class Walk:
     The data stay on the CPU; chunks of them visit the model's device.
     """
 
-    def __init__(self, exact: nn.Module, quantized: nn.Module, data: Trajectories) -> None:
+    def __init__(self, exact: nn.Module, quantized: nn.Module, data: Trajectories, guidance: float = 1.0) -> None:
         """Prepare.
 
         Args:
             exact: the float transformer, re-parameterized as the quantized one is.
             quantized: the quantized transformer.
             data: what the model is given.
+            guidance: above 1 if the data are pairs, see `BlockData`.
 
         Raises:
             ValueError: if the latents are not of the model's shape.
@@ -32,7 +33,7 @@ class Walk:
             raise ValueError(
                 f"Expected latents of shape {expected}, got {tuple(data.latents.shape[1:])}. Collect from this model."
             )
-        self.exact, self.quantized, self.data = exact, quantized, data
+        self.exact, self.quantized, self.data, self.guidance = exact, quantized, data, guidance
         self.device = next(exact.parameters()).device
 
     def __len__(self) -> int:
@@ -60,6 +61,7 @@ class Walk:
                     float_modulation=float_modulation,
                     targets=targets,
                     timesteps=self.data.timesteps,
+                    guidance=self.guidance,
                 ),
             )
             if index + 1 < len(self):

@@ -25,7 +25,7 @@ from ptq4dit.reconstruction.rounding import (
     round_learned,
     rounding_penalty,
 )
-from ptq4dit.reconstruction.run import block_error, held_out, reconstruct
+from ptq4dit.reconstruction.run import block_error, held_out, reconstruct, training_data
 from ptq4dit.reconstruction.walk import Walk
 from ptq4dit.trajectories import collect
 
@@ -78,8 +78,8 @@ def output_error(dit, model, data):
     return float((exact - rounded).square().mean())
 
 
-def first_block(folded, model, data):
-    walk = Walk(folded.transformer, model.transformer, data)
+def first_block(folded, model, data, guidance=1.0):
+    walk = Walk(folded.transformer, model.transformer, data, guidance)
     block, block_data = next(iter(walk))
     return BlockParts(walk.exact_block(0)), block, block_data
 
@@ -143,6 +143,52 @@ def test_closed_form_lowers_the_error_and_stays_on_the_grid(dit, stats, data, na
         assert torch.equal(linear.weight_zero_point, quantized_linears(model)[path].weight_zero_point)
     after = model.transformer.state_dict()
     assert all(torch.equal(before[key], after[key]) for key in before)
+
+
+def test_views_are_the_samples_and_what_guidance_makes_of_them(dit, stats, data):
+    folded, model = made(dit, stats, W4A8)
+    _, _, pairs = first_block(folded, model, data.take(data.pairs()[:3].flatten()), guidance=4.0)
+    values = torch.tensor([1.0, 2.0, 10.0, 10.0, 0.0, 1.0]).reshape(6, 1, 1)
+    assert pairs.views(values).flatten().tolist() == [1, 2, 10, 10, 0, 1, 4 - 6, 40 - 30, -3]
+    assert pairs.view_weights(values[:, 0, 0]).tolist() == [1, 2, 10, 10, 0, 1, 1.5, 10, 0.5]
+    single = dataclasses.replace(pairs, guidance=1.0)
+    assert single.views(values) is values and single.group == 1
+    drawn = pairs.draw(torch.arange(6), 4, torch.Generator().manual_seed(0))
+    assert len(drawn) == 4 and (drawn[1::2] == drawn[0::2] + 1).all() and (drawn[0::2] % 2 == 0).all()
+
+
+def test_guided_rounding_lowers_what_guidance_makes_of_the_error(dit, stats, data):
+    """Of the first linears' outputs, about their mean, on the data that they learn from."""
+    folded, model = made(dit, stats, dataclasses.replace(W4A8, weight_bits=3, activation_bits=16))
+    paired, errors = data.take(data.pairs().flatten()), {}
+    for guidance in (1.0, 4.0):
+        exact, block, inputs = first_block(folded, copy.deepcopy(model), paired, guidance)
+        round_block(exact, block, inputs, damping=0.001)
+        shift, scale = inputs.modulation[:, :2, None].unbind(1)
+        rows = dataclasses.replace(inputs, guidance=4.0).views(exact.norm1(inputs.inputs) * (1 + scale) + shift)
+        centered = (rows - rows.mean((0, 1))).flatten(0, 1)
+        wrong = [block.get_submodule(n).weight - exact.get_submodule(n).weight for n in ("attn1.to_q", "attn1.to_v")]
+        errors[guidance] = float((centered @ torch.cat(wrong).T.detach()).square().sum())
+    assert errors[4.0] < 0.95 * errors[1.0]
+
+
+@pytest.mark.parametrize("steps", [0, 3])
+def test_guided_reconstruction_of_some_samples(dit, stats, data, steps):
+    folded, model = made(dit, stats, W4A8)
+    config = dataclasses.replace(FAST, objective="guided", samples=20, tokens=300, steps=steps, batch_size=4)
+    result = reconstruct(folded, model, data, config)
+    assert output_error(dit, result, data) < output_error(dit, model, data)
+    plain = reconstruct(folded, model, data, dataclasses.replace(config, objective="samples"))
+    assert output_error(result, plain, data) > 0
+    with pytest.raises(ValueError, match="both halves of guidance"):
+        reconstruct(folded, model, data.take((data.labels != dit.null_class).nonzero()[:, 0]), config)
+
+
+def test_training_data_are_as_many_as_the_config_asks_for(dit):
+    plain = training_data(dit, CALIBRATION, None)
+    assert len(plain) == 6 * 3 * 2
+    asked = training_data(dit, CALIBRATION, ReconstructionConfig(images=4, sampling_steps=2))
+    assert len(asked) == 4 * 2 * 2 and asked.timesteps.unique().tolist() == [0, 500]
 
 
 def test_layers_with_float_weights_and_other_bits_are_respected(dit, stats, data):
@@ -337,7 +383,7 @@ def test_config_survives_json_and_refuses_nonsense():
     config = QuantConfig(reconstruction=ReconstructionConfig.paper(seed=3))
     assert QuantConfig.from_json(config.to_json()) == config
     assert json.loads(config.to_json())["reconstruction"]["steps"] == 20_000
-    for bad in ({"steps": -1}, {"batch_size": 0}, {"held_out": 1.0}, {"beta": (1.0, 2.0)}):
+    for bad in ({"steps": -1}, {"batch_size": 0}, {"held_out": 1.0}, {"beta": (1.0, 2.0)}, {"samples": 0}):
         with pytest.raises(ValueError, match="Expected"):
             ReconstructionConfig(**bad)
     for bad in ({"learning_rate": 0.0}, {"damping": float("nan")}, {"warmup": -0.1}, {"images": True}):

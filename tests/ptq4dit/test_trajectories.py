@@ -49,6 +49,19 @@ def test_both_halves_of_guidance_are_the_same_latents(dit, data):
     assert all(len(found) == 1 for found in classes.values())
 
 
+def test_pairs_are_the_two_halves_class_first(dit, data):
+    shuffled = data.take(torch.tensor([i for start in (16, 0, 8) for i in range(start, start + 8)]))
+    for some in (data, shuffled):
+        pairs = some.pairs()
+        assert pairs.shape == (12, 2) and pairs.flatten().sort().values.tolist() == list(range(24))
+        classes, nulls = (some.take(pairs[:, half]) for half in (0, 1))
+        assert (classes.labels != dit.null_class).all() and (nulls.labels == dit.null_class).all()
+        for name in ("latents", "timesteps", "images"):
+            assert torch.equal(getattr(classes, name), getattr(nulls, name))
+    with pytest.raises(ValueError, match="both halves of guidance"):
+        data.take(torch.arange(23)).pairs()
+
+
 def test_is_what_sampling_gives_the_model(dit, data):
     """Sampling one of the images on its own passes through the kept latents."""
     image = 2
