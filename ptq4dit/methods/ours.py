@@ -7,7 +7,7 @@ Nothing is added at inference. Three things differ from PTQ4DiT as published:
   common counts once there, what tells them apart ``g`` times. The closed form minimizes the error of that combination
   beside the error of each half (`ptq4dit.reconstruction.data.BlockData.views`); for the linears of a block it is the
   same formula with combined inputs.
-- It learns from eight times as many images as the paper, each at a few of its timesteps: the combination is noisier
+- It learns from four times as many images as the paper, each at a few of its timesteps: the combination is noisier
   than its parts, and with few images it overfits.
 
 Where weights have more than 4 bits the activations' static range is what limits: there the balancing exponent and the
@@ -40,10 +40,10 @@ WEIGHT_SHARE = 0.1
 """What closed-form rounding leaves of the squared error that rounding a weight to nearest makes, about."""
 
 
-RECONSTRUCTION = ReconstructionConfig(objective="guided", images=256, sampling_steps=25, samples=4096, tokens=2**18)
+RECONSTRUCTION = ReconstructionConfig(objective="guided", images=128, sampling_steps=25, samples=2048, tokens=2**17)
 """The closed form for what guidance makes of the error, from many images, each seen at some of its timesteps.
 
-For a model of DiT-XL/2's size give a smaller one: 256 images take hours on a CPU, and 4,096 samples of a block 14 GB.
+For a model of DiT-XL/2's size give a smaller one: 128 images take hours on a CPU, and 2,048 samples of a block 7 GB.
 """
 SEARCH_ABOVE = 4
 """Weight bits above which balancing exponents are searched; up to there PTQ4DiT's own are better on pictures."""

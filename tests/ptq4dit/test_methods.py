@@ -142,6 +142,22 @@ def test_our_search_is_no_worse_than_csb_on_its_own_measure(dit, stats):
     assert any(torch.equal(chosen, factor) for factor in tried)
 
 
+def test_ours_balances_as_ptq4dit_at_few_bits_and_searches_above(dit, stats):
+    prepare = METHODS["ours"].prepare
+    few, many = (prepare(QuantConfig(method="ours", weight_bits=bits)) for bits in (4, 8))
+    assert few.csb and few.ssc and few.reconstruction.objective == "guided"
+    assert not many.csb and many.activation_range == "mse" and many.reconstruction == few.reconstruction
+    assert prepare(QuantConfig(method="ours", reconstruction=SHORT)).reconstruction == SHORT
+    guided = dataclasses.replace(SHORT, steps=0, objective="guided")
+    same, other = (
+        quantize(dit, stats, QuantConfig(method=name, weight_bits=4, reconstruction=guided, weight_range="mse"))
+        for name in ("ours", "ptq4dit")
+    )
+    assert torch.equal(output(same), output(other))
+    plain = QuantConfig(method="ours", weight_bits=4, reconstruction=dataclasses.replace(SHORT, steps=0))
+    assert not torch.equal(output(quantize(dit, stats, plain)), output(same))
+
+
 def test_reconstruction_is_closer_than_nearest(dit, stats):
     exact = output(dit)
     errors = {
