@@ -3,9 +3,9 @@
     python assets/recipes/ours_parts.py
 
 From PTQ4DiT with the benchmark's reconstruction, one change at a time: more images to learn from, then the error of
-what guidance makes of the model's two halves, which is ours. Neither adds anything at inference. PSNR to full
-precision from the same noise, the difference paired by picture with its 95% interval. The pictures are drawn on the
-integer backend: it is what makes so many of them cheap. Saved after each; run again, it makes the missing ones.
+what guidance makes of the two halves, which with 8-bit activations is ours. Neither adds anything at inference. PSNR to
+full precision from the same noise, the difference paired by picture with its 95% interval. The pictures are drawn on
+the integer backend: it is what makes so many of them cheap. Saved after each; run again, it makes the missing ones.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ SEED = 3000
 PARTS: dict[str, tuple[str, ptq4dit.ReconstructionConfig]] = {
     BASE: ("ptq4dit", BenchmarkConfig().reconstruction),
     "+ more images": ("ptq4dit", dataclasses.replace(RECONSTRUCTION, objective="samples")),
-    "+ guided error (ours)": ("ours", RECONSTRUCTION),
+    "+ guided error": ("ptq4dit", RECONSTRUCTION),
 }
 """Name -> method and reconstruction; each row keeps what the rows before it added."""
 

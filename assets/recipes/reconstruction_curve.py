@@ -56,7 +56,7 @@ class Way:
 WAYS = {
     "AdaRound": Way(config=ReconstructionConfig.paper(regularization=1e-3), images=32, steps=50),
     "closed form": Way(config=ReconstructionConfig(held_out=0), images=32, steps=50),
-    "closed form, more images": Way(config=ReconstructionConfig(held_out=0), images=128, steps=25, samples=2048),
+    "closed form, more images": Way(config=ReconstructionConfig(held_out=0), images=256, steps=25, samples=4096),
 }
 
 

@@ -7,12 +7,13 @@ Nothing is added at inference. Three things differ from PTQ4DiT as published:
   common counts once there, what tells them apart ``g`` times. The closed form minimizes the error of that combination
   beside the error of each half (`ptq4dit.reconstruction.data.BlockData.views`); for the linears of a block it is the
   same formula with combined inputs.
-- It learns from four times as many images as the paper, each at a few of its timesteps: the combination is noisier
+- It learns from eight times as many images as the paper, each at a few of its timesteps: the combination is noisier
   than its parts, and with few images it overfits.
 
-Where weights have more than 4 bits the activations' static range is what limits: there the balancing exponent and the
-way timesteps are aggregated are searched layer by layer (after SmoothQuant), instead of fixed at 1/2 and eq. 10.
-``assets/recipes/ours_parts.py`` measures what each part brings.
+That is for weights of up to 4 bits with activations of 8 or more, where the weights' rounding is what limits. Elsewhere
+it is the activations' static range: there the combination only amplifies their rounding, and instead the balancing
+exponent and the way timesteps are aggregated are searched layer by layer (after SmoothQuant) before the same closed
+form. ``assets/recipes/ours_parts.py`` measures what each part brings.
 """
 
 from dataclasses import replace
@@ -40,26 +41,25 @@ WEIGHT_SHARE = 0.1
 """What closed-form rounding leaves of the squared error that rounding a weight to nearest makes, about."""
 
 
-RECONSTRUCTION = ReconstructionConfig(objective="guided", images=128, sampling_steps=25, samples=2048, tokens=2**17)
+RECONSTRUCTION = ReconstructionConfig(objective="guided", images=256, sampling_steps=25, samples=4096, tokens=2**18)
 """The closed form for what guidance makes of the error, from many images, each seen at some of its timesteps.
 
-For a model of DiT-XL/2's size give a smaller one: 128 images take hours on a CPU, and 2,048 samples of a block 7 GB.
+For a model of DiT-XL/2's size give a smaller one: 256 images take hours on a CPU, and 4,096 samples of a block 14 GB.
 """
-SEARCH_ABOVE = 4
-"""Weight bits above which balancing exponents are searched; up to there PTQ4DiT's own are better on pictures."""
+
+
+def weights_limit(config: QuantConfig) -> bool:
+    """Whether the weights' rounding, not the activations', is most of the error at these bits."""
+    return config.weight_bits <= 4 and config.activation_bits >= 8
 
 
 def prepare(config: QuantConfig) -> QuantConfig:
-    """PTQ4DiT's balancing or a search, and our reconstruction, unless another one is wanted."""
-    config = replace(config, weight_range="mse", reconstruction=config.reconstruction or RECONSTRUCTION)
-    if searches(config):
-        return replace(config, csb=False, ssc=False, activation_range="mse")
-    return replace(config, csb=True, ssc=True)
-
-
-def searches(config: QuantConfig) -> bool:
-    """Whether balancing exponents are searched at these bits."""
-    return config.weight_bits > SEARCH_ABOVE
+    """PTQ4DiT's balancing with the guided reconstruction, or a search; another reconstruction may be wanted."""
+    if weights_limit(config):
+        chosen = config.reconstruction or RECONSTRUCTION
+        return replace(config, csb=True, ssc=True, weight_range="mse", reconstruction=chosen)
+    chosen = config.reconstruction or ReconstructionConfig(timesteps=10)
+    return replace(config, csb=False, ssc=False, weight_range="mse", activation_range="mse", reconstruction=chosen)
 
 
 def candidates(stats: Calibration, layer: str) -> list[Float[Tensor, " channel"]]:
@@ -103,14 +103,14 @@ def searched_factor(layer: Layer, stats: Calibration, config: LayerConfig) -> Fl
 
 def run(job: Job) -> Dit:
     """Balance or search factors, fold, round, reconstruct."""
-    if searches(job.config):
+    if weights_limit(job.config):
+        factors = model_factors(job.stats, job.config)
+    else:
         factors = {
             name: searched_factor(layer, job.stats, job.config.layer(name))
             for name, layer in balanced_layers(job.dit.transformer).items()
             if layer.role in BALANCED_ROLES
         }
-    else:
-        factors = model_factors(job.stats, job.config)
     return job.reconstructed(convert(job.dit, job.stats, job.config, factors), factors)
 
 
