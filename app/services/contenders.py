@@ -86,24 +86,33 @@ def _quantized(variant: Variant, strength: int) -> _Quantized:
 
 def _quantize(variant: Variant, strength: int, stop: Event, told: dict[str, str]) -> Dit:
     import ptq4dit
+    from ptq4dit.benchmark.config import OWN_RECONSTRUCTION
 
-    model = explored(strength)
+    model, own = explored(strength), variant.method in OWN_RECONSTRUCTION
+    shared_data = variant.reconstruct and not own
     config = ptq4dit.QuantConfig(
         method=variant.method,
         weight_bits=variant.weight_bits,
         activation_bits=variant.activation_bits,
         csb=variant.csb,
         ssc=variant.ssc,
-        reconstruction=_reconstruction() if variant.reconstruct else None,
+        reconstruction=_reconstruction() if shared_data else None,
         backend=variant.backend,
     )
 
     def progress(done: int, total: int, seconds_left: float) -> None:
         told["note"] = f"{round(100 * done / total)} %, about {seconds_left:.0f} s left"
 
-    data = _data() if variant.reconstruct else None
+    if variant.reconstruct and own:
+        told["note"] = "Drawing its own pictures to learn from first; with its rounding that may take minutes"
+    data = _data() if shared_data else None
     return ptq4dit.quantize(
-        model.dit, model.stats, config, data=data, progress=progress if data else None, cancelled=stop.is_set
+        model.dit,
+        model.stats,
+        config,
+        data=data,
+        progress=progress if variant.reconstruct else None,
+        cancelled=stop.is_set,
     )
 
 

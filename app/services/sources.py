@@ -23,6 +23,7 @@ FLOAT = "full precision"
 FILES = {
     "results.json": Known(holds="Pictures and PSNR of six examples, means over 32 pictures", seen="Start"),
     "benchmark.json": Known(holds="Every method on the same noise, PTQ4DiT's parts", seen="Methods"),
+    "ours_parts.json": Known(holds="What each part of ours brings, on many pictures", seen="README"),
     "speed.json": Known(holds="Seconds, memory and bytes of each backend", seen="Compare"),
     "speed_xl.json": Known(holds="The same at DiT-XL/2's size, random weights", seen="README"),
     "dial.json": Known(holds="PSNR at every setting of the salience dial", seen="Data & API"),

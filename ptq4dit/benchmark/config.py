@@ -5,8 +5,10 @@ from dataclasses import dataclass, field
 from ptq4dit.config import METHOD_NAMES, QuantConfig
 from ptq4dit.reconstruction.config import ReconstructionConfig
 
-RECONSTRUCTED = ("ptq4dit", "qdiffusion", "ptqd", "gptq")
-"""Methods that the benchmark runs with its reconstruction; ours brings its own one, and more data for it."""
+RECONSTRUCTED = ("ptq4dit", "qdiffusion", "ptqd", "gptq", "ours")
+"""Methods whose rounding is learned."""
+OWN_RECONSTRUCTION = ("ours",)
+"""Those of them that bring their own reconstruction, and the data for it, instead of taking the benchmark's."""
 
 PTQ4DIT_VARIANTS: dict[str, dict[str, object]] = {
     f"{name}{'+dynamic' if dynamic else ''}{'+reconstruction' if learned else ''}": {
@@ -34,7 +36,7 @@ class BenchmarkConfig:
         pictures: in a set, classes in turn.
         steps, guidance_scale, sampler: of sampling; None for the model's own sampler.
         factorial_bits: pairs at which the factorial of PTQ4DiT's parts runs too.
-        reconstruction: for all methods of `RECONSTRUCTED`.
+        reconstruction: for all methods of `RECONSTRUCTED` that do not bring their own.
     """
 
     methods: tuple[str, ...] = METHOD_NAMES
@@ -54,13 +56,17 @@ class BenchmarkConfig:
         if self.pictures < 5 or not self.seeds:
             raise ValueError(f"Expected at least 5 pictures and one seed, got {self.pictures} and {self.seeds}.")
 
+    def shared_reconstruction(self, method: str) -> ReconstructionConfig | None:
+        """What a method is given: the benchmark's reconstruction, or None if it takes none or its own."""
+        return self.reconstruction if method in RECONSTRUCTED and method not in OWN_RECONSTRUCTION else None
+
     def jobs(self) -> list[tuple[str, int, QuantConfig]]:
         """Key, strength and config of every model, the most telling first."""
         jobs = []
         for strength in self.strengths:
             for weight, activation in self.bits:
                 for name in self.methods:
-                    learned = self.reconstruction if name in RECONSTRUCTED else None
+                    learned = self.shared_reconstruction(name)
                     config = QuantConfig(
                         method=name, weight_bits=weight, activation_bits=activation, reconstruction=learned
                     )

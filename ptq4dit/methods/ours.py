@@ -10,10 +10,11 @@ Nothing is added at inference. Three things differ from PTQ4DiT as published:
 - It learns from eight times as many images as the paper, each at a few of its timesteps: the combination is noisier
   than its parts, and with few images it overfits.
 
-That is for weights of up to 4 bits with activations of 8 or more, where the weights' rounding is what limits. Elsewhere
-it is the activations' static range: there the combination only amplifies their rounding, and instead the balancing
-exponent and the way timesteps are aggregated are searched layer by layer (after SmoothQuant) before the same closed
-form. ``assets/recipes/ours_parts.py`` measures what each part brings.
+That is for weights of up to 4 bits, whose rounding is most of the error. With activations of fewer than 8 bits the
+combination only amplifies their rounding, so the halves' own errors are minimized there. With more bits for the weights
+it is the activations' static range that limits: there the balancing exponent and the way timesteps are aggregated are
+searched layer by layer (after SmoothQuant), before the closed form of the other methods.
+``assets/recipes/ours_parts.py`` measures what each part brings.
 """
 
 from dataclasses import replace
@@ -39,8 +40,6 @@ ALPHAS = (0.25, 0.375, 0.5, 0.625, 0.75, 0.875, 1.0)
 """Exponents tried; 0.5 is CSB, more moves more of the activation's salience into the weight."""
 WEIGHT_SHARE = 0.1
 """What closed-form rounding leaves of the squared error that rounding a weight to nearest makes, about."""
-
-
 RECONSTRUCTION = ReconstructionConfig(objective="guided", images=256, sampling_steps=25, samples=4096, tokens=2**18)
 """The closed form for what guidance makes of the error, from many images, each seen at some of its timesteps.
 
@@ -48,18 +47,18 @@ For a model of DiT-XL/2's size give a smaller one: 256 images take hours on a CP
 """
 
 
-def weights_limit(config: QuantConfig) -> bool:
-    """Whether the weights' rounding, not the activations', is most of the error at these bits."""
-    return config.weight_bits <= 4 and config.activation_bits >= 8
+def searches(config: QuantConfig) -> bool:
+    """Whether balancing exponents are searched at these bits, instead of the rounding learned from many images."""
+    return config.weight_bits > 4
 
 
 def prepare(config: QuantConfig) -> QuantConfig:
-    """PTQ4DiT's balancing with the guided reconstruction, or a search; another reconstruction may be wanted."""
-    if weights_limit(config):
-        chosen = config.reconstruction or RECONSTRUCTION
-        return replace(config, csb=True, ssc=True, weight_range="mse", reconstruction=chosen)
-    chosen = config.reconstruction or ReconstructionConfig(timesteps=10)
-    return replace(config, csb=False, ssc=False, weight_range="mse", activation_range="mse", reconstruction=chosen)
+    """PTQ4DiT's balancing with our reconstruction, or a search; another reconstruction may be wanted."""
+    if searches(config):
+        chosen = config.reconstruction or ReconstructionConfig(timesteps=10)
+        return replace(config, csb=False, ssc=False, weight_range="mse", activation_range="mse", reconstruction=chosen)
+    own = RECONSTRUCTION if config.activation_bits >= 8 else replace(RECONSTRUCTION, objective="samples")
+    return replace(config, csb=True, ssc=True, weight_range="mse", reconstruction=config.reconstruction or own)
 
 
 def candidates(stats: Calibration, layer: str) -> list[Float[Tensor, " channel"]]:
@@ -103,14 +102,14 @@ def searched_factor(layer: Layer, stats: Calibration, config: LayerConfig) -> Fl
 
 def run(job: Job) -> Dit:
     """Balance or search factors, fold, round, reconstruct."""
-    if weights_limit(job.config):
-        factors = model_factors(job.stats, job.config)
-    else:
+    if searches(job.config):
         factors = {
             name: searched_factor(layer, job.stats, job.config.layer(name))
             for name, layer in balanced_layers(job.dit.transformer).items()
             if layer.role in BALANCED_ROLES
         }
+    else:
+        factors = model_factors(job.stats, job.config)
     return job.reconstructed(convert(job.dit, job.stats, job.config, factors), factors)
 
 

@@ -1,12 +1,13 @@
 """Methods: what is shown of the stored benchmark, whichever cells there are, and a pair run live."""
 
 from dataclasses import replace
+from threading import Event
 from types import SimpleNamespace
 
 import gradio as gr
 import pytest
 
-from app.services import methods, running
+from app.services import contenders, methods, running
 from app.services.stored_benchmark import Setting, load_benchmark
 from app.state import Selection
 from app.tabs import methods_handlers as handlers
@@ -119,7 +120,25 @@ def test_a_pair_that_cannot_be_run_is_explained(explored_model, pair, changes, m
 
 def test_the_benchmark_decides_what_is_reconstructed():
     assert methods.variant("gptq", 4, 8).reconstruct and methods.variant("ptq4dit", 4, 8).reconstruct
-    assert not methods.variant("rtn", 4, 8).reconstruct
+    assert methods.variant("ours", 4, 8).reconstruct and not methods.variant("rtn", 4, 8).reconstruct
     plain = methods.variant(methods.PLAIN, 4, 8)
     assert (plain.method, plain.reconstruct, plain.csb, plain.ssc) == ("ptq4dit", False, True, True)
     assert len({key for _, key in methods.choices()}) == len(methods.choices()) == 14
+
+
+def test_ours_brings_its_own_reconstruction_and_says_that_it_takes_long(explored_model, monkeypatch):
+    """It is not given the benchmark's reconstruction, which would make another method of it."""
+    import ptq4dit
+
+    asked = {}
+
+    def quantize(dit, stats, config, **more):
+        asked.update(config=config, **more)
+        return dit
+
+    monkeypatch.setattr(ptq4dit, "quantize", quantize)
+    for name in ("ours", "gptq"):
+        told = {}
+        contenders._quantize(methods.variant(name, 4, 8), 1, Event(), told)
+        assert (asked["config"].reconstruction is None) == (asked["data"] is None) == (name == "ours")
+        assert asked["progress"] is not None and ("minutes" in told.get("note", "")) == (name == "ours")

@@ -142,12 +142,13 @@ def test_our_search_is_no_worse_than_csb_on_its_own_measure(dit, stats):
     assert any(torch.equal(chosen, factor) for factor in tried)
 
 
-def test_ours_balances_as_ptq4dit_where_weights_limit_and_searches_elsewhere(dit, stats):
+def test_ours_balances_as_ptq4dit_at_few_bits_and_searches_above(dit, stats):
     prepare = METHODS["ours"].prepare
     few, many = (prepare(QuantConfig(method="ours", weight_bits=bits)) for bits in (4, 8))
     assert few.csb and few.ssc and few.reconstruction.objective == "guided"
     assert not many.csb and many.activation_range == "mse" and many.reconstruction.objective == "samples"
-    assert not prepare(QuantConfig(method="ours", weight_bits=4, activation_bits=6)).csb
+    coarse = prepare(QuantConfig(method="ours", weight_bits=4, activation_bits=6))
+    assert coarse.csb and coarse.reconstruction == dataclasses.replace(few.reconstruction, objective="samples")
     assert prepare(QuantConfig(method="ours", reconstruction=SHORT)).reconstruction == SHORT
     guided = dataclasses.replace(SHORT, steps=0, objective="guided")
     same, other = (
