@@ -3,9 +3,10 @@
     python assets/recipes/ours_parts.py
 
 From PTQ4DiT with the benchmark's reconstruction, one change at a time: more images to learn from, which with 6-bit
-activations is ours, then the error of what guidance makes of the two halves, which with 8-bit ones is ours. Neither adds
-anything at inference. PSNR to full precision from the same noise, the difference paired by picture with its 95% interval. The pictures are drawn on
-the integer backend: it is what makes so many of them cheap. Saved after each; run again, it makes the missing ones.
+activations is ours, then the error of what guidance makes of the two halves, which with 8-bit ones is ours.
+Neither adds anything at inference. PSNR to full precision from the same noise, the difference paired by picture with
+its 95% interval. The pictures are drawn on the integer backend: it is what makes so many of them cheap. Saved after
+each; run again, it makes the missing ones.
 """
 
 from __future__ import annotations
