@@ -11,7 +11,8 @@ Nothing is added at inference. Three things differ from PTQ4DiT as published:
   than its parts, and with few images it overfits.
 
 That is for weights of up to 4 bits, whose rounding is most of the error. With activations of fewer than 8 bits the
-combination only amplifies their rounding, so the halves' own errors are minimized there. With more bits for the weights
+combination did worse in the one trial made, perhaps because it amplifies their rounding: there the halves' own errors
+are minimized, a choice that pictures from other noise did not confirm. With more bits for the weights
 it is the activations' static range that limits: there the balancing exponent and the way timesteps are aggregated are
 searched layer by layer (after SmoothQuant), before the closed form of the other methods.
 ``assets/recipes/ours_parts.py`` measures what each part brings.
