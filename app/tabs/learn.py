@@ -17,6 +17,7 @@ from app.content import words
 from app.content.lessons import LESSONS, Lesson
 from app.services import learning
 from app.state import LAST_TIMESTEP, Selection
+from app.tabs import learn_answers as answers
 from app.tabs import learn_handlers as handlers
 
 LATEX: list[dict[str, str | bool]] = [
@@ -193,12 +194,12 @@ def _wire_questions(shared: Shared, cards: dict[str, _Card]) -> None:
     """Each question's answer, with the numbers on show."""
     layer = cards["salience"].control
     asked: dict[str, tuple[Callable[..., str], Sequence[gr.components.Component]]] = {
-        "rounding": (handlers.reveal_rounding, [cards["rounding"].control]),
-        "outlier": (handlers.reveal_outlier, []),
-        "salience": (handlers.reveal_salience, [shared.strength]),
-        "balance": (handlers.reveal_balance, [layer, shared.strength]),
-        "timesteps": (handlers.reveal_timesteps, [layer, shared.strength]),
-        "pictures": (handlers.reveal_pictures, shared.inputs),
+        "rounding": (answers.reveal_rounding, [cards["rounding"].control]),
+        "outlier": (answers.reveal_outlier, []),
+        "salience": (answers.reveal_salience, [shared.strength]),
+        "balance": (answers.reveal_balance, [layer, shared.strength]),
+        "timesteps": (answers.reveal_timesteps, [layer, shared.strength]),
+        "pictures": (answers.reveal_pictures, shared.inputs),
     }
     for key, (reveal, inputs) in asked.items():
         card = cards[key]

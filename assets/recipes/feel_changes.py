@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterable
 
 from playwright.sync_api import Page
 
 LAYERS = [f"blocks.{block}.{role}" for block in range(8) for role in ("qkv", "proj", "fc1", "fc2")]
 Change = tuple[str, str]  # what to do, and what is true once it is done, both in JavaScript
+# Done once nothing on the page has moved for a second: what is drawn out of sight is drawn then.
+SETTLED = """() => new Promise((done) => {
+  let last = performance.now();
+  const seen = new MutationObserver(() => { last = performance.now(); });
+  seen.observe(document.body, { subtree: true, childList: true, attributes: true, characterData: true });
+  const wait = setInterval(() => {
+    if (performance.now() - last < 1000) return;
+    clearInterval(wait); seen.disconnect(); done();
+  }, 50);
+})"""
 # Milliseconds until the frame after the last change of the page at `target`; nothing moves for 120 ms after that.
 CLOCK = """async ([act, target, done]) => {
   const rest = (ms) => new Promise((go) => setTimeout(go, ms));
@@ -69,7 +78,6 @@ def on_inspect(page: Page, url: str) -> dict[str, list[float]]:
     found = {"Inspect: layer, first time": timed(map(layer, others))}
     found["Inspect: layer, again"] = timed(map(layer, LAYERS))
     page.evaluate(choose(layer="blocks.2.fc1"))
-    time.sleep(1)
     found["Inspect: timestep"] = timed(scrub(step) for step in [*range(1, 25), *range(24)])
     found["Inspect: channel"] = timed((choose(channel=n), says("channels", f"Channel {n}:")) for n in range(40))
     pressed = "document.querySelector('.variant[aria-pressed=true]').dataset.variant"
@@ -80,9 +88,19 @@ def on_inspect(page: Page, url: str) -> dict[str, list[float]]:
     every = [(w, a) for w in (2, 3, 4, 5, 6, 7, 8) for a in (3, 5, 6, 7, 8)]
     found["Inspect: bits, first time"] = timed(bits(*one) for one in every)
     found["Inspect: bits, again"] = timed(bits(*one) for one in every)
-    dial = [(n, "as calibrated" if n == 1 else f"Salience x {n}") for n in (2, 4, 16, 8, 2, 4, 16, 8)]
-    found["Inspect: salience dial"] = timed((choose(strength=n), says("summary", said)) for n, said in dial)
+    page.evaluate(choose(weight_bits=4, activation_bits=8))
+    for turn in ("first time", "again"):
+        found[f"Inspect: salience dial, {turn}"] = [
+            wait for name in LAYERS[::3] for wait in turned(page, timed, name)
+        ]
     return found
+
+
+def turned(page: Page, timed: Callable[[Iterable[Change]], list[float]], name: str) -> list[float]:
+    """Every strength of the salience dial on one layer, which is chosen without being timed."""
+    page.evaluate(choose(layer=name))
+    dial = [(n, "as calibrated" if n == 1 else f"Salience x {n}") for n in (2, 4, 16, 1, 8)]
+    return timed((choose(strength=n), says("summary", said)) for n, said in dial)
 
 
 def on_start(page: Page, url: str) -> dict[str, list[float]]:
@@ -108,7 +126,6 @@ def on_start(page: Page, url: str) -> dict[str, list[float]]:
 def on_learn(page: Page, url: str) -> dict[str, list[float]]:
     """Each lesson's control."""
     open_tab(page, url, "learn", "#learn-timesteps .main-svg")
-    time.sleep(3)
     found = {}
     found["Learn: bits"] = clock(page, "#learn-rounding")(
         slide("rounding", n, f"With {n} bits") for n in [3, 5, 6, 7, 8, 4] * 5
@@ -122,7 +139,7 @@ def on_learn(page: Page, url: str) -> dict[str, list[float]]:
     ]
     found["Learn: layer"] = clock(page, "#learn-salience")(by_bar)
     found["Learn: balance"] = clock(page, "#learn-balance")(
-        slide("balance", n, f"{n}% of the way") for n in range(5, 100, 5)
+        slide("balance", n, f"{n}% of the way") for n in [*range(5, 100, 5), *range(90, 0, -5)]
     )
     times = [940, 860, 700, 620, 540, 460, 380, 300, 220, 140]
     found["Learn: timestep"] = clock(page, "#learn-timesteps")(slide("timesteps", n, "At timestep") for n in times * 3)
@@ -136,16 +153,16 @@ def on_learn(page: Page, url: str) -> dict[str, list[float]]:
 def on_methods(page: Page, url: str) -> dict[str, list[float]]:
     """The setting that Methods shows."""
     open_tab(page, url, "methods", "#methods .main-svg")
-    time.sleep(2)
     setting = "document.querySelector('#methods-setting input').value.includes('W{}A8')"
     return {"Methods: bits": clock(page, "#methods")((choose(weight_bits=n), setting.format(n)) for n in (8, 4) * 10)}
 
 
 def clock(page: Page, target: str) -> Callable[[Iterable[Change]], list[float]]:
-    """Times changes, one after the other."""
+    """Times changes, one after the other, from a page at rest."""
 
     def timed(changes: Iterable[Change]) -> list[float]:
         page.locator(target).scroll_into_view_if_needed()
+        page.evaluate(SETTLED)
         return [page.evaluate(CLOCK, [act, target, done]) for act, done in changes]
 
     return timed

@@ -131,7 +131,12 @@ class QuantizedLinear(nn.Module):
             return x
         if not is_static(self.config):
             return round_dynamic(x, self.config)
-        return round_static(x, self.activation_scale, self.activation_zero_point, self.config, self._clock[0])
+        return round_static(x, self.activation_scale, self.activation_zero_point, self.config, self.clock)
+
+    @property
+    def clock(self) -> TimestepClock | None:
+        """Knows the timesteps of the current batch, where the scales depend on them."""
+        return self._clock[0]
 
     def release(self) -> None:
         """Free the derived float weight; from now on it is made anew whenever the layer is called."""

@@ -1,5 +1,8 @@
 """One DiT block computed from its parts, its modulation given, so that training does not embed timesteps again."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
@@ -44,3 +47,29 @@ def tell_clock(transformer: nn.Module, timesteps: Int[Tensor, " sample"]) -> Non
     clock = getattr(transformer, "ptq4dit_clock", None)
     if isinstance(clock, TimestepClock):
         clock.tell(timesteps)
+
+
+def input_of(parts: BlockParts, name: str, hidden: Tensor, modulation: Tensor) -> Tensor:
+    """What the layer of that name is given; what follows it is not computed."""
+    with _caught_input(parts.get_submodule(name)) as caught, suppress(_ReachedError):
+        parts(hidden, modulation)
+    return caught[0]
+
+
+class _ReachedError(Exception):
+    """Thrown at the layer whose input is wanted: what follows it need not be computed."""
+
+
+@contextmanager
+def _caught_input(module: nn.Module) -> Iterator[list[Tensor]]:
+    caught: list[Tensor] = []
+
+    def catch(_module: nn.Module, args: tuple[Tensor, ...]) -> None:
+        caught.append(args[0])
+        raise _ReachedError
+
+    handle = module.register_forward_pre_hook(catch)
+    try:
+        yield caught
+    finally:
+        handle.remove()

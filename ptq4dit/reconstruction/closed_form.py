@@ -1,7 +1,6 @@
 """Round the linears of one block in closed form: each layer on the inputs that the rounded layers before it give."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -11,10 +10,11 @@ from torch import Tensor, nn
 from ptq4dit.config import FLOAT_BITS
 from ptq4dit.quantized.activation import is_static
 from ptq4dit.quantized.linear import QuantizedLinear
-from ptq4dit.reconstruction.blocks import BlockParts
+from ptq4dit.reconstruction.blocks import BlockParts, input_of
 from ptq4dit.reconstruction.data import BlockData
 from ptq4dit.reconstruction.gptq import best_scale, coordinate_descent, gptq, least_squares_weight
 from ptq4dit.reconstruction.grid import Grid
+from ptq4dit.reconstruction.input_range import search_input_range
 
 STAGES: tuple[tuple[tuple[str, ...], int | None], ...] = (
     (("attn1.to_q", "attn1.to_k", "attn1.to_v"), None),
@@ -23,8 +23,6 @@ STAGES: tuple[tuple[tuple[str, ...], int | None], ...] = (
     (("ff.net.2",), 5),
 )
 """Layers that share an input, in the order of a forward pass, and which chunk of the modulation gates their output."""
-SHRINKS = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4)
-"""Shares of a static activation scale that are tried."""
 _CONSTANT = 4e-6
 """Variance of an input, relative to its mean square, below which it is taken for constant."""
 
@@ -38,10 +36,11 @@ def round_block(
     check: Callable[[], None] = lambda: None,
     *,
     activation_scales: bool = True,
+    activation_ends: bool = False,
 ) -> None:
     """Choose the integers, scales and biases of a block's linears in closed form, in place.
 
-    Layer after layer: the best of a few static activation scales, the least squares target given the rounded inputs
+    Layer after layer: the best of a few static activation ranges, the least squares target given the rounded inputs
     (`least_squares_weight`), `gptq`, `best_scale` and one pass of `coordinate_descent`, and the bias that keeps the
     mean of the float layer's output. Tokens weigh as much as the gate that their sample's output is multiplied with;
     of pairs, what guidance makes of their tokens counts beside them (`BlockData.views`).
@@ -54,6 +53,7 @@ def round_block(
         damping: of the Hessian.
         check: called between pieces of work; may raise to stop.
         activation_scales: search static activation scales, too.
+        activation_ends: and both ends of their ranges by themselves, see `search_input_range`.
     """
     for names, gate in STAGES:
         first = block.get_submodule(names[0])
@@ -61,7 +61,11 @@ def round_block(
             continue
         pairs = [(_quantized(block, name), exact.get_submodule(name)) for name in names]
         if activation_scales and is_static(first.config):
-            _search_scale(pairs, block, names[0], gate, data)
+            weight = torch.cat([_full_weight(linear, like).float() for linear, like in pairs])
+            grid = search_input_range(block, names[0], weight, data, gate, ends=activation_ends)
+            for linear, _ in pairs:
+                linear.activation_scale.copy_(grid[0])
+                linear.activation_zero_point.copy_(grid[1])
         if all(linear.config.weight_bits == FLOAT_BITS for linear, _ in pairs):
             continue
         moments = _moments(exact, block, names[0], gate, data, check).averaged(centered=pairs[0][0].bias is not None)
@@ -146,28 +150,6 @@ def _round_layer(linear: QuantizedLinear, like: nn.Module, moments: _Moments, da
         linear.bias.copy_(wanted - linear.weight.double() @ moments.rounded)
 
 
-def _search_scale(
-    pairs: list[tuple[QuantizedLinear, nn.Module]], block: BlockParts, name: str, gate: int | None, data: BlockData
-) -> None:
-    """Shrink the static scale of a stage's input to the share with the least output error on some of the samples."""
-    first, device = pairs[0][0], pairs[0][0].weight.device
-    rows = torch.arange(len(data)).unflatten(0, (-1, data.group))
-    some = data.take(rows[:: max(1, len(data) // 64)].flatten())
-    weight = torch.cat([_full_weight(linear, like).float() for linear, like in pairs])
-    errors, scale = torch.zeros(len(SHRINKS), dtype=torch.float64), first.activation_scale.clone()
-    for chunk in some.chunks(device):
-        chunk.tell()
-        x = _input_of(block, name, chunk.inputs, chunk.modulation)
-        x = x if first.rotation is None else first.rotation.apply(x)
-        gates = chunk.view_weights(_gates(chunk, gate))
-        for i, share in enumerate(SHRINKS):
-            first.activation_scale.copy_(scale * share)
-            difference = chunk.views((first.round_input(x) - x).float()) @ weight.T
-            errors[i] += float((difference.square().sum((1, 2)) * gates).double().sum())
-    for linear, _ in pairs:
-        linear.activation_scale.copy_(scale * SHRINKS[int(errors.argmin())])
-
-
 def _moments(
     exact: BlockParts, block: BlockParts, name: str, gate: int | None, data: BlockData, check: Callable[[], None]
 ) -> _Moments:
@@ -176,21 +158,15 @@ def _moments(
     for chunk in data.chunks(linear.weight.device):
         check()
         chunk.tell()
-        f = _input_of(exact, name, chunk.float_inputs, chunk.float_modulation)
-        x = _input_of(block, name, chunk.inputs, chunk.modulation)
+        f = input_of(exact, name, chunk.float_inputs, chunk.float_modulation)
+        x = input_of(block, name, chunk.inputs, chunk.modulation)
         if linear.rotation is not None:
             f, x = linear.rotation.apply(f), linear.rotation.apply(x)
         rounded = linear.round_input(x)
-        weights = chunk.view_weights(_gates(chunk, gate))
+        weights = chunk.view_weights(chunk.gates(gate))
         f, x, rounded = (chunk.views(values.float()) for values in (f, x, rounded))
         result.add(f, x, rounded, weights, branch=linear.config.rank > 0)
     return result
-
-
-def _gates(chunk: BlockData, gate: int | None) -> Float[Tensor, " sample"]:
-    if gate is None:
-        return torch.ones(len(chunk), device=chunk.inputs.device)
-    return chunk.float_modulation[:, gate].float().square().mean(1)
 
 
 def _full_weight(linear: QuantizedLinear, like: nn.Module) -> Tensor:
@@ -203,28 +179,3 @@ def _quantized(block: BlockParts, name: str) -> QuantizedLinear:
     linear = block.get_submodule(name)
     assert isinstance(linear, QuantizedLinear)
     return linear
-
-
-class _ReachedError(Exception):
-    """Thrown at the layer whose input is wanted: what follows it need not be computed."""
-
-
-def _input_of(parts: BlockParts, name: str, hidden: Tensor, modulation: Tensor) -> Tensor:
-    with _caught_input(parts.get_submodule(name)) as caught, suppress(_ReachedError):
-        parts(hidden, modulation)
-    return caught[0]
-
-
-@contextmanager
-def _caught_input(module: nn.Module) -> Iterator[list[Tensor]]:
-    caught: list[Tensor] = []
-
-    def catch(_module: nn.Module, args: tuple[Tensor, ...]) -> None:
-        caught.append(args[0])
-        raise _ReachedError
-
-    handle = module.register_forward_pre_hook(catch)
-    try:
-        yield caught
-    finally:
-        handle.remove()

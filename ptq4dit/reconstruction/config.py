@@ -25,6 +25,8 @@ class ReconstructionConfig:
         batch_size: samples (one image at one timestep) of a step.
         learning_rate: of the soft rounding.
         activation_scales: learn static activation scales as well.
+        activation_ends: the closed form searches both ends of a static activation range by themselves, its zero point
+            with them, instead of its scale alone.
         activation_learning_rate: relative to the scale.
         regularization: weight of the term that drives the soft rounding to 0 or 1.
         warmup: share of the steps before the regularization starts, in [0, 1).
@@ -47,6 +49,7 @@ class ReconstructionConfig:
     batch_size: int = 32
     learning_rate: float = 1e-2
     activation_scales: bool = True
+    activation_ends: bool = False
     activation_learning_rate: float = 1e-3
     regularization: float = 1e-2
     warmup: float = 0.2

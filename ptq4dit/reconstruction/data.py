@@ -83,6 +83,12 @@ class BlockData:
         """A weight of every view from those of the samples; a pair's is their mean."""
         return weights if self.guidance <= 1 else torch.cat([weights, (weights[0::2] + weights[1::2]) / 2])
 
+    def gates(self, gate: int | None) -> Float[Tensor, " sample"]:
+        """How much each sample's tokens weigh: the mean square of that chunk of its modulation, 1 without one."""
+        if gate is None:
+            return torch.ones(len(self), device=self.inputs.device)
+        return self.float_modulation[:, gate].float().square().mean(1)
+
     def chunks(self, device: torch.device) -> Iterator["BlockData"]:
         """All samples in turn, a few at a time, on a device."""
         size = max(1, CHUNK_TOKENS // self.inputs.shape[1] // self.group) * self.group

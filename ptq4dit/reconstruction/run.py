@@ -153,7 +153,8 @@ def _reconstruct_block(
     generator = torch.Generator().manual_seed(_block_seed(config.seed, index))
     if config.start == "gptq":
         some = data.take(some_rows(rows, data, config.tokens, generator))
-        round_block(exact, block, some, config.damping, report.check, activation_scales=config.activation_scales)
+        ranges = {"activation_scales": config.activation_scales, "activation_ends": config.activation_ends}
+        round_block(exact, block, some, config.damping, report.check, **ranges)
         best.consider()
     report.step(0)
     if config.steps:

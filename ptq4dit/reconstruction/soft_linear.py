@@ -72,7 +72,7 @@ class SoftLinear(nn.Module):
             return straight_through(x, linear.round_input(x.detach()))
         scale, low, high = linear.activation_scale * self.log_activation_scale.exp(), self.input_low, self.input_high
         if scale.ndim:
-            clock = linear._clock[0]
+            clock = linear.clock
             assert clock is not None
             scale, low, high = clock.pick(scale, x), clock.pick(low, x), clock.pick(high, x)
         return round_learned(x, scale, low, high)

@@ -17,6 +17,7 @@ from app.figures.learn.timesteps import timestep_figure
 from app.services import cache, learning
 from app.services.stored import Choice, load_results
 from app.state import Selection
+from app.tabs import learn_answers as answers
 from app.tabs import learn_handlers as handlers
 
 LAYER = "blocks.1.fc1"
@@ -247,9 +248,9 @@ def test_the_pictures_are_the_stored_ones_of_the_selection(csb, ssc, variant):
 def test_the_sixth_answer_is_what_was_measured():
     stored = load_results()
     plain, balanced = (stored.mean(Choice(csb=on, ssc=on)) for on in (False, True))
-    said = handlers.reveal_pictures(0, *vars(Selection(strength=1)).values())
+    said = answers.reveal_pictures(0, *vars(Selection(strength=1)).values())
     assert f"{plain.psnr:.1f} dB without" in said and f"{balanced.psnr:.1f} dB with CSB" in said
-    assert said.startswith("**Right.**") == (balanced.psnr > plain.psnr + handlers.NOTICEABLE)
+    assert said.startswith("**Right.**") == (balanced.psnr > plain.psnr + answers.NOTICEABLE)
 
 
 def test_an_unknown_layer_gets_a_clear_message(model):
@@ -264,7 +265,7 @@ def test_every_question_can_be_answered_right_and_wrong(model, key):
     arguments = {"rounding": (4,), "outlier": (), "salience": (1,), "pictures": vars(Selection()).values()}.get(
         key, (LAYER, 1)
     )
-    reveal = getattr(handlers, f"reveal_{key}")
+    reveal = getattr(answers, f"reveal_{key}")
     said = [reveal(i, *arguments) for i in range(len(lesson(key).answers))]
     assert sum(text.startswith("**Right.**") for text in said) == 1
     assert sum(text.startswith("**Not quite:**") for text in said) == len(said) - 1
@@ -275,7 +276,7 @@ def test_every_question_can_be_answered_right_and_wrong(model, key):
 def test_the_third_answer_counts_all_layers(model):
     counts = learning.coinciding_by_layer(1)
     few = sum(count < 3 for count in counts.values())
-    assert f"**{few} of {len(counts)}** layers" in handlers.reveal_salience(0, 1)
+    assert f"**{few} of {len(counts)}** layers" in answers.reveal_salience(0, 1)
 
 
 def test_every_lesson_has_its_words_and_formulas_close():

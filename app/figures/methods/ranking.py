@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from textwrap import wrap
 
 import plotly.graph_objects as go
 
 from app.figures.style import ACTIVATION, BALANCED, NEUTRAL, TEXT, WEIGHT, axis, layout
 
 ROW = 28  # pixels
+LINE = 28  # characters of the title that fit beside the names on a phone
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,12 +61,13 @@ def _dots(rows: Sequence[Row], title: str, colours: list[str], marks: list[str])
         "marker": {"color": colours, "symbol": marks, "size": 10},
         "hovertemplate": "%{y}: %{x:.4g}<extra></extra>",
     }
+    lines = wrap(title, LINE)
     shape = layout(
-        ROW * len(rows) + 76,
+        ROW * len(rows) + 60 + 16 * len(lines),
         hovermode="closest",
         showlegend=False,
         margin={"l": 8, "r": 12, "t": 8, "b": 44},
-        xaxis=axis(title, nticks=6),
+        xaxis=axis("<br>".join(lines), nticks=6),
         yaxis=axis(autorange="reversed", showgrid=False, ticklabelstandoff=6),
     )
     return go.Figure({"data": [trace], "layout": shape}, skip_invalid=True)
