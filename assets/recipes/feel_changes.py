@@ -90,9 +90,7 @@ def on_inspect(page: Page, url: str) -> dict[str, list[float]]:
     found["Inspect: bits, again"] = timed(bits(*one) for one in every)
     page.evaluate(choose(weight_bits=4, activation_bits=8))
     for turn in ("first time", "again"):
-        found[f"Inspect: salience dial, {turn}"] = [
-            wait for name in LAYERS[::3] for wait in turned(page, timed, name)
-        ]
+        found[f"Inspect: salience dial, {turn}"] = [wait for name in LAYERS[::3] for wait in turned(page, timed, name)]
     return found
 
 

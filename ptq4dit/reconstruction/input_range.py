@@ -73,10 +73,8 @@ def _grids(layer: QuantizedLinear, shares: Float[Tensor, "candidate end *groups"
     return torch.where(together, shares[:, _LOW] * scale, scales), torch.where(together, zero_point, zero_points)
 
 
-def _errors(
-    block: BlockParts, name: str, weight: Tensor, data: BlockData, gate: int | None, grids: Grids
-) -> Float[Tensor, "candidate *groups"]:
-    """Squared error of the output with each candidate, over the samples of each group of timesteps."""
+def _errors(block: BlockParts, name: str, weight: Tensor, data: BlockData, gate: int | None, grids: Grids) -> Tensor:
+    """Squared error of the output with each candidate ``(candidate, *groups)``, over each group's samples."""
     layer = block.get_submodule(name)
     assert isinstance(layer, QuantizedLinear)
     clock, shape = layer.clock, grids[0].shape
@@ -86,7 +84,8 @@ def _errors(
         x = input_of(block, name, chunk.inputs, chunk.modulation)
         x = x if layer.rotation is None else layer.rotation.apply(x)
         weights = chunk.view_weights(chunk.gates(gate)).double()
-        groups = torch.zeros(len(chunk)) if clock is None or len(shape) == 1 else clock.groups
+        groups = clock.groups if clock is not None and len(shape) > 1 else None
+        groups = torch.zeros(len(chunk)) if groups is None else groups
         group = chunk.view_weights(groups.to(weight)).long()  # the two of a pair have the same timestep
         for i, (scale, zero_point) in enumerate(zip(*grids, strict=True)):
             wrong = chunk.views((round_static(x, scale, zero_point, layer.config, clock) - x).float()) @ weight.T
