@@ -1,7 +1,7 @@
 """Learn the rounding and the scales of one block by gradient, against the float block's output."""
 
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
@@ -21,6 +21,11 @@ from ptq4dit.reconstruction.grid import Grid
 from ptq4dit.reconstruction.rounding import straight_through
 from ptq4dit.reconstruction.soft_linear import SoftLinear
 
+LEAN = 0.15
+"""How far a weight starts from its integer in closed form towards what that rounds; far ones would all be undecided."""
+_FARTHEST = 0.7
+"""Steps between integer and target that count."""
+
 
 def train_block(
     exact: BlockParts,
@@ -30,13 +35,15 @@ def train_block(
     config: ReconstructionConfig,
     generator: torch.Generator,
     after_step: Callable[[int, "Softened"], bool],
+    targets: Mapping[str, Tensor] | None = None,
 ) -> None:
-    """Run Adam on one block, in place.
+    """Run AdaRound (Nagel et al. 2020) on one block, in place.
 
-    Minimizes ``|y - block(x)|^2`` summed over channels, averaged over tokens. From ``start="nearest"``: AdaRound
-    (Nagel et al. 2020) with the annealed regularization of BRECQ (Li et al. 2021), weight scales and biases fixed.
-    From ``start="gptq"``: straight-through rounding with learned weight scales and biases, the rate falling to 0.
-    Static activation scales are learned in both (LSQ) if the config says so, at a rate that falls as a cosine.
+    Minimizes ``|y - block(x)|^2`` summed over channels, averaged over tokens, with the annealed regularization of BRECQ
+    (Li et al. 2021); weight scales and biases are fixed. From nearest rounding it starts at the float weights. From the
+    closed form it starts at the integers found there, leaning by a share of `LEAN` towards the target that they
+    round: whatever has no reason to change stays. Static activation scales are learned (LSQ) if the config says so, at
+    a rate that falls as a cosine.
 
     Args:
         exact: the float block, re-parameterized as the quantized one is.
@@ -47,9 +54,10 @@ def train_block(
         generator: draws the batches.
         after_step: called with (steps done, the softened block); True stops early. Nothing is written into the block
             unless this, or the end, does (`Softened.harden`).
+        targets: what the integers round, from `round_block`; None for the float weights.
     """
     device = next(block.buffers()).device
-    with softened(exact, block, adaround=config.start == "nearest", scales=config.activation_scales) as soft:
+    with softened(exact, block, targets, scales=config.activation_scales) as soft:
         optimizer = _optimizer(soft, config)
         for step in range(config.steps):
             _set_rates(optimizer, soft, config, step)
@@ -95,19 +103,21 @@ class Softened:
 
 
 @contextmanager
-def softened(exact: BlockParts, block: BlockParts, *, adaround: bool, scales: bool = True) -> Iterator[Softened]:
+def softened(
+    exact: BlockParts, block: BlockParts, targets: Mapping[str, Tensor] | None = None, *, scales: bool = True
+) -> Iterator[Softened]:
     """Replace a block's quantized linears by trainable ones; they are put back whatever happens.
 
     Args:
-        exact: the float block; AdaRound starts from its weights.
+        exact: the float block.
         block: the quantized block.
-        adaround: learn the direction of rounding only.
+        targets: start at the block's integers, leaning towards these; None starts at the float weights.
         scales: learn static activation scales.
     """
     layers, own = {}, {n: m for n, m in block.named_modules() if isinstance(m, QuantizedLinear)}
     for name, module in own.items():
         linear = _copy(module)
-        layers[name] = SoftLinear(linear, _position(linear, exact, name) if adaround else None, adaround=adaround)
+        layers[name] = SoftLinear(linear, _position(linear, exact, name, targets))
         if not scales and hasattr(layers[name], "log_activation_scale"):
             layers[name].log_activation_scale.requires_grad_(False)
     result = Softened(block, layers, own)
@@ -134,7 +144,7 @@ def _loss(soft: Softened, batch: BlockData, config: ReconstructionConfig, step: 
         output = soft.block(batch.inputs, batch.modulation)
     loss = batch.views(output - batch.targets).square().sum(-1).mean()
     done = step / config.steps
-    if config.start == "gptq" or not config.regularization or done < config.warmup:
+    if not config.regularization or done < config.warmup:
         return loss
     first, last = config.beta
     beta = last + (first - last) * (1 - (done - config.warmup) / (1 - config.warmup))
@@ -149,16 +159,22 @@ def _copy(linear: QuantizedLinear) -> QuantizedLinear:
     return result
 
 
-def _position(linear: QuantizedLinear, exact: BlockParts, name: str) -> Tensor | None:
-    """Where the float weights lie on the layer's grid."""
-    like = exact.get_submodule(name)
-    assert isinstance(like, nn.Linear)
+def _position(
+    linear: QuantizedLinear, exact: BlockParts, name: str, targets: Mapping[str, Tensor] | None
+) -> Tensor | None:
+    """Where a layer's weights start on its grid."""
     if linear.config.weight_bits == FLOAT_BITS:
         return None
-    return target_weight(linear, like) / Grid.of(linear).expand(linear.weight_scale)
+    grid = Grid.of(linear)
+    if targets is not None:
+        steps = grid.steps(linear)
+        return steps + LEAN * (targets[name] - steps).clamp(-_FARTHEST, _FARTHEST)
+    like = exact.get_submodule(name)
+    assert isinstance(like, nn.Linear)
+    return target_weight(linear, like) / grid.expand(linear.weight_scale)
 
 
-_NAMES = ("rounding", "log_activation_scale", "log_weight_scale", "bias")
+_NAMES = ("rounding", "log_activation_scale")
 
 
 def _optimizer(soft: Softened, config: ReconstructionConfig) -> torch.optim.Adam:
@@ -171,6 +187,6 @@ def _set_rates(optimizer: torch.optim.Adam, soft: Softened, config: Reconstructi
     cosine = 0.5 * float(1 + torch.cos(torch.tensor(torch.pi * done)))
     for group in optimizer.param_groups:
         if group["name"] == "rounding":
-            group["lr"] = config.learning_rate * (1.0 if config.start == "nearest" else 1 - done)
+            group["lr"] = config.learning_rate
         else:
             group["lr"] = config.activation_learning_rate * cosine

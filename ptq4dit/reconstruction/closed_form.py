@@ -37,7 +37,7 @@ def round_block(
     *,
     activation_scales: bool = True,
     activation_ends: bool = False,
-) -> None:
+) -> dict[str, Tensor]:
     """Choose the integers, scales and biases of a block's linears in closed form, in place.
 
     Layer after layer: the best of a few static activation ranges, the least squares target given the rounded inputs
@@ -54,7 +54,11 @@ def round_block(
         check: called between pieces of work; may raise to stop.
         activation_scales: search static activation scales, too.
         activation_ends: and both ends of their ranges by themselves, see `search_input_range`.
+
+    Returns:
+        Layer name -> where its least squares target lies on its grid, in steps from zero: what was rounded.
     """
+    targets: dict[str, Tensor] = {}
     for names, gate in STAGES:
         first = block.get_submodule(names[0])
         if not isinstance(first, QuantizedLinear):
@@ -69,9 +73,10 @@ def round_block(
         if all(linear.config.weight_bits == FLOAT_BITS for linear, _ in pairs):
             continue
         moments = _moments(exact, block, names[0], gate, data, check).averaged(centered=pairs[0][0].bias is not None)
-        for linear, like in pairs:
+        for name, (linear, like) in zip(names, pairs, strict=True):
             if linear.config.weight_bits != FLOAT_BITS:
-                _round_layer(linear, like, moments, damping)
+                targets[name] = _round_layer(linear, like, moments, damping)
+    return targets
 
 
 def target_weight(linear: QuantizedLinear, like: nn.Module) -> Float[Tensor, "d_out d_in"]:
@@ -131,7 +136,7 @@ class _Moments:
         return _Moments(total=self.total, exact=f, given=x, rounded=r, **squares)
 
 
-def _round_layer(linear: QuantizedLinear, like: nn.Module, moments: _Moments, damping: float) -> None:
+def _round_layer(linear: QuantizedLinear, like: nn.Module, moments: _Moments, damping: float) -> Tensor:
     grid, full, hessian = Grid.of(linear), _full_weight(linear, like).double(), moments.gram
     scale, low, high = linear.weight_scale.double(), grid.low.double(), grid.high.double()
     cross, weight = full @ moments.cross, target_weight(linear, like).double()
@@ -148,6 +153,7 @@ def _round_layer(linear: QuantizedLinear, like: nn.Module, moments: _Moments, da
         if linear.config.rank:
             wanted -= linear.low_rank_up.double() @ (linear.low_rank_down.double() @ moments.given)
         linear.bias.copy_(wanted - linear.weight.double() @ moments.rounded)
+    return (target / grid.expand(scale)).to(linear.weight_scale.dtype)
 
 
 def _moments(

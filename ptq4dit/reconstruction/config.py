@@ -18,8 +18,7 @@ class ReconstructionConfig:
 
     Attributes:
         start: ``"nearest"`` keeps the integers that the model has, ``"gptq"`` chooses them in closed form.
-        steps: Adam steps for each block at most; 0 leaves it at the start. After ``"gptq"`` they learn weights, scales
-            and biases straight through the rounding, after ``"nearest"`` they are AdaRound.
+        steps: Adam steps of AdaRound for each block, from the start; 0 leaves it there.
         objective: ``"samples"`` takes every sample's error alike, ``"guided"`` adds the error of what classifier-free
             guidance makes of its two halves (`data.BlockData.views`); without guidance they are the same.
         batch_size: samples (one image at one timestep) of a step.
@@ -47,11 +46,11 @@ class ReconstructionConfig:
     steps: int = 0
     objective: Objective = "samples"
     batch_size: int = 32
-    learning_rate: float = 1e-2
+    learning_rate: float = 2e-2
     activation_scales: bool = True
     activation_ends: bool = False
     activation_learning_rate: float = 1e-3
-    regularization: float = 1e-2
+    regularization: float = 1e-3
     warmup: float = 0.2
     beta: Sequence[float] = (20.0, 2.0)
     damping: float = 1e-2
@@ -97,6 +96,7 @@ class ReconstructionConfig:
             "steps": 20_000,
             "learning_rate": 1e-3,
             "activation_learning_rate": 4e-4,
+            "regularization": 1e-2,
             "held_out": 0.0,
             "images": 32,
         }

@@ -28,8 +28,6 @@ Progress = Callable[[int, int, float], None]
 """(pieces of work done, pieces in all, seconds left as estimated)."""
 _CHECKS = 10
 """How often a block is measured on the held-out samples while it is trained."""
-_PATIENCE = 3
-"""Measurements without a new best after which training stops."""
 
 
 def reconstruct(
@@ -151,10 +149,11 @@ def _reconstruct_block(
     rows, held = (~mask).nonzero()[:, 0], data.take(mask) if mask.any() else None
     best = _Best(block, held, report.check)
     generator = torch.Generator().manual_seed(_block_seed(config.seed, index))
+    targets = None
     if config.start == "gptq":
         some = data.take(some_rows(rows, data, config.tokens, generator))
         ranges = {"activation_scales": config.activation_scales, "activation_ends": config.activation_ends}
-        round_block(exact, block, some, config.damping, report.check, **ranges)
+        targets = round_block(exact, block, some, config.damping, report.check, **ranges)
         best.consider()
     report.step(0)
     if config.steps:
@@ -167,9 +166,9 @@ def _reconstruct_block(
                 return False
             with soft.hard():
                 best.consider()
-            return best.waited >= _PATIENCE and config.start == "gptq"
+            return False
 
-        train_block(exact, block, data, rows, config, generator, after_step)
+        train_block(exact, block, data, rows, config, generator, after_step, targets)
         best.consider()
     best.restore()
 
@@ -178,7 +177,7 @@ class _Best:
     """The state of a block that was best on the held-out samples; without any, the latest."""
 
     def __init__(self, block: BlockParts, held: BlockData | None, check: Callable[[], None]) -> None:
-        self.block, self.held, self.check, self.waited = block, held, check, 0
+        self.block, self.held, self.check = block, held, check
         self.error = float("inf")
         self.state: dict[str, Tensor] = {}
         self.consider()
@@ -186,10 +185,8 @@ class _Best:
     def consider(self) -> None:
         error = 0.0 if self.held is None else block_error(self.block, self.held, self.check)
         if self.held is None or error < self.error:
-            self.error, self.waited = error, 0
+            self.error = error
             self.state = {name: tensor.clone() for name, tensor in self.block.state_dict().items()}
-        else:
-            self.waited += 1
 
     def restore(self) -> None:
         self.block.load_state_dict(self.state)

@@ -18,33 +18,27 @@ from ptq4dit.reconstruction.rounding import (
 
 
 class SoftLinear(nn.Module):
-    """Stands in for a `QuantizedLinear` during training; same function with hard rounding.
+    """Stands in for a `QuantizedLinear` during training: AdaRound's soft rounding, scales and bias fixed.
 
-    Weight, with ``n`` the steps from zero and ``s`` the scale: AdaRound ``n = clamp(floor(v) + h(alpha))`` with fixed
-    ``s`` and bias, or straight through ``n = clamp(round(v))`` with learned ``v``, ``s`` and bias. ``v`` starts at
-    ``position``. Scales are learned as ``s e^p``, so that a learning rate is relative to them.
+    Weight, with ``n`` the steps from zero and ``s`` the scale: ``s n``, ``n = floor(v) + h(alpha)``, where ``h(alpha)``
+    in [0, 1] is learned and starts at what ``v``, the ``position``, has beyond its floor. A static activation scale is
+    learned as ``s e^p``, so that a learning rate is relative to it.
     """
 
-    def __init__(
-        self, linear: QuantizedLinear, position: Float[Tensor, "d_out d_in"] | None, *, adaround: bool
-    ) -> None:
+    def __init__(self, linear: QuantizedLinear, position: Float[Tensor, "d_out d_in"] | None) -> None:
         """Take over a layer's state.
 
         Args:
             linear: the layer; only read.
-            position: where each weight lies on its grid, in steps from zero; None starts at the layer's integers.
-            adaround: learn the direction of rounding only, instead of ``v``, ``s`` and bias.
+            position: where each weight lies on its grid, in steps from zero; None for float weights.
         """
         super().__init__()
         self._linear = [linear]  # in a list: its buffers are not this module's
-        self.adaround, self.trains_weight = adaround, linear.config.weight_bits != FLOAT_BITS
-        self.bias = None if linear.bias is None else nn.Parameter(linear.bias.clone(), requires_grad=not adaround)
-        if self.trains_weight:
+        if position is not None:
             self.grid = Grid.of(linear)
-            steps = self.grid.clamp(self.grid.steps(linear) if position is None else position)
-            self.log_weight_scale = nn.Parameter(torch.zeros_like(linear.weight_scale), requires_grad=not adaround)
+            steps = self.grid.clamp(position)
             self.floor = torch.minimum(torch.floor(steps), self.grid.high - 1)
-            self.rounding = nn.Parameter(inverse_rectified_sigmoid(steps - self.floor) if adaround else steps)
+            self.rounding = nn.Parameter(inverse_rectified_sigmoid(steps - self.floor))
         if is_static(linear.config):
             zero_point = linear.activation_zero_point.to(linear.activation_scale.dtype)
             self.input_low, self.input_high = -zero_point, 2**linear.config.activation_bits - 1 - zero_point
@@ -55,12 +49,17 @@ class SoftLinear(nn.Module):
         """The layer that this one stands for, as it was at the start."""
         return self._linear[0]
 
+    @property
+    def trains_weight(self) -> bool:
+        """Whether there is a rounding to learn."""
+        return hasattr(self, "rounding")
+
     def forward(self, x: Float[Tensor, "*batch d_in"]) -> Float[Tensor, "*batch d_out"]:
         """``(..., d_in) -> (..., d_out)``."""
         linear = self.linear
         if linear.rotation is not None:
             x = linear.rotation.apply(x)
-        result = nn.functional.linear(self.round_input(x), self.weight().to(x.dtype), self.bias)
+        result = nn.functional.linear(self.round_input(x), self.weight().to(x.dtype), linear.bias)
         return result + (x @ linear.low_rank_down.T) @ linear.low_rank_up.T if linear.config.rank else result
 
     def round_input(self, x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
@@ -81,13 +80,11 @@ class SoftLinear(nn.Module):
         """The weight that the product uses, differentiable."""
         if not self.trains_weight:
             return self.linear.weight
-        return self.steps() * self.grid.expand(self.linear.weight_scale * self.log_weight_scale.exp())
+        return self.steps() * self.grid.expand(self.linear.weight_scale)
 
     def steps(self) -> Float[Tensor, "d_out d_in"]:
-        """Steps from zero: whole numbers straight through, possibly between two of them for AdaRound."""
-        if self.adaround:
-            return self.floor + rectified_sigmoid(self.rounding)
-        return self.grid.clamp(straight_through(self.rounding, torch.round(self.rounding)))
+        """Steps from zero, possibly between two whole numbers."""
+        return self.floor + rectified_sigmoid(self.rounding)
 
     def penalty(self, beta: float) -> Float[Tensor, ""]:
         """AdaRound's regularization of this layer."""
@@ -95,12 +92,10 @@ class SoftLinear(nn.Module):
 
     @torch.no_grad()
     def harden(self, into: QuantizedLinear) -> None:
-        """Write integers, scales and bias into a layer of the same shape; the result is exact, not approximate."""
+        """Write integers and activation scale into a layer of the same shape; the result is exact, not approximate."""
         linear = self.linear
         if self.trains_weight:
-            scale = linear.weight_scale * self.log_weight_scale.exp()
-            into.set_integers(self.grid.integers(self.grid.clamp(self.steps())), scale, linear.weight_zero_point)
-        if self.bias is not None and into.bias is not None:
-            into.bias.copy_(self.bias)
+            steps = torch.round(self.steps())
+            into.set_integers(self.grid.integers(steps), linear.weight_scale, linear.weight_zero_point)
         if is_static(linear.config):
             into.activation_scale.copy_(linear.activation_scale * self.log_activation_scale.exp())
