@@ -11,10 +11,11 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from ptq4dit.config import FLOAT_BITS
+from ptq4dit.quantized.activation import is_static
 from ptq4dit.quantized.attention import QuantizedAttnProcessor
 from ptq4dit.quantized.linear import QuantizedLinear
 from ptq4dit.reconstruction.blocks import BlockParts
-from ptq4dit.reconstruction.closed_form import target_weight
+from ptq4dit.reconstruction.closed_form import STAGES, target_weight
 from ptq4dit.reconstruction.config import ReconstructionConfig
 from ptq4dit.reconstruction.data import BlockData
 from ptq4dit.reconstruction.grid import Grid
@@ -93,9 +94,9 @@ class Softened:
             self._install(soft=True)
 
     def parameters(self, name: str) -> list[nn.Parameter]:
-        """The parameters of that name of all layers, as far as they are learned."""
-        found = [getattr(layer, name, None) for layer in self.layers.values()]
-        return [parameter for parameter in found if parameter is not None and parameter.requires_grad]
+        """The parameters of that name of all layers, as far as they are learned; what layers share, once."""
+        found = {id(p): p for layer in self.layers.values() if (p := getattr(layer, name, None)) is not None}
+        return [parameter for parameter in found.values() if parameter.requires_grad]
 
     def _install(self, *, soft: bool) -> None:
         for name, layer in self.layers.items():
@@ -107,6 +108,8 @@ def softened(
     exact: BlockParts, block: BlockParts, targets: Mapping[str, Tensor] | None = None, *, scales: bool = True
 ) -> Iterator[Softened]:
     """Replace a block's quantized linears by trainable ones; they are put back whatever happens.
+
+    Layers that round the same input, q, k and v, learn one scale for it, as an integer product needs.
 
     Args:
         exact: the float block.
@@ -120,12 +123,22 @@ def softened(
         layers[name] = SoftLinear(linear, _position(linear, exact, name, targets))
         if not scales and hasattr(layers[name], "log_activation_scale"):
             layers[name].log_activation_scale.requires_grad_(False)
+    for names, _ in STAGES:
+        _share_input([layers[name] for name in names if name in layers])
     result = Softened(block, layers, own)
     result._install(soft=True)
     try:
         yield result
     finally:
         result._install(soft=False)
+
+
+def _share_input(layers: list[SoftLinear]) -> None:
+    """Let layers of one input learn one scale of it, those that round it alike."""
+    static = [layer for layer in layers if is_static(layer.linear.config)]
+    for layer in static[1:]:
+        if torch.equal(layer.linear.activation_scale, static[0].linear.activation_scale):
+            layer.log_activation_scale = static[0].log_activation_scale
 
 
 class _PassRounding(TorchFunctionMode):

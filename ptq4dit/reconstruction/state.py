@@ -14,7 +14,7 @@ from ptq4dit.reconstruction.config import ReconstructionConfig
 from ptq4dit.tensorfile import read_tensors, write_tensors
 from ptq4dit.trajectories import Trajectories
 
-_FORMAT = "ptq4dit-reconstruction-1"
+_FORMAT = "ptq4dit-reconstruction-2"
 
 
 class State:

@@ -232,6 +232,9 @@ def test_adaround_beats_nearest_and_rounds_up_or_down_only(dit, stats, data):
         start = quantized_linears(model)[path]
         assert torch.equal(linear.weight_scale, start.weight_scale) and torch.equal(linear.bias, start.bias)
         assert not torch.equal(linear.activation_scale, start.activation_scale)
+    for block in result.transformer.transformer_blocks:
+        ones = [block.get_submodule(f"attn1.to_{name}").activation_scale for name in "qkv"]
+        assert torch.equal(ones[0], ones[1]) and torch.equal(ones[0], ones[2])  # one input, one integer tensor
 
 
 def test_activation_scales_can_be_left_alone(dit, stats, data):
