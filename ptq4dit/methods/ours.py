@@ -1,18 +1,20 @@
-"""Ours: PTQ4DiT's balancing, and integers chosen in closed form for what guidance makes of the error, from many images.
+"""Ours: PTQ4DiT's balancing; integers in closed form, polished by AdaRound, from many images; ranges end by end.
 
-Nothing is added at inference. Three things differ from PTQ4DiT as published:
+Nothing is added to the work of a sampling step. What differs from PTQ4DiT as published:
 
-- The rounding is found in closed form (GPTQ's columns on a least squares target), not by 20,000 gradient steps a block.
-- A sampler with classifier-free guidance uses ``g e_class - (g - 1) e_null``. What the two halves' errors have in
-  common counts once there, what tells them apart ``g`` times. The closed form minimizes the error of that combination
-  beside the error of each half (`ptq4dit.reconstruction.data.BlockData.views`); for the linears of a block it is the
-  same formula with combined inputs.
-- It learns from eight times as many images as the paper, each at a few of its timesteps: the combination is noisier
-  than its parts, and with few images it overfits.
+- The rounding is found in closed form (GPTQ's columns on a least squares target). A few hundred steps of AdaRound at a
+  high rate start from those integers: they see the whole block, where the closed form sees one layer.
+- It learns from eight times as many images as the paper, each at a few of its timesteps: with few it overfits.
+- The upper and the lower end of an input's static range are searched one by one, by the error of the layer's output:
+  after GELU nearly all of the range lies above zero, and clipping it must not clip what lies below.
+- With 8-bit activations: a sampler with classifier-free guidance uses ``g e_class - (g - 1) e_null``. What the two
+  halves' errors have in common counts once there, what tells them apart ``g`` times. Closed form and AdaRound minimize
+  the error of that combination beside the error of each half (`ptq4dit.reconstruction.data.BlockData.views`).
+- With fewer bits for the activations, whose rounding the combination would amplify, the halves' own errors are
+  minimized, and each of five groups of timesteps has a range of its own. The
+  integer backends have no such ranges: for them (``backend="integer"``) there is one range for all timesteps.
 
-That is for weights of up to 4 bits, whose rounding is most of the error. With activations of fewer than 8 bits the
-combination did worse in the one trial made, perhaps because it amplifies their rounding: there the halves' own errors
-are minimized, a choice that pictures from other noise did not confirm. With more bits for the weights
+That is for weights of up to 4 bits, whose rounding is most of the error. With more bits
 it is the activations' static range that limits: there the balancing exponent and the way timesteps are aggregated are
 searched layer by layer (after SmoothQuant), before the closed form of the other methods.
 ``assets/recipes/ours_parts.py`` measures what each part brings.
@@ -41,8 +43,18 @@ ALPHAS = (0.25, 0.375, 0.5, 0.625, 0.75, 0.875, 1.0)
 """Exponents tried; 0.5 is CSB, more moves more of the activation's salience into the weight."""
 WEIGHT_SHARE = 0.1
 """What closed-form rounding leaves of the squared error that rounding a weight to nearest makes, about."""
-RECONSTRUCTION = ReconstructionConfig(objective="guided", images=256, sampling_steps=25, samples=4096, tokens=2**18)
-"""The closed form for what guidance makes of the error, from many images, each seen at some of its timesteps.
+RECONSTRUCTION = ReconstructionConfig(
+    objective="guided",
+    steps=500,
+    activation_ends=True,
+    activation_learning_rate=4e-4,
+    held_out=0.0,
+    images=256,
+    sampling_steps=25,
+    samples=4096,
+    tokens=2**18,
+)
+"""For what guidance makes of the error: the closed form, then AdaRound, from many images at some of their timesteps.
 
 For a model of DiT-XL/2's size give a smaller one: 256 images take hours on a CPU, and 4,096 samples of a block 14 GB.
 """
@@ -58,8 +70,21 @@ def prepare(config: QuantConfig) -> QuantConfig:
     if searches(config):
         chosen = config.reconstruction or ReconstructionConfig(timesteps=10)
         return replace(config, csb=False, ssc=False, weight_range="mse", activation_range="mse", reconstruction=chosen)
-    own = RECONSTRUCTION if config.activation_bits >= 8 else replace(RECONSTRUCTION, objective="samples")
-    return replace(config, csb=True, ssc=True, weight_range="mse", reconstruction=config.reconstruction or own)
+    config = replace(
+        config,
+        csb=True,
+        ssc=True,
+        weight_range="mse",
+        reconstruction=config.reconstruction or reconstruction_for(config),
+    )
+    if config.activation_bits < 8 and config.activation_granularity == "per_tensor" and config.backend == "simulated":
+        config = replace(config, activation_granularity="per_timestep_group")
+    return config
+
+
+def reconstruction_for(config: QuantConfig) -> ReconstructionConfig:
+    """The reconstruction of these bits: guided, unless the activations' rounding would be amplified too much."""
+    return RECONSTRUCTION if config.activation_bits >= 8 else replace(RECONSTRUCTION, objective="samples")
 
 
 def candidates(stats: Calibration, layer: str) -> list[Float[Tensor, " channel"]]:
@@ -110,6 +135,8 @@ def run(job: Job) -> Dit:
             if layer.role in BALANCED_ROLES
         }
     else:
+        groups = min(job.config.timestep_groups, len(job.stats.timesteps))
+        job = replace(job, config=replace(job.config, timestep_groups=groups))
         factors = model_factors(job.stats, job.config)
     return job.reconstructed(convert(job.dit, job.stats, job.config, factors), factors)
 
@@ -127,8 +154,8 @@ METHOD = Method(
     name="ours",
     title="Ours",
     citation="this project",
-    summary="PTQ4DiT's balancing, integers in closed form for what guidance makes of the error, from many images.",
-    inference="nothing",
+    summary="PTQ4DiT's balancing; integers in closed form, then a few steps of AdaRound, from many images.",
+    inference="nothing; below 8-bit activations, the timestep chooses one of five ranges",
     prepare=prepare,
     run=run,
 )

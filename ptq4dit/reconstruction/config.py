@@ -13,8 +13,10 @@ Objective = Literal["samples", "guided"]
 class ReconstructionConfig:
     """How the rounding of a quantized model is improved, block by block. The default is the fast setting.
 
-    That is the closed form alone. ``assets/recipes/reconstruction_curve.py`` measures it against AdaRound's 20,000
-    steps: quick as it is, it can learn from many more images, which is what it needs.
+    That is the closed form alone, seconds for a block. With ``steps=500`` AdaRound polishes it: on a block of the demo
+    model that leaves less error than 20,000 steps from nearest rounding, in a small part of their time
+    (``assets/recipes/reconstruction_curve.py``). Quick as both are, they can learn from many more images, which is what
+    they need.
 
     Attributes:
         start: ``"nearest"`` keeps the integers that the model has, ``"gptq"`` chooses them in closed form.

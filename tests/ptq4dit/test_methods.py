@@ -149,6 +149,9 @@ def test_ours_balances_as_ptq4dit_at_few_bits_and_searches_above(dit, stats):
     assert not many.csb and many.activation_range == "mse" and many.reconstruction.objective == "samples"
     coarse = prepare(QuantConfig(method="ours", weight_bits=4, activation_bits=6))
     assert coarse.csb and coarse.reconstruction == dataclasses.replace(few.reconstruction, objective="samples")
+    assert coarse.activation_granularity == "per_timestep_group" and few.activation_granularity == "per_tensor"
+    on_integers = prepare(QuantConfig(method="ours", weight_bits=4, activation_bits=6, backend="integer"))
+    assert on_integers.activation_granularity == "per_tensor"
     assert prepare(QuantConfig(method="ours", reconstruction=SHORT)).reconstruction == SHORT
     guided = dataclasses.replace(SHORT, steps=0, objective="guided")
     same, other = (
@@ -158,6 +161,15 @@ def test_ours_balances_as_ptq4dit_at_few_bits_and_searches_above(dit, stats):
     assert torch.equal(output(same), output(other))
     plain = QuantConfig(method="ours", weight_bits=4, reconstruction=dataclasses.replace(SHORT, steps=0))
     assert not torch.equal(output(quantize(dit, stats, plain)), output(same))
+
+
+def test_ours_takes_as_many_groups_as_there_are_timesteps_and_runs_on_integers(dit, stats, tmp_path):
+    config = QuantConfig(method="ours", weight_bits=4, activation_bits=6, reconstruction=SHORT)
+    assert len(stats.timesteps) < config.timestep_groups
+    scale = linears(quantize(dit, stats, config))[0].activation_scale
+    assert scale.shape == (len(stats.timesteps),)
+    model = quantize(dit, stats, dataclasses.replace(config, backend="integer"))
+    assert torch.isfinite(output(model)).all()
 
 
 def test_reconstruction_is_closer_than_nearest(dit, stats):
