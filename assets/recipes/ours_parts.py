@@ -2,11 +2,10 @@
 
     python assets/recipes/ours_parts.py
 
-From PTQ4DiT with the benchmark's reconstruction, one change at a time: more images to learn from, which with 6-bit
-activations is ours, then the error of what guidance makes of the two halves, which with 8-bit ones is ours.
-Neither adds anything at inference. PSNR to full precision from the same noise, the difference paired by picture with
-its 95% interval. The pictures are drawn on the integer backend: it is what makes so many of them cheap. Saved after
-each; run again, it makes the missing ones.
+From PTQ4DiT with the benchmark's reconstruction, one change at a time, until it is ours. Nothing is added to a sampling
+step. PSNR to full precision from the same noise, the difference paired by picture with its 95% interval.
+Where it can, a model draws on the integer backend, which is what makes so many pictures cheap; ranges by timestep are
+simulated. Saved after each; run again, it makes the missing ones.
 """
 
 from __future__ import annotations
@@ -28,20 +27,32 @@ import torch
 import ptq4dit
 from ptq4dit.benchmark.config import BenchmarkConfig
 from ptq4dit.methods.ours import RECONSTRUCTION
+from ptq4dit.methods.registry import METHODS
 from ptq4dit.metrics.image import psnr
 from ptq4dit.metrics.interval import paired_difference
 from ptq4dit.reconstruction.run import training_data
 
 COMMAND = "python assets/recipes/ours_parts.py"
-BITS = ((4, 8), (4, 6))
-BASE = "PTQ4DiT"
+BASE, OURS = "PTQ4DiT", "ours"
 SEED = 3000
-PARTS: dict[str, tuple[str, ptq4dit.ReconstructionConfig]] = {
-    BASE: ("ptq4dit", BenchmarkConfig().reconstruction),
-    "+ more images": ("ptq4dit", dataclasses.replace(RECONSTRUCTION, objective="samples")),
-    "+ guided error": ("ptq4dit", RECONSTRUCTION),
+CLOSED = dataclasses.replace(RECONSTRUCTION, objective="samples", steps=0, activation_ends=False)
+ENDS = dataclasses.replace(CLOSED, activation_ends=True)
+PARTS: dict[str, dict[str, dict[str, Any]]] = {
+    "W4A8": {
+        BASE: {"reconstruction": BenchmarkConfig().reconstruction},
+        "+ more images": {"reconstruction": CLOSED},
+        "+ guided error": {"reconstruction": dataclasses.replace(CLOSED, objective="guided")},
+        OURS: {"method": "ours"},
+    },
+    "W4A6": {
+        BASE: {"reconstruction": BenchmarkConfig().reconstruction},
+        "+ more images": {"reconstruction": CLOSED},
+        "+ both ends": {"reconstruction": ENDS},
+        OURS: {"method": "ours"},
+        "ours, five ranges by timestep": {"method": "ours", "activation_granularity": "per_timestep_group"},
+    },
 }
-"""Name -> method and reconstruction; each row keeps what the rows before it added."""
+"""Bits -> name -> settings; each row keeps what the rows before it added. Ours adds AdaRound, and at W4A8 both ends."""
 
 
 def pictures(model: ptq4dit.Dit, count: int, steps: int, guidance: float) -> torch.Tensor:
@@ -55,14 +66,12 @@ def pictures(model: ptq4dit.Dit, count: int, steps: int, guidance: float) -> tor
 
 
 def missing(results: dict[str, Any]) -> Iterator[tuple[str, str, ptq4dit.QuantConfig]]:
-    """Key, part and config of what is not measured yet."""
-    for name, (method, reconstruction) in PARTS.items():
-        for weight, activation in BITS:
-            config = ptq4dit.QuantConfig(
-                method=method, weight_bits=weight, activation_bits=activation, reconstruction=reconstruction
-            )
-            if f"{config.label}/{name}" not in results:
-                yield f"{config.label}/{name}", name, config
+    """Bits, part and config of what is not measured yet."""
+    for bits, parts in PARTS.items():
+        for name, settings in parts.items():
+            if f"{bits}/{name}" not in results:
+                weight, activation = int(bits[1]), int(bits[3])
+                yield bits, name, ptq4dit.QuantConfig(weight_bits=weight, activation_bits=activation, **settings)
 
 
 def run(args: argparse.Namespace) -> None:
@@ -72,25 +81,28 @@ def run(args: argparse.Namespace) -> None:
     stats = ptq4dit.Calibration.load(args.model / "calibration.safetensors")
     content = read_json(out)
     results = content.get("results", {}) if content.get("pictures") == args.pictures else {}
-    setting = {"backend": "integer", "model_fingerprint": stats.model, "pictures": args.pictures, "seed": SEED}
+    setting = {"backend": "integer; simulated where a row says so", "model_fingerprint": stats.model}
+    setting |= {"pictures": args.pictures, "seed": SEED}
     setting |= {"steps": args.steps, "guidance_scale": args.guidance}
     reference = pictures(dit, args.pictures, args.steps, args.guidance)
     data: dict[int, ptq4dit.Trajectories] = {}
-    for key, name, config in missing(results):
-        settings = config.reconstruction
+    for bits, name, config in missing(results):
+        key, settings = f"{bits}/{name}", METHODS[config.method].prepare(config).reconstruction
         if settings.images not in data:
             data[settings.images] = training_data(dit, stats.config, settings)
         begun = time.process_time()
         model = ptq4dit.quantize(dit, stats, config, data=data[settings.images])
         seconds = time.process_time() - begun
-        drawn = pictures(ptq4dit.with_backend(model, "integer"), args.pictures, args.steps, args.guidance)
+        backend = "simulated" if hasattr(model.transformer, "ptq4dit_clock") else "integer"
+        drawn = pictures(ptq4dit.with_backend(model, backend), args.pictures, args.steps, args.guidance)
         each = psnr(drawn, reference).clamp(max=100).tolist()
-        base = results.get(key.replace(name, BASE), {"psnr_each": each})
+        base = results.get(f"{bits}/{BASE}", {"psnr_each": each})
         apart = paired_difference(each, base["psnr_each"])
         results[key] = {
             "psnr": round(sum(each) / len(each), 3),
             "minus_base": {part: round(getattr(apart, part), 3) for part in ("mean", "low", "high")},
             "cpu_seconds": round(seconds, 1),
+            "backend": backend,
             "psnr_each": [round(value, 2) for value in each],
         }
         print(key, {k: v for k, v in results[key].items() if k != "psnr_each"}, flush=True)

@@ -11,8 +11,8 @@ Nothing is added to the work of a sampling step. What differs from PTQ4DiT as pu
   halves' errors have in common counts once there, what tells them apart ``g`` times. Closed form and AdaRound minimize
   the error of that combination beside the error of each half (`ptq4dit.reconstruction.data.BlockData.views`).
 - With fewer bits for the activations, whose rounding the combination would amplify, the halves' own errors are
-  minimized, and each of five groups of timesteps has a range of its own. The
-  integer backends have no such ranges: for them (``backend="integer"``) there is one range for all timesteps.
+  minimized. There a range for each of a few groups of timesteps brings a little more
+  (``activation_granularity="per_timestep_group"``), but no integer backend has it.
 
 That is for weights of up to 4 bits, whose rounding is most of the error. With more bits
 it is the activations' static range that limits: there the balancing exponent and the way timesteps are aggregated are
@@ -70,16 +70,8 @@ def prepare(config: QuantConfig) -> QuantConfig:
     if searches(config):
         chosen = config.reconstruction or ReconstructionConfig(timesteps=10)
         return replace(config, csb=False, ssc=False, weight_range="mse", activation_range="mse", reconstruction=chosen)
-    config = replace(
-        config,
-        csb=True,
-        ssc=True,
-        weight_range="mse",
-        reconstruction=config.reconstruction or reconstruction_for(config),
-    )
-    if config.activation_bits < 8 and config.activation_granularity == "per_tensor" and config.backend == "simulated":
-        config = replace(config, activation_granularity="per_timestep_group")
-    return config
+    learned = config.reconstruction or reconstruction_for(config)
+    return replace(config, csb=True, ssc=True, weight_range="mse", reconstruction=learned)
 
 
 def reconstruction_for(config: QuantConfig) -> ReconstructionConfig:
@@ -135,8 +127,6 @@ def run(job: Job) -> Dit:
             if layer.role in BALANCED_ROLES
         }
     else:
-        groups = min(job.config.timestep_groups, len(job.stats.timesteps))
-        job = replace(job, config=replace(job.config, timestep_groups=groups))
         factors = model_factors(job.stats, job.config)
     return job.reconstructed(convert(job.dit, job.stats, job.config, factors), factors)
 
@@ -155,7 +145,7 @@ METHOD = Method(
     title="Ours",
     citation="this project",
     summary="PTQ4DiT's balancing; integers in closed form, then a few steps of AdaRound, from many images.",
-    inference="nothing; below 8-bit activations, the timestep chooses one of five ranges",
+    inference="nothing",
     prepare=prepare,
     run=run,
 )

@@ -5,6 +5,7 @@ import dataclasses
 import pytest
 import torch
 
+from ptq4dit.backends.dispatch import with_backend
 from ptq4dit.config import METHOD_NAMES, CalibrationConfig, QuantConfig
 from ptq4dit.linears import balanced_layers
 from ptq4dit.methods.ours import candidates, searched_factor
@@ -149,9 +150,6 @@ def test_ours_balances_as_ptq4dit_at_few_bits_and_searches_above(dit, stats):
     assert not many.csb and many.activation_range == "mse" and many.reconstruction.objective == "samples"
     coarse = prepare(QuantConfig(method="ours", weight_bits=4, activation_bits=6))
     assert coarse.csb and coarse.reconstruction == dataclasses.replace(few.reconstruction, objective="samples")
-    assert coarse.activation_granularity == "per_timestep_group" and few.activation_granularity == "per_tensor"
-    on_integers = prepare(QuantConfig(method="ours", weight_bits=4, activation_bits=6, backend="integer"))
-    assert on_integers.activation_granularity == "per_tensor"
     assert prepare(QuantConfig(method="ours", reconstruction=SHORT)).reconstruction == SHORT
     guided = dataclasses.replace(SHORT, steps=0, objective="guided")
     same, other = (
@@ -163,13 +161,13 @@ def test_ours_balances_as_ptq4dit_at_few_bits_and_searches_above(dit, stats):
     assert not torch.equal(output(quantize(dit, stats, plain)), output(same))
 
 
-def test_ours_takes_as_many_groups_as_there_are_timesteps_and_runs_on_integers(dit, stats, tmp_path):
-    config = QuantConfig(method="ours", weight_bits=4, activation_bits=6, reconstruction=SHORT)
-    assert len(stats.timesteps) < config.timestep_groups
-    scale = linears(quantize(dit, stats, config))[0].activation_scale
-    assert scale.shape == (len(stats.timesteps),)
-    model = quantize(dit, stats, dataclasses.replace(config, backend="integer"))
-    assert torch.isfinite(output(model)).all()
+def test_ours_runs_on_integers_at_few_bits(dit, stats):
+    """q, k and v learn one scale of their input, without which no integer product takes them."""
+    polished = dataclasses.replace(SHORT, activation_ends=True)
+    config = QuantConfig(method="ours", weight_bits=4, activation_bits=6, reconstruction=polished)
+    model = quantize(dit, stats, config)
+    close = torch.isclose(output(with_backend(model, "integer")), output(model), rtol=0.05, atol=0.05)
+    assert close.float().mean() > 0.99
 
 
 def test_reconstruction_is_closer_than_nearest(dit, stats):
