@@ -1,4 +1,4 @@
-"""The README's table of methods is the one that the stored benchmark makes."""
+"""The README's tables of methods are those that the stored results make."""
 
 import json
 from pathlib import Path
@@ -17,7 +17,10 @@ def benchmark_report(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 
 def test_readme_shows_what_was_measured(benchmark_report: ModuleType) -> None:
     content, readme = json.loads(benchmark_report.RESULTS.read_text()), benchmark_report.README.read_text()
-    assert benchmark_report.with_table(readme, benchmark_report.table(content)) == readme
+    assert benchmark_report.with_table(readme, "benchmark", benchmark_report.table(content)) == readme
+    parts = benchmark_report.parts_table(json.loads(benchmark_report.PARTS.read_text()))
+    assert benchmark_report.with_table(readme, "parts", parts) == readme
+    assert "| W4A8 | ours |" in parts and "| W4A6 | ours |" in parts
 
 
 def test_an_arrow_says_that_the_interval_of_the_difference_holds_no_zero(benchmark_report: ModuleType) -> None:

@@ -99,7 +99,6 @@ def _ready(request: Request, stop: Event, begun: float) -> Generator[Frame, None
 
 
 @on_gpu
-@on_gpu
 def single(request: Request) -> Image:
     """The picture of the request's last contender alone. Raises as `run` does."""
     explored(request.strength)

@@ -55,7 +55,7 @@ def load_feel() -> tuple[list[Felt], dict[str, Any]]:
         Felt(
             what=f"Memory before, half-way and after {content['memory_changes']} look-ups and "
             f"{content['memory_comparisons']} comparisons",
-            bar="flat",
+            bar=f"{bars['memory_growth_percent']:g}% more in the second half",
             measured=", ".join(f"{held[i]} MB" for i in (0, len(held) // 2, -1)),
         ),
     ]

@@ -1,4 +1,4 @@
-"""Make the README's table and the figure of the benchmark of methods from `assets/demo/results/benchmark.json`.
+"""Make the README's tables and the figure of the benchmark of methods from what is stored of it and of ours' parts.
 
 python assets/recipes/benchmark_report.py
 """
@@ -18,8 +18,8 @@ from ptq4dit.metrics.interval import paired_difference
 
 RESULTS = ROOT / "assets/demo/results/benchmark.json"
 FIGURE = ROOT / "assets/screenshots/benchmark.webp"
+PARTS = ROOT / "assets/demo/results/ours_parts.json"
 README = ROOT / "README.md"
-BEGIN, END = "<!-- benchmark table -->", "<!-- end of benchmark table -->"
 LABELS = ("W8A8", "W4A8", "W4A6")
 OURS, PUBLISHED, OTHER, TEXT = "#009E73", "#2A86C2", "#9AA5B4", "#4B5563"
 
@@ -83,16 +83,30 @@ def figure(content: dict[str, Any]) -> Figure:
     return result
 
 
-def with_table(readme: str, text: str) -> str:
-    """The README with the table between its two markers replaced."""
-    before, rest = readme.split(BEGIN)
-    after = rest.split(END)[1]
-    return f"{before}{BEGIN}\n{text}\n{END}{after}"
+def parts_table(content: dict[str, Any]) -> str:
+    """What each part of ours brings, paired by picture with PTQ4DiT."""
+    head = ["bits", "recipe", "PSNR", "above PTQ4DiT", "processor seconds", "drawn"]
+    lines = [head, ["---"] * len(head)]
+    for key in sorted(content["results"], key=lambda key: key.split("/")[0], reverse=True):
+        (bits, name), row = key.split("/"), content["results"][key]
+        gain = row["minus_base"]
+        above = f"{gain['mean']:+.1f} ({gain['low']:.1f} to {gain['high']:.1f})" if name != "PTQ4DiT" else ""
+        lines.append([bits, name, f"{row['psnr']:.1f}", above, f"{row['cpu_seconds']:.0f}", row["backend"]])
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def with_table(readme: str, name: str, text: str) -> str:
+    """The README with the table of that name, between its two markers, replaced."""
+    begin, end = f"<!-- {name} table -->", f"<!-- end of {name} table -->"
+    before, rest = readme.split(begin)
+    after = rest.split(end)[1]
+    return f"{before}{begin}\n{text}\n{end}{after}"
 
 
 def main() -> None:
     content = read_json(RESULTS)
-    README.write_text(with_table(README.read_text(), table(content)))
+    text = with_table(README.read_text(), "benchmark", table(content))
+    README.write_text(with_table(text, "parts", parts_table(read_json(PARTS))))
     figure(content).savefig(FIGURE, pil_kwargs={"quality": 85, "method": 6})
 
 
