@@ -1,4 +1,4 @@
-"""Make the README's tables and the figure of the benchmark of methods from what is stored of it and of ours' parts.
+"""Make the README's tables and the figure of the benchmark from what is stored: methods, ours' parts, speed.
 
 python assets/recipes/benchmark_report.py
 """
@@ -19,6 +19,7 @@ from ptq4dit.metrics.interval import paired_difference
 RESULTS = ROOT / "assets/demo/results/benchmark.json"
 FIGURE = ROOT / "assets/screenshots/benchmark.webp"
 PARTS = ROOT / "assets/demo/results/ours_parts.json"
+SPEED = ROOT / "assets/demo/results/speed_xl_in_turn.json"
 README = ROOT / "README.md"
 LABELS = ("W8A8", "W4A8", "W4A6")
 OURS, PUBLISHED, OTHER, TEXT = "#009E73", "#2A86C2", "#9AA5B4", "#4B5563"
@@ -95,6 +96,19 @@ def parts_table(content: dict[str, Any]) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
+def speed_table(content: dict[str, Any]) -> str:
+    """Milliseconds, memory, bytes and error of each contestant, and how many times faster than torch in float."""
+    head = ["DiT-XL/2's size", "execution", "ms", "fp32 / this", "bf16 / this", "resident MB", "MB on disk", "error"]
+    lines, rows = [head, ["---"] * len(head)], content["contestants"]
+    timed = {key: row["batches"]["2"] for key, row in rows.items()}
+    for key, row in rows.items():
+        ms = timed[key]["ms"]
+        times = [f"{timed[base]['ms'] / ms:.2f}x" for base in ("torch-fp32", "torch-bf16")]
+        megabytes = [f"{row['fresh_process']['own_mb']:.0f}", f"{row['disk_bytes'] / 1e6:.0f}"]
+        lines.append([row["name"], row["execution"], f"{ms:.0f}", *times, *megabytes, f"{timed[key]['error']:.2g}"])
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
 def with_table(readme: str, name: str, text: str) -> str:
     """The README with the table of that name, between its two markers, replaced."""
     begin, end = f"<!-- {name} table -->", f"<!-- end of {name} table -->"
@@ -106,6 +120,7 @@ def with_table(readme: str, name: str, text: str) -> str:
 def main() -> None:
     content = read_json(RESULTS)
     text = with_table(README.read_text(), "benchmark", table(content))
+    text = with_table(text, "speed", speed_table(read_json(SPEED)))
     README.write_text(with_table(text, "parts", parts_table(read_json(PARTS))))
     figure(content).savefig(FIGURE, pil_kwargs={"quality": 85, "method": 6})
 

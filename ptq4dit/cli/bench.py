@@ -24,6 +24,8 @@ def add_options(command: argparse.ArgumentParser) -> None:
     command.add_argument("--only", nargs="+", default=[], help="contestants, besides torch in fp32; all if not given")
     command.add_argument("--steps", type=int, default=defaults.steps, help="sampling steps of an image")
     command.add_argument("--guidance", type=float, default=defaults.guidance_scale, help="guidance scale, 1 for none")
+    text = "keep all loaded and time them in turn, a large model's too, which is otherwise timed one by one"
+    command.add_argument("--together", action="store_true", help=text)
     command.add_argument("--threads", type=int, default=os.cpu_count(), help="CPU threads of every runtime")
     command.add_argument("--seed", type=int, default=0, help="of inputs and random weights")
     command.add_argument("--profile", action="store_true", help="also where a forward pass's time goes")
@@ -47,6 +49,7 @@ def run(options: argparse.Namespace) -> Report:
         only=tuple(options.only),
         steps=options.steps,
         guidance_scale=options.guidance,
+        together=options.together or None,
         threads=options.threads,
         seed=options.seed,
         profile=options.profile,
@@ -79,8 +82,9 @@ def _command(options: argparse.Namespace) -> str:
         "--images": options.images or None,
     }
     given = [f"{flag} {value}" for flag, value in flags.items() if value not in (None, "")]
+    flags_given = ["--together"] * options.together + ["--profile"] * options.profile
     named = [name for name in (options.named or options.model,) if name]
-    return " ".join(["python -m ptq4dit bench", *named, *given, *["--profile"] * options.profile])
+    return " ".join(["python -m ptq4dit bench", *named, *given, *flags_given])
 
 
 def _say(text: str) -> None:

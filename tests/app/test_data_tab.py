@@ -78,7 +78,14 @@ def test_sources_name_the_command_and_no_path_of_the_machine():
 def test_how_the_app_feels_is_told_with_its_bars(monkeypatch):
     shown = handlers.feel()
     content = read_result(result_file("feel.json"), "")
-    assert [row["cells"][0] for row in shown["rows"]] == ["4 s", "250 ms", "1000 ms", "2 s", "0.5 s", "flat"]
+    assert [row["cells"][0] for row in shown["rows"]] == [
+        "4 s",
+        "250 ms",
+        "1000 ms",
+        "2 s",
+        "0.5 s",
+        "2% more in the second half",
+    ]
     assert f"{content['comparison_s']:.1f} s" == shown["rows"][3]["cells"][1]
     assert max(one["p95"] for one in content["changes_ms"].values()) == content["change_p95_ms"]
     monkeypatch.setattr(stored_feel, "result_file", lambda name: Path("nowhere") / name)
