@@ -86,13 +86,13 @@ def figure(content: dict[str, Any]) -> Figure:
 
 def parts_table(content: dict[str, Any]) -> str:
     """What each part of ours brings, paired by picture with PTQ4DiT."""
-    head = ["bits", "recipe", "PSNR", "above PTQ4DiT", "processor seconds", "drawn"]
+    head = ["bits", "recipe", "PSNR", "above PTQ4DiT", "processor seconds"]
     lines = [head, ["---"] * len(head)]
     for key in sorted(content["results"], key=lambda key: key.split("/")[0], reverse=True):
         (bits, name), row = key.split("/"), content["results"][key]
         gain = row["minus_base"]
         above = f"{gain['mean']:+.1f} ({gain['low']:.1f} to {gain['high']:.1f})" if name != "PTQ4DiT" else ""
-        lines.append([bits, name, f"{row['psnr']:.1f}", above, f"{row['cpu_seconds']:.0f}", row["backend"]])
+        lines.append([bits, name, f"{row['psnr']:.1f}", above, f"{row['cpu_seconds']:.0f}"])
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 

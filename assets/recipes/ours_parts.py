@@ -4,8 +4,8 @@
 
 From PTQ4DiT with the benchmark's reconstruction, one change at a time, until it is ours. Nothing is added to a sampling
 step. PSNR to full precision from the same noise, the difference paired by picture with its 95% interval.
-Where it can, a model draws on the integer backend, which is what makes so many pictures cheap; ranges by timestep are
-simulated. Saved after each; run again, it makes the missing ones.
+The models draw on the integer backend, which is what makes so many pictures cheap. Saved after each; run again, it
+makes the missing ones.
 """
 
 from __future__ import annotations
@@ -49,7 +49,6 @@ PARTS: dict[str, dict[str, dict[str, Any]]] = {
         "+ more images": {"reconstruction": CLOSED},
         "+ both ends": {"reconstruction": ENDS},
         OURS: {"method": "ours"},
-        "ours, five ranges by timestep": {"method": "ours", "activation_granularity": "per_timestep_group"},
     },
 }
 """Bits -> name -> settings; each row keeps what the rows before it added. Ours adds AdaRound, and at W4A8 both ends."""
@@ -81,7 +80,7 @@ def run(args: argparse.Namespace) -> None:
     stats = ptq4dit.Calibration.load(args.model / "calibration.safetensors")
     content = read_json(out)
     results = content.get("results", {}) if content.get("pictures") == args.pictures else {}
-    setting = {"backend": "integer; simulated where a row says so", "model_fingerprint": stats.model}
+    setting = {"backend": "integer", "model_fingerprint": stats.model}
     setting |= {"pictures": args.pictures, "seed": SEED}
     setting |= {"steps": args.steps, "guidance_scale": args.guidance}
     reference = pictures(dit, args.pictures, args.steps, args.guidance)
@@ -93,8 +92,7 @@ def run(args: argparse.Namespace) -> None:
         begun = time.process_time()
         model = ptq4dit.quantize(dit, stats, config, data=data[settings.images])
         seconds = time.process_time() - begun
-        backend = "simulated" if hasattr(model.transformer, "ptq4dit_clock") else "integer"
-        drawn = pictures(ptq4dit.with_backend(model, backend), args.pictures, args.steps, args.guidance)
+        drawn = pictures(ptq4dit.with_backend(model, "integer"), args.pictures, args.steps, args.guidance)
         each = psnr(drawn, reference).clamp(max=100).tolist()
         base = results.get(f"{bits}/{BASE}", {"psnr_each": each})
         apart = paired_difference(each, base["psnr_each"])
@@ -103,7 +101,6 @@ def run(args: argparse.Namespace) -> None:
             "psnr": round(sum(each) / len(each), 3),
             "minus_base": {part: round(getattr(apart, part), 3) for part in ("mean", "low", "high")},
             "cpu_seconds": round(seconds, 1),
-            "backend": backend,
             "psnr_each": [round(value, 2) for value in each],
         }
         print(key, {k: v for k, v in results[key].items() if k != "psnr_each"}, flush=True)

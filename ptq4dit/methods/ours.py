@@ -11,8 +11,7 @@ Nothing is added to the work of a sampling step. What differs from PTQ4DiT as pu
   halves' errors have in common counts once there, what tells them apart ``g`` times. Closed form and AdaRound minimize
   the error of that combination beside the error of each half (`ptq4dit.reconstruction.data.BlockData.views`).
 - With fewer bits for the activations, whose rounding the combination would amplify, the halves' own errors are
-  minimized. There a range for each of a few groups of timesteps brings a little more
-  (``activation_granularity="per_timestep_group"``), but no integer backend has it.
+  minimized. The range stays one for all timesteps, so that the integer backends can run it.
 
 That is for weights of up to 4 bits, whose rounding is most of the error. With more bits
 it is the activations' static range that limits: there the balancing exponent and the way timesteps are aggregated are
