@@ -27,6 +27,7 @@ FILES = {
     "speed.json": Known(holds="Seconds, memory and bytes of each backend", seen="Compare"),
     "speed_xl.json": Known(holds="The same at DiT-XL/2's size, random weights", seen="README"),
     "speed_xl_in_turn.json": Known(holds="The most telling of them in turn in one process", seen="README"),
+    "speed_fixed_batch.json": Known(holds="The demo with a graph for each batch size", seen="README"),
     "dial.json": Known(holds="PSNR at every setting of the salience dial", seen="Data & API"),
     "salience.json": Known(holds="Salience and correlation of every layer", seen="model card", backend=FLOAT),
     "quality.json": Known(holds="How good the demo model is in full precision", seen="model card", backend=FLOAT),

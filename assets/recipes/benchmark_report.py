@@ -20,6 +20,7 @@ RESULTS = ROOT / "assets/demo/results/benchmark.json"
 FIGURE = ROOT / "assets/screenshots/benchmark.webp"
 PARTS = ROOT / "assets/demo/results/ours_parts.json"
 SPEED = ROOT / "assets/demo/results/speed_xl_in_turn.json"
+FIXED = ROOT / "assets/demo/results/speed_fixed_batch.json"
 README = ROOT / "README.md"
 LABELS = ("W8A8", "W4A8", "W4A6")
 OURS, PUBLISHED, OTHER, TEXT = "#009E73", "#2A86C2", "#9AA5B4", "#4B5563"
@@ -96,17 +97,37 @@ def parts_table(content: dict[str, Any]) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
-def speed_table(content: dict[str, Any]) -> str:
-    """Milliseconds, memory, bytes and error of each contestant, and how many times faster than torch in float."""
-    head = ["DiT-XL/2's size", "execution", "ms", "fp32 / this", "bf16 / this", "resident MB", "MB on disk", "error"]
-    lines, rows = [head, ["---"] * len(head)], content["contestants"]
+def speed_table(content: dict[str, Any], title: str) -> str:
+    """Milliseconds of two rows, memory, bytes and error of each contestant; how many times the float ones take."""
+    rows = content["contestants"]
+    bases = [key for key in ("torch-fp32", "torch-bf16", "openvino-fp32") if key in rows]
+    ratios = [f"{rows[key]['name']} / this" for key in bases]
+    lines = [[title, "execution", "ms", *ratios, "resident MB", "MB on disk", "error"]]
+    lines.append(["---"] * len(lines[0]))
     timed = {key: row["batches"]["2"] for key, row in rows.items()}
     for key, row in rows.items():
         ms = timed[key]["ms"]
-        times = [f"{timed[base]['ms'] / ms:.2f}x" for base in ("torch-fp32", "torch-bf16")]
+        times = [f"{timed[base]['ms'] / ms:.2f}x" for base in bases]
         megabytes = [f"{row['fresh_process']['own_mb']:.0f}", f"{row['disk_bytes'] / 1e6:.0f}"]
-        lines.append([row["name"], row["execution"], f"{ms:.0f}", *times, *megabytes, f"{timed[key]['error']:.2g}"])
+        lines.append(
+            [
+                row["name"],
+                row["execution"],
+                f"{ms:.0f}" if ms > 100 else f"{ms:.2f}",
+                *times,
+                *megabytes,
+                f"{timed[key]['error']:.2g}",
+            ]
+        )
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def speed_tables() -> dict[str, str]:
+    """The README's tables of speed by name."""
+    return {
+        "speed": speed_table(read_json(SPEED), "DiT-XL/2's size"),
+        "fixed batch": speed_table(read_json(FIXED), "demo model"),
+    }
 
 
 def with_table(readme: str, name: str, text: str) -> str:
@@ -120,7 +141,8 @@ def with_table(readme: str, name: str, text: str) -> str:
 def main() -> None:
     content = read_json(RESULTS)
     text = with_table(README.read_text(), "benchmark", table(content))
-    text = with_table(text, "speed", speed_table(read_json(SPEED)))
+    for name, table_text in speed_tables().items():
+        text = with_table(text, name, table_text)
     README.write_text(with_table(text, "parts", parts_table(read_json(PARTS))))
     figure(content).savefig(FIGURE, pil_kwargs={"quality": 85, "method": 6})
 

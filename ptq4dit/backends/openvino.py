@@ -52,10 +52,11 @@ def build(twin: Any, options: IntegerOptions) -> IntegerTransformer:
     precision = chosen_precision(options.precision, *_size(lean), cpu_capabilities())
     properties = _properties(options.threads, precision)
     cache = CompiledCache(folder=cache_folder(options.cache), limit=options.cache_bytes)
-    key = content_key(_content(lean, precision, properties))
-    step = _ready(cache, key, properties, lambda file: _compile(lean, precision, properties, file))
+    key = content_key(_content(lean, precision, properties, options.batch))
+    step = _ready(cache, key, properties, lambda file: _compile(lean, precision, properties, options.batch, file))
     release = map_integers(lean, cache, key)
-    runtime = f"OpenVINO {_VERSION}, CPU, {_REST[precision]}"
+    rows = "" if options.batch is None else f", {options.batch} rows a call"
+    runtime = f"OpenVINO {_VERSION}, CPU, {_REST[precision]}{rows}"
     return IntegerTransformer(lean, step, runtime, release)
 
 
@@ -72,12 +73,23 @@ class OpenVinoStep:
         self._file = np.memmap(path, np.uint8, mode="c", shape=(payload_bytes(path),))
         blob = openvino.Tensor(self._file, shared_memory=True)
         self.compiled = openvino.Core().import_model(blob, "CPU", properties)
+        rows = self.compiled.input(0).partial_shape[0]
+        self._rows = int(rows.get_length()) if rows.is_static else None
         self._request = self.compiled.create_infer_request()
 
     def __call__(
         self, latents: Float[Tensor, "row channel height width"], modulation: Modulation
     ) -> Float[Tensor, "row out_channel height width"]:
-        """The output for these latents."""
+        """The output for these latents.
+
+        Raises:
+            ValueError: for another number of rows than the graph was compiled for.
+        """
+        if self._rows not in (None, len(latents)):
+            raise ValueError(
+                f"Expected {self._rows} rows, as the integer backend was asked to compile for, got {len(latents)}. "
+                "Choose IntegerOptions(batch=None) for any number."
+            )
         blocks = modulation.blocks.permute(1, 2, 0, 3).flatten(0, 1)
         given = [_shared(tensor) for tensor in (latents, blocks, modulation.final.transpose(0, 1))]
         with self._lock:
@@ -157,8 +169,12 @@ def _ready(cache: CompiledCache, key: str, properties: dict[str, Any], write: Ca
     return OpenVinoStep(cache.store(key, write), properties)
 
 
-def _compile(twin: Any, precision: str, properties: dict[str, Any], file: Path) -> None:
+def _compile(twin: Any, precision: str, properties: dict[str, Any], batch: int | None, file: Path) -> None:
     graph = build_graph(twin, half_attention=precision == "mixed")
+    if batch is not None:
+        graph.reshape(
+            {port: [batch if size.is_dynamic else size for size in port.partial_shape] for port in graph.inputs}
+        )
     compiled = openvino.Core().compile_model(graph, "CPU", properties)
     require_integer_products(linear_precisions(compiled), len(twin.transformer_blocks))
     file.write_bytes(compiled.export_model().getvalue())
@@ -177,10 +193,10 @@ def _properties(threads: int | None, precision: str) -> dict[str, Any]:
     return {"INFERENCE_PRECISION_HINT": hint, "PERFORMANCE_HINT": "LATENCY", **chosen}
 
 
-def _content(twin: Any, precision: str, properties: dict[str, Any]) -> Iterator[bytes | memoryview]:
+def _content(twin: Any, precision: str, properties: dict[str, Any], batch: int | None) -> Iterator[bytes | memoryview]:
     """All that the compiled model depends on."""
     cpu = openvino.Core().get_property("CPU", "FULL_DEVICE_NAME")
-    settings = [openvino.__version__, cpu, precision, properties, dict(twin.config)]
+    settings = [openvino.__version__, cpu, precision, properties, dict(twin.config), batch]
     yield json.dumps(settings, default=str, sort_keys=True).encode()
     yield from (inspect.getsource(module).encode() for module in (openvino_graph, plan))
     for name, tensor in twin.state_dict().items():

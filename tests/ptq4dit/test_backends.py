@@ -198,6 +198,15 @@ def test_refuses_what_it_cannot_run(dit, stats, options, config, message):
         with_backend(quantize(dit, stats, config), "integer", options)
 
 
+def test_a_graph_for_one_batch_size_gives_the_same_and_refuses_others(simulated, options):
+    fixed = with_backend(simulated["W8A8"], "integer", dataclasses.replace(options, batch=4))
+    expected = output(with_backend(simulated["W8A8"], "integer", options))
+    torch.testing.assert_close(output(fixed), expected, rtol=1e-4, atol=1e-3)
+    assert fixed.transformer.runtime.endswith("4 rows a call")
+    with pytest.raises(ValueError, match=r"Expected 4 rows.*got 3.*batch=None"):
+        output(fixed, inputs(3))
+
+
 def test_refuses_a_float_model_and_unknown_backends(dit, simulated):
     with pytest.raises(ValueError, match="Expected a quantized model"):
         with_backend(dit, "integer")
@@ -209,6 +218,7 @@ def test_refuses_a_float_model_and_unknown_backends(dit, simulated):
     ("values", "message"),
     [
         ({"threads": 0}, "threads"),
+        ({"batch": 0}, "batch to be at least 1"),
         ({"cache_bytes": -1}, "cache_bytes to be at least 0"),
     ],
 )
