@@ -82,9 +82,9 @@ def _command(options: argparse.Namespace) -> str:
         "--images": options.images or None,
     }
     given = [f"{flag} {value}" for flag, value in flags.items() if value not in (None, "")]
-    flags_given = ["--together"] * options.together + ["--profile"] * options.profile
+    switches = ["--together"] * options.together + ["--profile"] * options.profile
     named = [name for name in (options.named or options.model,) if name]
-    return " ".join(["python -m ptq4dit bench", *named, *given, *flags_given])
+    return " ".join(["python -m ptq4dit bench", *named, *given, *switches])
 
 
 def _say(text: str) -> None:

@@ -13,7 +13,7 @@ from ptq4dit.reconstruction.data import BlockData
 SHARES = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4)
 """Shares of the range that are tried."""
 _SAMPLES = 64
-"""Samples (or pairs) that the error is measured on, for each scale."""
+"""Samples that the error is measured on, for each scale; at least one pair where they are pairs."""
 _LOW, _HIGH = 0, 1
 
 Grids = tuple[Tensor, Tensor]
