@@ -55,3 +55,11 @@ def test_the_game_is_played_with_the_keyboard(open_page):
     page.locator("#game-next").click()
     page.wait_for_function("b => document.querySelector('#game-part img').src !== b", arg=before)
     assert page.locator("#game-part button:enabled").count() == 2
+
+
+def test_every_column_about_the_files_is_in_sight(open_page):
+    """The commands are long; they wrap instead of pushing date and machine out of the window."""
+    page = open_page("?tab=data")
+    table = page.locator("#data-files .scroll")
+    table.locator("td").first.wait_for()
+    assert table.evaluate("box => box.scrollWidth <= box.clientWidth")
