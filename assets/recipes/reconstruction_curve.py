@@ -175,7 +175,7 @@ def run(args: argparse.Namespace) -> None:
             results = read_json(OUT) or results
             results["curves"][key] = found
             results |= {"quantization": dataclasses.asdict(quant), "threads": torch.get_num_threads()}
-            write_json(OUT, made_by(COMMAND) | results)
+            write_json(OUT, results | made_by(COMMAND))
 
 
 def figure(curves: dict[str, Any], index: int) -> Figure:
