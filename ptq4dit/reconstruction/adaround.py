@@ -24,6 +24,7 @@ from ptq4dit.reconstruction.soft_linear import SoftLinear
 
 LEAN = 0.15
 """How far a weight starts from its integer in closed form towards what that rounds; far ones would all be undecided."""
+_RANGE = ("activation_scale", "activation_zero_point")
 _FARTHEST = 0.7
 """Steps between integer and target that count."""
 
@@ -94,8 +95,8 @@ class Softened:
             self._install(soft=True)
 
     def parameters(self, name: str) -> list[nn.Parameter]:
-        """The parameters of that name of all layers, as far as they are learned; what layers share, once."""
-        found = {id(p): p for layer in self.layers.values() if (p := getattr(layer, name, None)) is not None}
+        """The parameters whose name ends so, of all layers, as far as they are learned; what layers share, once."""
+        found = {id(p): p for layer in self.layers.values() for n, p in layer.named_parameters() if n.endswith(name)}
         return [parameter for parameter in found.values() if parameter.requires_grad]
 
     def _install(self, *, soft: bool) -> None:
@@ -121,8 +122,8 @@ def softened(
     for name, module in own.items():
         linear = _copy(module)
         layers[name] = SoftLinear(linear, _position(linear, exact, name, targets))
-        if not scales and hasattr(layers[name], "log_activation_scale"):
-            layers[name].log_activation_scale.requires_grad_(False)
+        if not scales and is_static(linear.config):
+            layers[name].input_range.requires_grad_(False)
     for names, _ in STAGES:
         _share_input([layers[name] for name in names if name in layers])
     result = Softened(block, layers, own)
@@ -134,11 +135,12 @@ def softened(
 
 
 def _share_input(layers: list[SoftLinear]) -> None:
-    """Let layers of one input learn one scale of it, those that round it alike."""
+    """Let layers of one input learn one range of it, those that round it alike."""
     static = [layer for layer in layers if is_static(layer.linear.config)]
     for layer in static[1:]:
-        if torch.equal(layer.linear.activation_scale, static[0].linear.activation_scale):
-            layer.log_activation_scale = static[0].log_activation_scale
+        if all(torch.equal(getattr(layer.linear, part), getattr(static[0].linear, part)) for part in _RANGE):
+            layer.input_range = static[0].input_range
+            layer.input_range.users += 1
 
 
 class _PassRounding(TorchFunctionMode):
@@ -187,7 +189,7 @@ def _position(
     return target_weight(linear, like) / grid.expand(linear.weight_scale)
 
 
-_NAMES = ("rounding", "log_activation_scale")
+_NAMES = ("rounding", "input_range.log_scale")
 
 
 def _optimizer(soft: Softened, config: ReconstructionConfig) -> torch.optim.Adam:

@@ -17,12 +17,51 @@ from ptq4dit.reconstruction.rounding import (
 )
 
 
+class SoftRange(nn.Module):
+    """A static range whose scale ``s e^p`` is learned, so that a learning rate is relative to it.
+
+    Layers of the same input share one; it rounds for all of them at once.
+    """
+
+    def __init__(self, linear: QuantizedLinear) -> None:
+        """Take over a layer's range."""
+        super().__init__()
+        self._start, self._clock, self.users = linear.activation_scale, linear.clock, 1
+        low: Tensor = -linear.activation_zero_point.to(self._start.dtype)
+        self.low, self.high = low, low + (2**linear.config.activation_bits - 1)
+        self._ends = () if low.ndim else (float(self.low), float(self.high))
+        self.log_scale = nn.Parameter(torch.zeros_like(self._start))
+        self._rounded: tuple[Tensor, int, Tensor] | None = None
+        self._uses = 0
+
+    def scale(self) -> Float[Tensor, "*groups"]:
+        """The present scale."""
+        return self._start * self.log_scale.exp()
+
+    def forward(self, x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+        """The rounded input; that of the last call if the next of its users asks for the same tensor."""
+        if self._rounded is None or self._rounded[0] is not x or self._rounded[1] != self.log_scale._version:
+            self._rounded, self._uses = (x, self.log_scale._version, self._round(x)), 0
+        rounded, self._uses = self._rounded[2], self._uses + 1
+        if self._uses == self.users:
+            self._rounded = None
+        return rounded
+
+    def _round(self, x: Tensor) -> Tensor:
+        scale = self.scale()
+        if not scale.ndim:
+            return round_learned(x, scale, *self._ends)
+        assert self._clock is not None
+        pick = self._clock.pick
+        return round_learned(x, pick(scale, x), pick(self.low, x), pick(self.high, x))
+
+
 class SoftLinear(nn.Module):
     """Stands in for a `QuantizedLinear` during training: AdaRound's soft rounding, scales and bias fixed.
 
     Weight, with ``n`` the steps from zero and ``s`` the scale: ``s n``, ``n = floor(v) + h(alpha)``, where ``h(alpha)``
-    in [0, 1] is learned and starts at what ``v``, the ``position``, has beyond its floor. A static activation scale is
-    learned as ``s e^p``, so that a learning rate is relative to it.
+    in [0, 1] is learned and starts at what ``v``, the ``position``, has beyond its floor. A static activation range is
+    a `SoftRange`.
     """
 
     def __init__(self, linear: QuantizedLinear, position: Float[Tensor, "d_out d_in"] | None) -> None:
@@ -40,9 +79,7 @@ class SoftLinear(nn.Module):
             self.floor = torch.minimum(torch.floor(steps), self.grid.high - 1)
             self.rounding = nn.Parameter(inverse_rectified_sigmoid(steps - self.floor))
         if is_static(linear.config):
-            zero_point = linear.activation_zero_point.to(linear.activation_scale.dtype)
-            self.input_low, self.input_high = -zero_point, 2**linear.config.activation_bits - 1 - zero_point
-            self.log_activation_scale = nn.Parameter(torch.zeros_like(linear.activation_scale))
+            self.input_range = SoftRange(linear)
 
     @property
     def linear(self) -> QuantizedLinear:
@@ -69,12 +106,7 @@ class SoftLinear(nn.Module):
             return x
         if not is_static(linear.config):
             return straight_through(x, linear.round_input(x.detach()))
-        scale, low, high = linear.activation_scale * self.log_activation_scale.exp(), self.input_low, self.input_high
-        if scale.ndim:
-            clock = linear.clock
-            assert clock is not None
-            scale, low, high = clock.pick(scale, x), clock.pick(low, x), clock.pick(high, x)
-        return round_learned(x, scale, low, high)
+        return self.input_range(x)
 
     def weight(self) -> Float[Tensor, "d_out d_in"]:
         """The weight that the product uses, differentiable."""
@@ -98,4 +130,4 @@ class SoftLinear(nn.Module):
             steps = torch.round(self.steps())
             into.set_integers(self.grid.integers(steps), linear.weight_scale, linear.weight_zero_point)
         if is_static(linear.config):
-            into.activation_scale.copy_(linear.activation_scale * self.log_activation_scale.exp())
+            into.activation_scale.copy_(self.input_range.scale())

@@ -379,10 +379,28 @@ def test_quantize_runs_it(dit, stats, data):
     assert output_error(dit, better, data) < 0.8 * output_error(dit, plain, data)
 
 
-def test_rounding_with_gradient_is_that_of_lsq():
+def test_layers_of_one_input_round_it_once_with_one_scale(dit, stats, data):
+    folded, model = made(dit, stats, W4A8)
+    exact, block, block_data = first_block(folded, model, data)
+    with softened(exact, block) as soft:
+        assert len(soft.parameters("input_range.log_scale")) == 4
+        q, k, v = (soft.layers[f"attn1.to_{name}"] for name in "qkv")
+        x = block_data.inputs[:2]
+        first = q.round_input(x)
+        assert k.round_input(x) is first and v.round_input(x) is first
+        with torch.no_grad():
+            k.input_range.log_scale.add_(0.5)
+        changed = q.round_input(x)
+        assert not torch.equal(changed, first)
+        with soft.hard():
+            torch.testing.assert_close(changed, block.get_submodule("attn1.to_v").round_input(x))
+
+
+@pytest.mark.parametrize("number", [float, torch.tensor], ids=["numbers", "tensors"])
+def test_rounding_with_gradient_is_that_of_lsq(number):
     x = torch.tensor([-3.0, -0.6, 0.2, 0.74, 9.0], requires_grad=True)
     scale = torch.tensor(0.5, requires_grad=True)
-    y = round_learned(x, scale, torch.tensor(-2.0), torch.tensor(5.0))
+    y = round_learned(x, scale, number(-2.0), number(5.0))
     assert y.tolist() == [-1.0, -0.5, 0.0, 0.5, 2.5]
     y.sum().backward()
     assert x.grad.tolist() == [0.0, 1.0, 1.0, 1.0, 0.0]
