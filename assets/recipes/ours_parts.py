@@ -111,6 +111,12 @@ def missing(
                 yield bits, name, ptq4dit.QuantConfig(weight_bits=weight, activation_bits=activation, **settings)
 
 
+def in_order(results: dict[str, Any]) -> dict[str, Any]:
+    """The rows as `PARTS` has them."""
+    keys = [f"{bits}/{name}" for bits, parts in PARTS.items() for name in parts]
+    return {key: results[key] for key in keys if key in results}
+
+
 def run(args: argparse.Namespace) -> None:
     """All parts and bits."""
     out = args.model / "results" / "ours_parts.json"
@@ -141,10 +147,11 @@ def run(args: argparse.Namespace) -> None:
             "psnr": round(sum(each) / len(each), 3),
             "minus_base": {part: round(getattr(apart, part), 3) for part in ("mean", "low", "high")},
             "cpu_seconds": round(seconds, 1),
+            "commit": made_by(COMMAND)["commit"],
             "psnr_each": [round(value, 2) for value in each],
         }
         print(key, {k: v for k, v in results[key].items() if k != "psnr_each"}, flush=True)
-        write_json(out, {"made": made_by(COMMAND) | setting, "pictures": args.pictures, "results": results})
+        write_json(out, {"made": made_by(COMMAND) | setting, "pictures": args.pictures, "results": in_order(results)})
 
 
 if __name__ == "__main__":
