@@ -193,7 +193,7 @@ class Calibration:
 def layer_weight_salience(transformer: nn.Module) -> dict[str, Float[Tensor, " channel"]]:
     """Layer name -> salience of its weight's input channels, ``(d_in,)`` (PTQ4DiT eq. 4)."""
     return {
-        name: weight_salience([linear.weight.detach() for linear in layer.linears])
+        name: weight_salience([linear.weight.detach() for linear in layer.linears]).cpu()
         for name, layer in balanced_layers(transformer).items()
     }
 

@@ -8,13 +8,12 @@ import dataclasses
 import hashlib
 import json
 import os
-import tempfile
 from pathlib import Path
 from typing import Any
 
 import diffusers
 import torch
-from diffusers import AutoencoderKL, DiTTransformer2DModel
+from diffusers import AutoencoderKL, DiTTransformer2DModel, SchedulerMixin
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -22,13 +21,14 @@ from ptq4dit.backends.dispatch import with_backend
 from ptq4dit.config import CalibrationConfig, QuantConfig
 from ptq4dit.dit import Dit, bundle
 from ptq4dit.frequencies import set_frequencies
-from ptq4dit.manifest import FORMAT, MANIFEST, layer_specs, read_manifest, write_manifest
+from ptq4dit.manifest import FORMAT, KIND, layer_specs, read_manifest, write_manifest
 from ptq4dit.noise_correction import NoiseCorrection
 from ptq4dit.packing import pack_int4, unpack_int4
 from ptq4dit.quantized.convert import install, make_clock, quantized_layers, unfilled
 from ptq4dit.quantized.linear import QuantizedLinear
 from ptq4dit.quantized.record import QuantRecord
 from ptq4dit.tensorfile import read_tensors, write_tensors
+from ptq4dit.whole_folder import require_replaceable, whole_folder
 
 _WEIGHTS, _CONFIG = "transformer/quantized.safetensors", "transformer/config.json"
 _CORRECTION, _CORRECTION_FORMAT = "noise_correction.safetensors", "ptq4dit-noise-correction-1"
@@ -52,15 +52,9 @@ def save_quantized(model: Dit, folder: str | os.PathLike[str]) -> None:
     if not isinstance(record, QuantRecord):
         raise ValueError("Expected a quantized model, got a float one. Use ptq4dit.quantize(...) first.")
     target = Path(folder)
-    if target.exists() and not (target / MANIFEST).is_file():
-        raise ValueError(f"Expected a new folder or an older checkpoint, got {str(target)!r}, which holds other files.")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}-") as scratch:
-        new, old = Path(scratch) / "new", Path(scratch) / "old"
+    require_replaceable(target, KIND)
+    with whole_folder(target) as new:
         _write(model, record, new)
-        if target.exists():
-            os.replace(target, old)
-        os.replace(new, target)
 
 
 def load_quantized(
@@ -84,26 +78,40 @@ def load_quantized(
 
 
 def _read(source: Path, manifest: dict[str, Any], device: str | torch.device) -> Dit:
-    config, dtype = QuantConfig(**manifest["config"]), getattr(torch, manifest["dtype"])
+    config, dtype = QuantConfig.from_json(json.dumps(manifest["config"])), _dtype(manifest["dtype"])
     transformer, layers = _empty_transformer(json.loads((source / _CONFIG).read_text()), config, dtype)
     if layer_specs(layers, config) != manifest["layers"]:
         raise ValueError(f"Expected the layers that the config of {str(source)!r} says, got others. Quantize again.")
     _load_state(transformer, _unpacked(load_file(source / _WEIGHTS), manifest), source)
     transformer.ptq4dit_record = QuantRecord(
         config=config,
-        calibration=CalibrationConfig(**manifest["calibration"]),
+        calibration=CalibrationConfig.from_json(json.dumps(manifest["calibration"])),
         statistics=manifest["statistics"],
         model=manifest["model"],
         layers=tuple(layers),
     )
     set_frequencies(transformer, manifest["frequencies"])
     vae = AutoencoderKL.from_pretrained(source / "vae", dtype=dtype).to(device).eval()
-    scheduler = getattr(diffusers, manifest["scheduler"]).from_pretrained(source / "scheduler")
+    scheduler = _scheduler_class(manifest["scheduler"]).from_pretrained(source / "scheduler")
     model = bundle(transformer.to(device).eval(), vae, scheduler, manifest["id2label"], source=manifest["source"])
     if _CORRECTION not in manifest["sha256"]:
         return model
     tensors, _ = read_tensors(source / _CORRECTION, _CORRECTION_FORMAT, "noise correction")
     return dataclasses.replace(model, noise_correction=NoiseCorrection.from_tensors(tensors))
+
+
+def _dtype(name: str) -> torch.dtype:
+    found = getattr(torch, name, None)
+    if not isinstance(found, torch.dtype):
+        raise ValueError(f"Expected the name of a torch dtype in the manifest, got {name!r}. Quantize again.")
+    return found
+
+
+def _scheduler_class(name: str) -> Any:
+    found = getattr(diffusers, name, None)
+    if not (isinstance(found, type) and issubclass(found, SchedulerMixin)):
+        raise ValueError(f"Expected the name of a diffusers scheduler in the manifest, got {name!r}. Quantize again.")
+    return found
 
 
 def packed_bytes(model: Dit) -> int:
@@ -114,7 +122,7 @@ def packed_bytes(model: Dit) -> int:
 
 
 def _write(model: Dit, record: QuantRecord, folder: Path) -> None:
-    (folder / "transformer").mkdir(parents=True)
+    (folder / "transformer").mkdir()
     model.vae.save_pretrained(folder / "vae")
     model.scheduler.save_pretrained(folder / "scheduler")
     (folder / _CONFIG).write_text(json.dumps(dict(model.config), indent=2, default=str) + "\n")

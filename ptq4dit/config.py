@@ -21,6 +21,7 @@ METHOD_NAMES: tuple[str, ...] = (
 )
 """Names of the recipes in `ptq4dit.methods`, in the order in which tables show them."""
 ConfigT = TypeVar("ConfigT", bound="_Config")
+MadeT = TypeVar("MadeT")
 FLOAT_BITS = 16
 """The number of bits that means: leave this operand in float."""
 
@@ -38,11 +39,7 @@ class _Config:
         Raises:
             ValueError: if a field is unknown or its value is refused.
         """
-        values: dict[str, Any] = json.loads(text)
-        known = {field.name for field in dataclasses.fields(cls)}
-        if unknown := sorted(set(values) - known):
-            raise ValueError(f"Expected only the fields {sorted(known)} in {cls.__name__}, got also {unknown}.")
-        return cls(**values)
+        return from_fields(cls, json.loads(text))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -206,7 +203,7 @@ class QuantConfig(_Config):
         if self.weight_symmetric is None:
             object.__setattr__(self, "weight_symmetric", self.backend == "integer" and self.weight_bits == 8)
         if isinstance(self.reconstruction, Mapping):
-            object.__setattr__(self, "reconstruction", ReconstructionConfig(**self.reconstruction))
+            object.__setattr__(self, "reconstruction", from_fields(ReconstructionConfig, self.reconstruction))
         for name in ("attention_bits", "softmax_bits"):
             _require_bits(name, getattr(self, name))
         _require_choice("method", self.method, METHOD_NAMES)
@@ -271,7 +268,24 @@ def _overrides(given: Any) -> tuple[Override, ...]:
     """Overrides as a tuple, from a dict (pattern -> settings), from JSON's lists of dicts, or as they are."""
     if isinstance(given, Mapping):
         given = [{"pattern": pattern} | dict(settings) for pattern, settings in given.items()]
-    return tuple(item if isinstance(item, Override) else Override(**item) for item in given)
+    return tuple(item if isinstance(item, Override) else from_fields(Override, item) for item in given)
+
+
+def from_fields(cls: type[MadeT], values: Mapping[str, Any]) -> MadeT:
+    """A dataclass from a mapping that may be a stranger's.
+
+    Raises:
+        ValueError: if a field is unknown or missing, or its value is refused.
+    """
+    fields = dataclasses.fields(cls)  # type: ignore[arg-type]
+    known = {field.name for field in fields}
+    if unknown := sorted(set(values) - known):
+        raise ValueError(f"Expected only the fields {sorted(known)} in {cls.__name__}, got also {unknown}.")
+    nothing = dataclasses.MISSING
+    needed = {field.name for field in fields if field.default is nothing and field.default_factory is nothing}
+    if missing := sorted(needed - set(values)):
+        raise ValueError(f"Expected the fields {missing} in {cls.__name__}, got none of them.")
+    return cls(**values)
 
 
 def _require_choice(name: str, value: object, choices: tuple[str, ...]) -> None:

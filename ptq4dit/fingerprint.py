@@ -6,6 +6,7 @@ import json
 import torch
 from torch import nn
 
+from ptq4dit.frequencies import frequencies_of
 from ptq4dit.linears import balanced_layers
 from ptq4dit.paper.salience import weight_salience
 
@@ -14,7 +15,7 @@ _SAMPLED = 256
 
 @torch.no_grad()
 def fingerprint(transformer: nn.Module) -> str:
-    """Hash of the config, the weight salience of every quantized layer and evenly spread values of all parameters.
+    """Hash of config, frequencies, weight salience of every quantized layer and evenly spread values of all parameters.
 
     Cheap for large models, and any channel-wise rescaling changes it. Half-precision files loaded as float32 or
     float64 give the same fingerprint.
@@ -28,6 +29,8 @@ def fingerprint(transformer: nn.Module) -> str:
     digest = hashlib.blake2b(digest_size=16)
     config = {k: v for k, v in dict(transformer.config).items() if not k.startswith("_")}  # type: ignore[arg-type]
     digest.update(json.dumps(config, sort_keys=True, default=str).encode())
+    if frequencies_of(transformer) != "diffusers":
+        digest.update(frequencies_of(transformer).encode())
     for layer in balanced_layers(transformer).values():
         digest.update(_bytes(weight_salience([linear.weight for linear in layer.linears])))
     for name, parameter in sorted(transformer.named_parameters()):

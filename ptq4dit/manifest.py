@@ -12,9 +12,10 @@ import torch
 
 import ptq4dit
 from ptq4dit.config import QuantConfig
+from ptq4dit.whole_folder import MANIFEST
 
-FORMAT = "ptq4dit-checkpoint-3"
-MANIFEST = "manifest.json"
+KIND = "ptq4dit-checkpoint"
+FORMAT = f"{KIND}-3"
 _REQUIRED = {
     *("format", "label", "method", "versions", "config", "calibration", "statistics", "model", "source"),
     *("frequencies", "dtype", "scheduler", "id2label", "layers", "columns", "aliases", "sha256"),
@@ -53,6 +54,10 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     if set(manifest) != _REQUIRED:
         wrong = sorted(set(manifest) ^ _REQUIRED)
         raise ValueError(f"Expected exactly the fields of a manifest in {str(path)!r}, got {wrong} missing or unknown.")
+    if unsigned := sorted(path for path in _loaded(folder) if path not in manifest["sha256"]):
+        raise ValueError(
+            f"Expected a checksum of every file of {str(folder)!r}, got none of {unsigned}. Copy it again."
+        )
     for name, digest in manifest["sha256"].items():
         if not (folder / name).is_file():
             raise ValueError(f"Expected {name!r} in {str(folder)!r}, got no such file. Copy the whole folder again.")
@@ -74,6 +79,12 @@ def layer_specs(layers: Iterable[str], config: QuantConfig) -> list[dict[str, An
         else:
             group["layers"].append(name)
     return groups
+
+
+def _loaded(folder: Path) -> list[str]:
+    """Files in the parts of a checkpoint, all of which may be read, whatever the manifest names."""
+    parts = ("transformer", "vae", "scheduler")
+    return [p.relative_to(folder).as_posix() for part in parts for p in (folder / part).rglob("*") if p.is_file()]
 
 
 def _digest(path: Path) -> str:

@@ -23,10 +23,9 @@ from provenance import ROOT, made_by, read_json, write_json
 
 sys.path.insert(0, str(ROOT))
 
-import torch
-
 import ptq4dit
 from ptq4dit.benchmark.config import BenchmarkConfig
+from ptq4dit.benchmark.measure import draw
 from ptq4dit.methods.ours import RECONSTRUCTION
 from ptq4dit.methods.registry import METHODS
 from ptq4dit.metrics.image import psnr
@@ -69,16 +68,6 @@ PARTS: dict[str, dict[str, dict[str, Any]]] = {
 
 Ours adds 500 steps of AdaRound, and at W4A8 both ends.
 """
-
-
-def pictures(model: ptq4dit.Dit, count: int, steps: int, guidance: float) -> torch.Tensor:
-    """Classes in turn, a batch at a time."""
-    labels = [index % model.num_classes for index in range(count)]
-    parts = []
-    for start in range(0, count, 16):
-        *_, last = ptq4dit.denoise(model, labels[start : start + 16], steps, guidance, SEED, first_index=start)
-        parts.append(ptq4dit.decode(model, last.latents))
-    return torch.cat(parts)
 
 
 class Stopwatch:
@@ -127,7 +116,8 @@ def run(args: argparse.Namespace) -> None:
     setting = {"backend": "integer", "model_fingerprint": stats.model}
     setting |= {"pictures": args.pictures, "seed": SEED}
     setting |= {"steps": args.steps, "guidance_scale": args.guidance}
-    reference = pictures(dit, args.pictures, args.steps, args.guidance)
+    drawing = BenchmarkConfig(pictures=args.pictures, steps=args.steps, guidance_scale=args.guidance)
+    reference = draw(dit, drawing, SEED).pictures
     data: dict[int, ptq4dit.Trajectories] = {}
     for bits, name, config in missing(results, args.bits, args.parts):
         key, settings = f"{bits}/{name}", METHODS[config.method].prepare(config).reconstruction
@@ -138,7 +128,7 @@ def run(args: argparse.Namespace) -> None:
             dit, stats, config, data=data[settings.images], progress=watch.progress, folder=args.state
         )
         seconds = watch.read()
-        drawn = pictures(ptq4dit.with_backend(model, "integer"), args.pictures, args.steps, args.guidance)
+        drawn = draw(ptq4dit.with_backend(model, "integer"), drawing, SEED).pictures
         each = psnr(drawn, reference).clamp(max=100).tolist()
         base = results.get(f"{bits}/{BASE}", {"psnr_each": each})
         apart = paired_difference(each, base["psnr_each"])

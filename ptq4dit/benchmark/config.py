@@ -43,7 +43,7 @@ class BenchmarkConfig:
     bits: tuple[tuple[int, int], ...] = ((4, 8), (8, 8), (4, 6), (3, 8), (6, 8))
     strengths: tuple[int, ...] = (1, 8)
     seeds: tuple[int, ...] = (2000, 2001, 2002)
-    pictures: int = 20
+    pictures: int = 10
     steps: int = 25
     guidance_scale: float = 4.0
     sampler: str | None = None

@@ -74,12 +74,20 @@ class Judge:
         return Judge(classifier=classifier, pooled=pooled, spatial=spatial)
 
 
+BATCH = 16
+"""Pictures drawn at a time."""
+
+
 def draw(model: Dit, config: BenchmarkConfig, seed: int, cancelled: Callable[[], bool] | None = None) -> Drawn:
     """The set of one seed: classes in turn, an image's noise depending on seed and index only."""
     labels = [index % model.num_classes for index in range(config.pictures)]
-    states = denoise(model, labels, config.steps, config.guidance_scale, seed, config.sampler, cancelled)
-    latents = torch.stack([state.latents for state in states])
-    return Drawn(pictures=decode(model, latents[-1]), latents=latents, labels=torch.tensor(labels))
+    settings, parts = (config.steps, config.guidance_scale, seed, config.sampler, cancelled), []
+    for start in range(0, len(labels), BATCH):
+        states = denoise(model, labels[start : start + BATCH], *settings, first_index=start)
+        latents = torch.stack([state.latents for state in states])
+        parts.append((decode(model, latents[-1]).cpu(), latents.cpu()))
+    pictures, latents = (torch.cat(values, dim) for dim, values in enumerate(zip(*parts, strict=True)))
+    return Drawn(pictures=pictures, latents=latents, labels=torch.tensor(labels))
 
 
 def compare(drawn: Drawn, reference: Drawn, judged: Judge | None) -> dict[str, float | list[float]]:

@@ -5,7 +5,9 @@ import datetime
 import json
 import os
 import platform
+import shlex
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -59,13 +61,15 @@ def benchmark(
 
     Raises:
         Cancelled: once ``cancelled`` says True; what was measured stays in the file.
+        ValueError: if ``out`` holds results that were measured in another way, or is no benchmark.
     """
     results = _resumed(out, stats, config)
+    named = {key.split("/")[2] for key in results} | set(config.methods)
     content = {
         "format": FORMAT,
         "made": dict(made_by) | {"backend": "simulated", "model_fingerprint": stats.model},
         "config": json.loads(json.dumps(dataclasses.asdict(config))),
-        "methods": {name: _about(name) for name in config.methods},
+        "methods": {name: _about(name) for name in METHODS if name in named},
         "results": results,
     }
     bench = _Bench(dit, stats, config, judged, cancelled)
@@ -74,7 +78,7 @@ def benchmark(
         if progress is not None:
             progress(key, done, len(jobs))
         if key not in results:
-            results[key] = bench.measure(strength, wanted)
+            results[key] = bench.measure(strength, wanted) | {"commit": made_by.get("commit", "unknown")}
             _write(out, content)
     return content
 
@@ -154,11 +158,12 @@ class _Bench:
 
 
 def provenance() -> dict[str, str]:
-    """What ran: command, commit (where git knows one), date, hardware, versions."""
+    """What ran: command as it was typed, commit (where git knows one), date, hardware, versions."""
+    typed = sys.argv[1:] if Path(sys.argv[0]).parent.name == "ptq4dit" else ["benchmark"]
     git = ["git", "-C", str(Path(__file__).parent), "rev-parse", "--short", "HEAD"]
     answer = subprocess.run(git, capture_output=True, text=True)
     return {
-        "command": "python -m ptq4dit benchmark",
+        "command": shlex.join(["python", "-m", "ptq4dit", *typed]),
         "commit": answer.stdout.strip() or "unknown",
         "date": datetime.date.today().isoformat(),
         "hardware": f"{platform.machine()}, {os.cpu_count()} cores",
@@ -180,15 +185,25 @@ def _short(value: float) -> float | None:
 
 
 def _resumed(out: Path, stats: Calibration, config: BenchmarkConfig) -> dict[str, Any]:
-    """Results in the file that were measured in the same way on the same model."""
+    """Results in the file, which must have been measured in the same way on the same model; none without a file."""
     if not out.is_file():
         return {}
-    old = json.loads(out.read_text())
-    same = ("seeds", "pictures", "steps", "guidance_scale", "sampler", "reconstruction")
-    mine = json.loads(json.dumps(dataclasses.asdict(config)))
-    if old.get("format") != FORMAT or old["made"].get("model_fingerprint") != stats.model:
-        return {}
-    return dict(old["results"]) if all(old["config"].get(name) == mine[name] for name in same) else {}
+    elsewhere = f"Name another file with --out (out=), or remove {str(out)!r}."
+    try:
+        old = json.loads(out.read_text())
+    except ValueError as error:
+        raise ValueError(f"Expected a benchmark in {str(out)!r}, got a damaged file: {error}. {elsewhere}") from error
+    if not isinstance(old, dict) or old.get("format") != FORMAT:
+        raise ValueError(f"Expected a benchmark in {str(out)!r}, got something else. {elsewhere}")
+    mine = json.loads(json.dumps(dataclasses.asdict(config))) | {"model_fingerprint": stats.model}
+    theirs = old["config"] | {"model_fingerprint": old["made"].get("model_fingerprint")}
+    for name in ("seeds", "pictures", "steps", "guidance_scale", "sampler", "reconstruction", "model_fingerprint"):
+        if theirs.get(name) != mine[name]:
+            raise ValueError(
+                f"Expected {name} to be {theirs.get(name)!r}, as of the results in {str(out)!r}, got {mine[name]!r}. "
+                + elsewhere
+            )
+    return dict(old["results"])
 
 
 def _write(out: Path, content: Mapping[str, Any]) -> None:

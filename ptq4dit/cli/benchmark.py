@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+from ptq4dit.benchmark.config import BenchmarkConfig
 from ptq4dit.cli.report import Report, show_job
 from ptq4dit.cli.source import add_model, model_source, open_calibration, open_float
 from ptq4dit.config import METHOD_NAMES
@@ -22,7 +23,7 @@ def add_options(command: argparse.ArgumentParser) -> None:
     command.add_argument("--bits", nargs="+", default=["W4A8", "W8A8", "W4A6", "W3A8", "W6A8"], help="such as W4A8")
     command.add_argument("--strengths", type=int, nargs="+", default=[1, 8], help="settings of the salience dial")
     command.add_argument("--seeds", type=int, nargs="+", default=[2000, 2001, 2002], help="one set of pictures each")
-    command.add_argument("--pictures", type=int, default=20, help="in a set")
+    command.add_argument("--pictures", type=int, default=BenchmarkConfig().pictures, help="in a set")
     command.add_argument("--factorial", action=argparse.BooleanOptionalAction, default=True, help="PTQ4DiT's parts too")
     command.add_argument("--reconstruction-steps", type=int, default=ReconstructionConfig().steps, help="a block")
     command.add_argument("--steps", type=int, default=25, help="sampling steps")
@@ -31,7 +32,6 @@ def add_options(command: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> Report:
     """Measure what is missing in the file; the report holds all of it."""
-    from ptq4dit.benchmark.config import BenchmarkConfig
     from ptq4dit.benchmark.measure import Judge
     from ptq4dit.benchmark.run import benchmark, provenance
 

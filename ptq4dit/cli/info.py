@@ -20,8 +20,8 @@ def run(options: argparse.Namespace) -> Report:
     about = ptq4dit.describe(model) | {
         "classes": dict(model.id2label),
         "latents": model.latent_shape,
-        "blocks": len(model.transformer.transformer_blocks),
-        "tensor_bytes": sum(t.numel() * t.element_size() for t in model.transformer.state_dict().values()),
+        "blocks": len(model.torch_transformer.transformer_blocks),
+        "tensor_bytes": sum(t.numel() * t.element_size() for t in model.torch_transformer.state_dict().values()),
     }
     shown = about | {"classes": f"{len(model.id2label)}, from {model.id2label[0]!r} on"}
     return Report(content=about, text=lines(shown))

@@ -4,7 +4,6 @@ import hashlib
 import importlib.util
 import json
 import os
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,10 +11,11 @@ from typing import Any
 from ptq4dit.backends.plan import block_linears
 from ptq4dit.dit import Dit
 from ptq4dit.quantized.convert import describe
+from ptq4dit.whole_folder import MANIFEST, require_replaceable, whole_folder
 
 TARGETS = ("openvino", "onnx")
-FORMAT = "ptq4dit-export-1"
-MANIFEST = "manifest.json"
+KIND = "ptq4dit-export"
+FORMAT = f"{KIND}-1"
 _MODULES = {"openvino": "openvino", "onnx": "onnx"}
 
 
@@ -44,15 +44,9 @@ def export(model: Dit, target: str, folder: str | os.PathLike[str], *, pack_4_bi
     _require(model, target, destination, pack_4_bits)
     twin = model.torch_transformer
     write = _writer(target, pack_4_bits)
-    destination.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=destination.parent, prefix=f".{destination.name}-") as scratch:
-        new, old = Path(scratch) / "new", Path(scratch) / "old"
-        new.mkdir()
+    with whole_folder(destination) as new:
         extra = write(twin, new)
         (new / MANIFEST).write_text(json.dumps(_manifest(model, target, new) | extra, indent=2) + "\n")
-        if destination.exists():
-            os.replace(destination, old)
-        os.replace(new, destination)
     return destination
 
 
@@ -76,8 +70,7 @@ def _require(model: Dit, target: str, folder: Path, pack_4_bits: bool) -> None:
         raise ValueError('pack_4_bits is for target="onnx": OpenVINO would multiply such weights in float.')
     if not describe(model)["quantized"]:
         raise ValueError("Expected a quantized model, got a float one. Use ptq4dit.quantize(...) first.")
-    if folder.exists() and not (folder / MANIFEST).is_file():
-        raise ValueError(f"Expected a new folder or an older export, got {str(folder)!r}, which holds other files.")
+    require_replaceable(folder, KIND)
     for block in range(len(model.torch_transformer.transformer_blocks)):
         block_linears(model.torch_transformer, block)
 

@@ -20,4 +20,5 @@ METHOD = Method(
     inference="a minimum and a maximum for every token in front of every linear",
     prepare=prepare,
     run=run,
+    reconstructs=False,
 )

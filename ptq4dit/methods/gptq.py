@@ -1,4 +1,9 @@
-"""GPTQ: weights are rounded column by column, each column's error made up for by those that follow."""
+"""GPTQ: weights are rounded column by column, each column's error made up for by those that follow.
+
+More than the paper: it runs inside the closed form of `ptq4dit.reconstruction.closed_form`. The columns round a least
+squares target, quantized inputs against float outputs; coordinate descent, bias and activation scale follow. What
+differs from Q-Diffusion in closed form is the range of the activations that it starts from.
+"""
 
 from dataclasses import replace
 

@@ -24,4 +24,5 @@ METHOD = Method(
     inference="a Hadamard transform of every token in front of every linear",
     prepare=prepare,
     run=run,
+    reconstructs=False,
 )

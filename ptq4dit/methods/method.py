@@ -81,6 +81,8 @@ class Method:
         inference: what it adds to the work of a static integer model; ``"nothing"`` for many.
         prepare: the config that it uses, made from the wanted one; bits and the choice of layers stay.
         run: makes the model.
+        reconstructs: whether it learns the rounding where the config asks for that.
+        options: names of the settings that only it knows (``QuantConfig.options``).
     """
 
     name: str
@@ -90,3 +92,18 @@ class Method:
     inference: str
     prepare: Callable[[QuantConfig], QuantConfig]
     run: Callable[[Job], Dit]
+    reconstructs: bool = True
+    options: tuple[str, ...] = ()
+
+    def prepared(self, config: QuantConfig) -> QuantConfig:
+        """The config that it uses.
+
+        Raises:
+            ValueError: if the wanted one asks for what this method does not do.
+        """
+        known = {*self.options, "softmax"}
+        if unknown := sorted(set(dict(config.options)) - known):
+            raise ValueError(f"Expected options of {self.title} among {sorted(known)}, got {unknown}.")
+        if config.reconstruction is not None and not self.reconstructs:
+            raise ValueError(f"{self.title} learns no rounding: set reconstruction=None, or choose another method.")
+        return self.prepare(config)

@@ -1,4 +1,10 @@
-"""PTQ4DiT: balance channels with calibrated salience, fold the factors, round, reconstruct if asked."""
+"""PTQ4DiT: balance channels with calibrated salience, fold the factors, round, reconstruct if asked.
+
+The paper's settings, where the config's defaults differ: ``activation_range="percentile"``,
+``reconstruction=ReconstructionConfig.paper()`` (20,000 steps of AdaRound a block, hours on a CPU; the benchmark runs
+the closed form), and as the released code has it all other linears, the patch embedding, q, k, v and the softmax
+rounded (``patch_embed``, ``conditioning``, ``modulation``, ``final_layer``, ``attention_bits``, ``softmax_bits``).
+"""
 
 from ptq4dit.config import QuantConfig
 from ptq4dit.dit import Dit

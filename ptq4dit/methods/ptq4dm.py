@@ -30,7 +30,12 @@ def drawn_timesteps(timesteps: torch.Tensor, share: float, center: float, seed: 
         share: fraction of them to draw, in (0, 1].
         center: 0 for the picture's end of the trajectory, 1 for the noise.
         seed: of the draw.
+
+    Raises:
+        ValueError: for a share that draws none or more than there are.
     """
+    if not 0 < share <= 1:
+        raise ValueError(f"Expected a share of the timesteps above 0 and up to 1, got {share}.")
     largest = float(timesteps.max()) or 1.0
     density = torch.exp(-((timesteps.double() / largest - center) ** 2) / (2 * 0.25**2))
     count = max(1, round(share * len(timesteps)))
@@ -53,4 +58,6 @@ METHOD = Method(
     inference="nothing",
     prepare=prepare,
     run=run,
+    reconstructs=False,
+    options=("share", "center"),
 )

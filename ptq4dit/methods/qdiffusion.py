@@ -1,6 +1,7 @@
 """Q-Diffusion: calibration data over all timesteps and block-wise reconstruction, without balancing.
 
-Simplified: its split of concatenated shortcuts has no place in a DiT, which has none.
+Simplified: its split of concatenated shortcuts has no place in a DiT, which has none. Without a reconstruction in the
+config the closed form stands in for AdaRound's 20,000 steps (``ReconstructionConfig.paper()``).
 """
 
 from dataclasses import replace

@@ -1,7 +1,8 @@
-"""Q-DiT: group-wise weights whose group sizes are searched, and activations rounded dynamically, group by group.
+"""Q-DiT: group-wise weights whose group sizes are searched, and activations rounded dynamically, token by token.
 
 Simplified: the paper's evolutionary search scores whole models by FID; here sizes are chosen greedily by each layer's
-weighted output error, under the same budget of scales that one group size for all layers would have.
+weighted output error, under the same budget of scales that one group size for all layers would have. The paper ranges
+activations for every group of a token, too (``QuantConfig.activation_group_size``).
 """
 
 import math
@@ -70,8 +71,11 @@ def _error(layer: Layer, rows: torch.Tensor, config: LayerConfig) -> tuple[float
 
 
 def run(job: Job) -> Dit:
-    """Search group sizes, then round; activations share the size of their layer where it divides evenly."""
-    sizes = searched_groups(job, int(job.config.option("budget_size", 64)))
+    """Search group sizes, then round."""
+    budget = int(job.config.option("budget_size", 64))
+    if budget < 1:
+        raise ValueError(f"Expected a budget_size of at least 1 channel for each scale, got {budget}.")
+    sizes = searched_groups(job, budget)
     overrides = tuple(Override(pattern=name, group_size=size) for name, size in sizes.items())
     return job.reconstructed(
         convert(job.dit, job.stats, replace(job.config, overrides=job.config.overrides + overrides))
@@ -86,4 +90,5 @@ METHOD = Method(
     inference="ranges found for every token, and a scale for every group inside the products",
     prepare=prepare,
     run=run,
+    options=("budget_size",),
 )

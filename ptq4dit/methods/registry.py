@@ -61,7 +61,8 @@ def quantize(
         The bundle with a quantized ``DiTTransformer2DModel``.
 
     Raises:
-        ValueError: if the model is quantized already, ``stats`` belong to another one, or a weight is not finite.
+        ValueError: if the model is quantized already, ``stats`` belong to another one, a weight is not finite, or the
+            method does not know what the config asks for.
     """
     config = config or QuantConfig()
     require_finite(dit.transformer)
@@ -70,7 +71,7 @@ def quantize(
     job = Job(
         dit=dit,
         stats=stats,
-        config=method.prepare(config),
+        config=method.prepared(config),
         given_data=data,
         progress=progress,
         cancelled=cancelled,

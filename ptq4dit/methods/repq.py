@@ -64,11 +64,12 @@ def shift_inputs(transformer: nn.Module, shifts: Mapping[str, Float[Tensor, " ch
         shift, width = shifts[name].double(), layer.in_features
         rows = slice(MODULATION_CHUNKS[layer.role][0] * width, (MODULATION_CHUNKS[layer.role][0] + 1) * width)
         modulation: Any = result.get_submodule(f"transformer_blocks.{layer.block}.norm1.linear")
-        modulation.bias[rows] = (modulation.bias[rows].double() + shift).to(modulation.bias.dtype)
+        bias = modulation.bias[rows]
+        modulation.bias[rows] = (bias.double() + shift.to(bias.device)).to(bias.dtype)
         for linear in layer.linears:
             if linear.bias is None:
                 raise ValueError(f"Expected a bias in {name} to fold RepQ's shift into, got none. Use another method.")
-            linear.bias.copy_(linear.bias.double() - linear.weight.double() @ shift)
+            linear.bias.copy_(linear.bias.double() - linear.weight.double() @ shift.to(linear.weight.device))
     return result
 
 
@@ -99,6 +100,8 @@ def run(job: Job) -> Dit:
     factors = {name: factor for name, (factor, _) in grids.items()}
     moved = job.dit.with_transformer(transformer)
     model = convert(moved, shifted(job.stats, shifts, transformer), job.config, factors)
+    record = model.transformer.ptq4dit_record
+    model.transformer.ptq4dit_record = dataclasses.replace(record, model=job.stats.model)  # what it was made from
     return job.reconstructed(model, factors, transformer)
 
 

@@ -26,4 +26,5 @@ METHOD = Method(
     inference="nothing",
     prepare=prepare,
     run=run,
+    reconstructs=False,
 )

@@ -61,4 +61,5 @@ METHOD = Method(
     inference="nothing",
     prepare=prepare,
     run=run,
+    options=("alpha",),
 )

@@ -24,4 +24,5 @@ METHOD = Method(
     inference="a float product of rank 16 beside every linear",
     prepare=prepare,
     run=run,
+    options=("alpha", "rank"),
 )

@@ -1,6 +1,7 @@
 """What judges pictures, and the demo's own: a small CNN whose features and logits stand for Inception's."""
 
 import os
+from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 from typing import Protocol, runtime_checkable
@@ -30,6 +31,10 @@ class Classifier(Protocol):
     """
 
     knows_labels: bool
+
+    def parameters(self) -> Iterator[nn.Parameter]:
+        """Its weights, which say on what device it runs."""
+        ...
 
     def extract(self, pictures: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Pooled features, spatial features and logits of a batch of pictures in [0, 1]."""
@@ -93,7 +98,8 @@ def load_classifier(path: str | os.PathLike[str]) -> SceneClassifier:
 def judge(
     model: Classifier, pictures: Float[Tensor, "n 3 height width"]
 ) -> tuple[Float[Tensor, "n feature"], Float[Tensor, "n spatial"], Float[Tensor, "n label"]]:
-    """Pooled features, spatial features and logits of pictures in [0, 1], a few at a time."""
-    parts = [model.extract(batch) for batch in pictures.split(_BATCH)]
-    pooled, spatial, logits = (torch.cat(values) for values in zip(*parts, strict=True))
+    """Pooled features, spatial features and logits of pictures in [0, 1], a few at a time; on the CPU."""
+    device = next((p.device for p in model.parameters()), pictures.device)
+    parts = [model.extract(batch.to(device)) for batch in pictures.split(_BATCH)]
+    pooled, spatial, logits = (torch.cat(values).cpu() for values in zip(*parts, strict=True))
     return pooled, spatial, logits

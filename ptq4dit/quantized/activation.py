@@ -33,7 +33,7 @@ def round_static(
     if scale.ndim == 1:
         assert clock is not None
         scale, zero_point = clock.pick(scale, x), clock.pick(zero_point, x)
-    return fake_quantize(x, scale, zero_point, activation_spec(config))
+    return fake_quantize(x, scale, zero_point, activation_spec(config)).to(x.dtype)
 
 
 def round_dynamic(x: Float[Tensor, "*shape channel"], config: LayerConfig) -> Float[Tensor, "*shape channel"]:

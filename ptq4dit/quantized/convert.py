@@ -3,6 +3,7 @@
 import copy
 import dataclasses
 from collections.abc import Callable, Mapping
+from fnmatch import fnmatchcase
 from typing import Any
 
 import torch
@@ -45,10 +46,12 @@ def convert(
         The bundle with a ``DiTTransformer2DModel`` whose layers are `QuantizedLinear`.
 
     Raises:
-        ValueError: if the model is quantized already, ``stats`` belong to another one, or a weight is not finite.
+        ValueError: if the model is quantized already, ``stats`` belong to another one, a weight is not finite, or an
+            override is for no layer.
     """
     stats.require_model(dit.transformer)
     require_finite(dit.transformer)
+    _require_overridden(list(quantized_layers(dit.transformer, config)), config)
     transformer = reparameterize(dit.transformer, factors) if factors else copy.deepcopy(dit.transformer)
     seen = stats.rescaled_for(factors, transformer) if factors else stats
     clock = make_clock(config)
@@ -69,6 +72,15 @@ def convert(
         layers=tuple(quantized_layers(dit.transformer, config)),
     )
     return dit.with_transformer(transformer.eval())
+
+
+def _require_overridden(layers: list[str], config: QuantConfig) -> None:
+    for pattern in (override.pattern for override in config.overrides):
+        if not any(fnmatchcase(name, pattern) or name == pattern for name in (*layers, "attention")):
+            raise ValueError(
+                f"Expected an override for a layer that is quantized, got {pattern!r}, which matches none of "
+                f"{layers[0]}, ..., {layers[-1]}."
+            )
 
 
 def make_clock(config: QuantConfig) -> TimestepClock | None:

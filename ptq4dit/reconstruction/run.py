@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -25,7 +26,7 @@ from ptq4dit.reconstruction.walk import Walk
 from ptq4dit.trajectories import Trajectories, collect
 
 Progress = Callable[[int, int, float], None]
-"""(pieces of work done, pieces in all, seconds left as estimated)."""
+"""(pieces of work done, pieces in all, seconds left as estimated; infinite while nothing can be said)."""
 _CHECKS = 10
 """How often a block is measured on the held-out samples while it is trained."""
 
@@ -194,15 +195,16 @@ class _Best:
 
 @dataclass(kw_only=True)
 class _Report:
-    """Counts work, estimates the time left, and stops where asked."""
+    """Counts work, estimates the time left, and stops where asked. A block's start and its steps are timed apart."""
 
     blocks: int
     config: ReconstructionConfig
     progress: Progress | None
     cancelled: Callable[[], bool] | None
-    begun: float = field(default_factory=time.monotonic)
+    _last: float = 0.0
     _index: int = 0
-    _worked: int = 0
+    _seconds: list[float] = field(default_factory=lambda: [0.0, 0.0])
+    _counts: list[int] = field(default_factory=lambda: [0, 0])
 
     @property
     def pieces(self) -> int:
@@ -211,25 +213,30 @@ class _Report:
 
     def start(self, index: int) -> None:
         """A block begins; all before it are done."""
-        self._index = index
+        self._index, self._last = index, time.monotonic()
         self.check()
-        self._tell(index * self.pieces)
+        left = self.blocks - index
+        self._tell(index * self.pieces, left, left * self.config.steps)
 
     def step(self, done: int) -> None:
         """A block's start (0) or one of its steps is done."""
         self.check()
-        self._worked += 1
-        self._tell(self._index * self.pieces + 1 + done)
+        now, kind = time.monotonic(), int(done > 0)
+        self._seconds[kind] += now - self._last
+        self._counts[kind] += 1
+        self._last, left = now, self.blocks - self._index
+        self._tell(self._index * self.pieces + 1 + done, left - 1, left * self.config.steps - done)
 
     def check(self) -> None:
         if self.cancelled is not None and self.cancelled():
             raise Cancelled("Reconstruction was cancelled before its last block.")
 
-    def _tell(self, done: int) -> None:
+    def _tell(self, done: int, *left: int) -> None:
+        """Say how much is done; ``left`` counts the starts and the steps that are not."""
         if self.progress is not None:
-            total = self.blocks * self.pieces
-            rate = (time.monotonic() - self.begun) / max(self._worked, 1)
-            self.progress(done, total, (total - done) * rate)
+            parts = zip(left, self._seconds, self._counts, strict=True)
+            seconds = sum(n * (total / count if count else math.inf) for n, total, count in parts if n)
+            self.progress(done, self.blocks * self.pieces, seconds)
 
 
 def _chosen(data: Trajectories, config: ReconstructionConfig) -> tuple[Trajectories, float]:

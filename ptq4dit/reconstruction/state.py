@@ -9,12 +9,13 @@ from torch import Tensor, nn
 
 from ptq4dit.fingerprint import fingerprint
 from ptq4dit.quantized.linear import QuantizedLinear
+from ptq4dit.quantized.record import QuantRecord
 from ptq4dit.reconstruction.blocks import BlockParts
 from ptq4dit.reconstruction.config import ReconstructionConfig
 from ptq4dit.tensorfile import read_tensors, write_tensors
 from ptq4dit.trajectories import Trajectories
 
-_FORMAT = "ptq4dit-reconstruction-2"
+_FORMAT = "ptq4dit-reconstruction-3"
 
 
 class State:
@@ -68,7 +69,9 @@ def _linears(block: BlockParts) -> dict[str, QuantizedLinear]:
 
 def _identity(exact: nn.Module, model: nn.Module, data: Trajectories, config: ReconstructionConfig) -> str:
     digest = hashlib.blake2b(digest_size=8)
-    digest.update(json.dumps(dataclasses.asdict(config), sort_keys=True).encode())
+    digest.update(_FORMAT.encode() + json.dumps(dataclasses.asdict(config), sort_keys=True).encode())
+    if isinstance(record := getattr(model, "ptq4dit_record", None), QuantRecord):
+        digest.update(record.config.to_json().encode())
     digest.update(fingerprint(exact).encode())
     for tensor in (data.latents, data.timesteps, data.labels, data.images):
         digest.update(_bytes(tensor))

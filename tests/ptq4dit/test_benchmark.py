@@ -99,8 +99,42 @@ def test_bytes_are_those_on_disk(dit, stats, tmp_path):
     assert packed_bytes(model) <= on_disk <= packed_bytes(model) + 60_000
 
 
-def test_provenance_and_refusals():
+def test_a_set_is_drawn_a_few_pictures_at_a_time(dit, monkeypatch):
+    whole = draw(dit, CONFIG, 7)
+    monkeypatch.setattr("ptq4dit.benchmark.measure.BATCH", 2)
+    parts = draw(dit, CONFIG, 7)
+    torch.testing.assert_close(parts.pictures, whole.pictures)
+    torch.testing.assert_close(parts.latents, whole.latents)
+
+
+def test_keeps_results_that_were_measured_otherwise(dit, stats, tmp_path):
+    """Whatever is asked next, what a file holds stays; other methods join those in it and keep their titles."""
+    out = tmp_path / "b.json"
+    one = dataclasses.replace(CONFIG, methods=("rtn",), strengths=(1,), seeds=(3,))
+    benchmark(dit, stats, one, out, {"commit": "abc"})
+    held = out.read_text()
+    for change in ({"pictures": 6}, {"seeds": (4,)}, {"guidance_scale": 2.0}):
+        with pytest.raises(ValueError, match=f"Expected {next(iter(change))} to be .* as of the results in"):
+            benchmark(dit, stats, dataclasses.replace(one, **change), out, {})
+    with pytest.raises(ValueError, match="model_fingerprint"):
+        benchmark(dit, dataclasses.replace(stats, model="other"), one, out, {})
+    assert out.read_text() == held
+    both = benchmark(dit, stats, dataclasses.replace(one, methods=("dynamic",)), out, {"commit": "def"})
+    assert {key: row["commit"] for key, row in both["results"].items()} == {
+        "x1/W4A8/rtn": "abc",
+        "x1/W4A8/dynamic": "def",
+    }
+    assert "Round to nearest" in markdown(both, 1, "W4A8") and "Dynamic" in markdown(both, 1, "W4A8")
+    for text, message in (("{", "damaged"), ("[]", "something else")):
+        out.write_text(text)
+        with pytest.raises(ValueError, match=message):
+            benchmark(dit, stats, one, out, {})
+
+
+def test_provenance_and_refusals(monkeypatch):
     assert provenance()["command"] == "python -m ptq4dit benchmark"
+    monkeypatch.setattr("sys.argv", ["x/ptq4dit/__main__.py", "benchmark", "--bits", "W4A8"])
+    assert provenance()["command"] == "python -m ptq4dit benchmark --bits W4A8"
     with pytest.raises(ValueError, match="Unknown methods"):
         BenchmarkConfig(methods=("magic",))
     with pytest.raises(ValueError, match="at least 5 pictures"):

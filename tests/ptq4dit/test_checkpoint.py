@@ -1,6 +1,8 @@
 import json
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -144,6 +146,53 @@ def test_a_failed_save_leaves_the_older_checkpoint(model, tmp_path, monkeypatch)
         save_quantized(model, tmp_path / "model")
     assert load_quantized(tmp_path / "model").id2label == model.id2label
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
+
+
+def test_a_save_that_fails_at_its_last_step_puts_the_older_checkpoint_back(model, tmp_path, monkeypatch):
+    save_quantized(model, tmp_path / "model")
+    real, moved = os.replace, []
+
+    def replace(source, target):
+        moved.append(target)
+        if Path(source).name == "new":
+            raise OSError("no")
+        real(source, target)
+
+    monkeypatch.setattr("os.replace", replace)
+    with pytest.raises(OSError, match="no"):
+        save_quantized(model, tmp_path / "model")
+    assert len(moved) == 3 and load_quantized(tmp_path / "model").id2label == model.id2label
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+
+
+def test_takes_an_empty_folder_and_no_other_manifest(model, tmp_path):
+    (tmp_path / "empty").mkdir()
+    save_quantized(model, tmp_path / "empty")
+    assert load_quantized(tmp_path / "empty").id2label == model.id2label
+    for text in ('{"name": "a web page"}', '{"format": "ptq4dit-export-1"}', "[]", "{"):
+        other = tmp_path / "other"
+        other.mkdir(exist_ok=True)
+        (other / "manifest.json").write_text(text)
+        with pytest.raises(ValueError, match="holds other files"):
+            save_quantized(model, other)
+        assert (other / "manifest.json").read_text() == text
+
+
+def test_refuses_a_manifest_of_a_stranger(model, tmp_path):
+    folder = tmp_path / "model"
+    save_quantized(model, folder)
+    text = (folder / "manifest.json").read_text()
+    content = json.loads(text)
+    cases = {
+        "checksum of every file": content | {"sha256": {}},
+        "only the fields": content | {"config": content["config"] | {"magic": 1}},
+        "torch dtype": content | {"dtype": "save"},
+        "diffusers scheduler": content | {"scheduler": "DiTPipeline"},
+    }
+    for message, changed in cases.items():
+        (folder / "manifest.json").write_text(json.dumps(changed))
+        with pytest.raises(ValueError, match=message):
+            load_quantized(folder)
 
 
 def test_refuses_to_save(dit, model, tmp_path):

@@ -1,9 +1,11 @@
 """Each method has the property that it is known for."""
 
 import dataclasses
+import math
 
 import pytest
 import torch
+from scipy.stats import spearmanr
 
 from ptq4dit.backends.dispatch import with_backend
 from ptq4dit.config import METHOD_NAMES, CalibrationConfig, QuantConfig
@@ -17,9 +19,12 @@ from ptq4dit.methods.smoothquant import smoothing_factors
 from ptq4dit.observe import calibrate
 from ptq4dit.paper.csb import balance_factors
 from ptq4dit.paper.reparam import reparameterize
+from ptq4dit.quantized.balance import layer_factor
 from ptq4dit.quantized.linear import QuantizedLinear
 from ptq4dit.reconstruction.config import ReconstructionConfig
+from ptq4dit.recorder import _per_sample_sums
 from ptq4dit.sampling import generate
+from ptq4dit.trajectories import collect
 
 CALIBRATION = CalibrationConfig(timesteps=4, samples_per_timestep=4, steps=6, rows_per_timestep=16)
 SHORT = ReconstructionConfig(steps=3, images=4, timesteps=3, held_out=0.25, batch_size=4)
@@ -141,6 +146,95 @@ def test_our_search_is_no_worse_than_csb_on_its_own_measure(dit, stats):
     assert len(tried) > 8 and all(torch.isfinite(f).all() and (f > 0).all() for f in tried)
     chosen = searched_factor(layer, stats, config)
     assert any(torch.equal(chosen, factor) for factor in tried)
+    rows, weight = stats.samples["blocks.1.fc1"].float(), layer.linears[0].weight.detach()
+    csb = layer_factor(stats, "blocks.1.fc1", csb=True, ssc=True)
+
+    def error(factor):  # of the activation alone, at float weights, which is what the search weighs most
+        low, high = (ends["blocks.1.fc1"] * factor for ends in (stats.activation_min, stats.activation_max))
+        scale = (high.max() - low.min()) / 255
+        inputs = rows * factor
+        wrong = (
+            torch.fake_quantize_per_tensor_affine(inputs, float(scale), round(float(-low.min() / scale)), 0, 255)
+            - inputs
+        )
+        return float((wrong @ (weight / factor).T).square().sum())
+
+    float_weights = dataclasses.replace(config, weight_bits=16)
+    assert error(searched_factor(layer, stats, float_weights)) <= 1.02 * error(csb)
+
+
+def test_round_to_nearest_is_torchs_own(dit, stats):
+    """Weights against torch's fake quantization with the channel's own extremes."""
+    model = quantize(dit, stats, QuantConfig(method="rtn", weight_bits=4))
+    weight = dit.transformer.transformer_blocks[1].ff.net[2].weight.detach()
+    low, high = weight.amin(1).clamp(max=0), weight.amax(1).clamp(min=0)
+    scale = (high - low) / 15
+    zero = torch.round(-low / scale).to(torch.int32)
+    expected = torch.fake_quantize_per_channel_affine(weight, scale, zero, 0, 0, 15)
+    torch.testing.assert_close(model.transformer.transformer_blocks[1].ff.net[2].weight, expected)
+
+
+def test_ptq4dm_ranges_see_its_timesteps_only(dit, stats):
+    share = {"share": 0.25, "center": 0.0}
+    (drawn,) = drawn_timesteps(stats.timesteps, 0.25, 0.0, stats.config.seed)
+    others = torch.arange(len(stats.timesteps)) != drawn
+    loud = {
+        kind: {
+            n: torch.where(others.reshape(-1, *(1,) * (t.ndim - 1)), t * 50, t) for n, t in getattr(stats, kind).items()
+        }
+        for kind in ("activation_min", "activation_max", "samples")
+    }
+    config = QuantConfig(method="ptq4dm", options=share)
+    a, b = (quantize(dit, s, config) for s in (stats, dataclasses.replace(stats, **loud)))
+    assert torch.equal(output(a), output(b))
+
+
+def test_qdiffusion_learns_the_rounding_and_ptqd_takes_its_bias_out(dit, stats):
+    settings = dataclasses.replace(SHORT, steps=0)
+    nearest, learned, corrected = (
+        quantize(dit, stats, QuantConfig(weight_bits=3, **more))
+        for more in (
+            {"csb": False, "ssc": False, "activation_range": "mse"},
+            {"method": "qdiffusion", "reconstruction": settings},
+            {"method": "ptqd", "reconstruction": settings},
+        )
+    )
+    exact = output(dit)
+    error = [float((output(model) - exact).square().mean()) for model in (nearest, learned)]
+    assert error[1] < 0.8 * error[0]
+    assert torch.equal(output(learned), output(corrected)) and corrected.noise_correction is not None
+    data = collect(dit, stats.config, images=4, timesteps=3)
+    for timestep in data.timesteps.unique():
+        rows = data.timesteps == timestep
+        given = {"timestep": data.timesteps[rows], "class_labels": data.labels[rows]}
+        with torch.no_grad():
+            wanted, got = (m.transformer(data.latents[rows], **given).sample[:, :4] for m in (dit, learned))
+        better = corrected.noise_correction.correct(got, int(timestep))
+        bias, left = ((x - wanted).mean((0, 2, 3)).abs().sum() for x in (got, better))
+        assert left < 0.3 * bias
+
+
+def test_repq_rounds_the_softmax_in_steps_of_a_root(dit, stats):
+    model = quantize(dit, stats, QuantConfig(method="repq", softmax_bits=8))
+    processor = model.transformer.transformer_blocks[0].attn1.processor
+    assert processor.softmax_quantizer == "log_sqrt2"
+    assert model.transformer.ptq4dit_record.model == stats.model
+
+
+def test_refuses_what_a_method_does_not_know(dit, stats):
+    cases = {
+        "learns no rounding": {"method": "hadamard", "reconstruction": SHORT},
+        "options of SmoothQuant among .*'alpha'": {"method": "smoothquant", "options": {"alhpa": 0.4}},
+        "budget_size of at least 1": {"method": "qdit", "options": {"budget_size": 0}},
+        "share of the timesteps": {"method": "ptq4dm", "options": {"share": 2}},
+        "matches none of": {"overrides": {"blocks.9.*": {"weight_bits": 4}}},
+    }
+    for message, wanted in cases.items():
+        with pytest.raises(ValueError, match=message):
+            quantize(dit, stats, QuantConfig(**wanted))
+    for bad in ({"overrides": [{"weight_bits": 4}]}, {"reconstruction": {"stepz": 1}}):
+        with pytest.raises(ValueError, match="Expected"):
+            QuantConfig(**bad)
 
 
 def test_ours_balances_as_ptq4dit_at_few_bits_and_searches_above(dit, stats):
@@ -190,6 +284,16 @@ def test_ssc_in_four_ways(dit, stats):
     }
     weights = [linears(model)[0].weight for model in ways.values()]
     assert all(not torch.equal(a, b) for i, a in enumerate(weights) for b in weights[i + 1 :])
+    seen = []
+    with torch.no_grad():
+        for x in torch.randn(3, 2, 5, 16, generator=torch.Generator().manual_seed(1)):
+            seen.append((x, _per_sample_sums(x, stats.weight_salience["blocks.0.proj"])))
+    sums = sum(found for _, found in seen)
+    single = [sequence.abs().amax(0).numpy() for x, _ in seen for sequence in x]
+    rho = [float(spearmanr(s, stats.weight_salience["blocks.0.proj"].numpy()).statistic) for s in single]
+    share = [math.exp(-r) / sum(math.exp(-r) for r in rho) for r in rho]
+    expected = sum(w * s for w, s in zip(share, single, strict=True))
+    torch.testing.assert_close(sums[:-1] / sums[-1], torch.from_numpy(expected).double(), rtol=1e-6, atol=1e-9)
     with pytest.raises(ValueError, match="rescaled"):
         bare = dataclasses.replace(stats, sample_salience={})
         quantize(dit, bare, QuantConfig(timestep_salience="per_sample"))

@@ -117,7 +117,8 @@ def test_whose_weights_they_are():
     assert {trained_with(s) for s in ("facebook/DiT-XL-2-256", "x/DiT-XL-2-512/", "DiT-XL-2-256x256.pt")} == {
         "official"
     }
-    assert trained_with("assets/demo") == "diffusers"
+    assert trained_with("hub/models--facebook--DiT-XL-2-256/snapshots/0a1b") == "official"
+    assert trained_with("assets/demo") == trained_with("DiT-XL-2-256/finetuned") == "diffusers"
 
 
 @pytest.mark.parametrize("wrap", [lambda s: s, lambda s: {"ema": s, "opt": {}}, lambda s: {"model": s}])
@@ -151,6 +152,10 @@ def test_refuses_what_is_no_whole_dit(tmp_path):
         "of shape": state | {"blocks.0.mlp.fc1.weight": torch.ones(4 * WIDTH, WIDTH + 1)},
         "another one": state | {"pos_embed": table() + 0.1},
         "without 'x_embedder": {"a": torch.ones(1)},
+        "without 'pos_embed'": {n: t for n, t in state.items() if n != "pos_embed"},
+        "without 'final_layer.linear.weight'": {n: t for n, t in state.items() if n != "final_layer.linear.weight"},
+        "without 'y_embedder": {n: t for n, t in state.items() if not n.startswith("y_embedder")},
+        "the blocks of a DiT": {n: t for n, t in state.items() if not n.startswith("blocks.")},
     }
     for message, broken in cases.items():
         with pytest.raises(ValueError, match=message):
