@@ -108,7 +108,7 @@ class Calibration:
             model=fingerprint(folded),
             activation_min=_scaled(self.activation_min, factors),
             activation_max=_scaled(self.activation_max, factors),
-            weight_salience=layer_weight_salience(folded),
+            weight_salience={name: salience.cpu() for name, salience in layer_weight_salience(folded).items()},
             samples={name: to_half(rows) for name, rows in _scaled(self.samples, factors).items()},
             sample_salience={},
             sample_weight={},
@@ -193,7 +193,7 @@ class Calibration:
 def layer_weight_salience(transformer: nn.Module) -> dict[str, Float[Tensor, " channel"]]:
     """Layer name -> salience of its weight's input channels, ``(d_in,)`` (PTQ4DiT eq. 4)."""
     return {
-        name: weight_salience([linear.weight.detach() for linear in layer.linears]).cpu()
+        name: weight_salience([linear.weight.detach() for linear in layer.linears])
         for name, layer in balanced_layers(transformer).items()
     }
 

@@ -18,6 +18,7 @@ def benchmark_report(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 def test_readme_shows_what_was_measured(benchmark_report: ModuleType) -> None:
     content, readme = json.loads(benchmark_report.RESULTS.read_text()), benchmark_report.README.read_text()
     assert benchmark_report.with_table(readme, "benchmark", benchmark_report.table(content)) == readme
+    assert benchmark_report.with_table(readme, "factorial", benchmark_report.factorial_table(content)) == readme
     for name, table in benchmark_report.speed_tables().items():
         assert benchmark_report.with_table(readme, name, table) == readme
     parts = benchmark_report.parts_table(json.loads(benchmark_report.PARTS.read_text()))

@@ -31,13 +31,19 @@ def cell(content: dict[str, Any], strength: int, label: str, name: str) -> dict[
     return content["results"].get(f"x{strength}/{label}/{name}")
 
 
+def places() -> list[tuple[str, int, str]]:
+    """Heading, strength and bits of the columns."""
+    return [
+        (f"{bits}{', salience x8' if strength > 1 else ''}", strength, bits) for strength in (1, 8) for bits in LABELS
+    ]
+
+
 def table(content: dict[str, Any]) -> str:
     """Mean PSNR to full precision of every method, and where it differs from PTQ4DiT picture by picture."""
-    places = [(strength, label) for strength in (1, 8) for label in LABELS]
-    head = ["method", *(f"{label}{', salience x8' if strength > 1 else ''}" for strength, label in places), "adds"]
+    head = ["method", *(title for title, *_ in places()), "adds"]
     lines = [head, ["---"] * len(head)]
     for name, about in content["methods"].items():
-        cells = [compared(content, strength, label, name) for strength, label in places]
+        cells = [compared(content, strength, label, name) for _, strength, label in places()]
         lines.append([about["title"], *cells, about["inference"]])
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
@@ -83,6 +89,20 @@ def figure(content: dict[str, Any]) -> Figure:
         color=TEXT,
     )
     return result
+
+
+def factorial_table(content: dict[str, Any]) -> str:
+    """Mean PSNR of PTQ4DiT's parts, each with and without reconstruction and dynamic scales."""
+    head = ["balancing", "scales", "integers", *(title for title, *_ in places())]
+    lines = [head, ["---"] * len(head)]
+    for parts, title in (("none", "none"), ("csb", "CSB"), ("csb+ssc", "CSB and SSC")):
+        for dynamic, scales in (("", "static"), ("+dynamic", "for every token")):
+            for learned, integers in (("", "nearest"), ("+reconstruction", "closed form")):
+                key = f"factorial/{parts}{dynamic}{learned}"
+                found = [cell(content, strength, label, key) for _, strength, label in places()]
+                numbers = ["" if row is None else f"{row['metrics']['psnr']['mean']:.1f}" for row in found]
+                lines.append([title, scales, integers, *numbers])
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
 def parts_table(content: dict[str, Any]) -> str:
@@ -149,6 +169,7 @@ def with_table(readme: str, name: str, text: str) -> str:
 def main() -> None:
     content = read_json(RESULTS)
     text = with_table(README.read_text(), "benchmark", table(content))
+    text = with_table(text, "factorial", factorial_table(content))
     for name, table_text in speed_tables().items():
         text = with_table(text, name, table_text)
     README.write_text(with_table(text, "parts", parts_table(read_json(PARTS))))

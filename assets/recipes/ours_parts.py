@@ -122,7 +122,7 @@ def run(args: argparse.Namespace) -> None:
     for bits, name, config in missing(results, args.bits, args.parts):
         key, settings = f"{bits}/{name}", METHODS[config.method].prepare(config).reconstruction
         if settings.images not in data:
-            data[settings.images] = training_data(dit, stats.config, settings)
+            data[settings.images] = training_data(dit, stats.config, settings, folder=args.state)
         watch = Stopwatch(args.state / f"{bits} {name}.json")
         model = ptq4dit.quantize(
             dit, stats, config, data=data[settings.images], progress=watch.progress, folder=args.state

@@ -29,7 +29,7 @@ class BenchmarkConfig:
     """One benchmark: every method at every bit-width and strength, from the same noise.
 
     Attributes:
-        methods: names in the registry; ``"ptq4dit"`` runs as published, with reconstruction.
+        methods: names in the registry; ``"ptq4dit"`` runs with reconstruction, like the others that have it.
         bits: (weight, activation) pairs.
         strengths: settings of the salience dial; 1 is the model as it is.
         seeds: one set of pictures each; intervals are over them.

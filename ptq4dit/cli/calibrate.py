@@ -1,6 +1,7 @@
 """``calibrate``: observe a float model while it samples."""
 
 import argparse
+from pathlib import Path
 
 import ptq4dit
 from ptq4dit.cli.options import add_sampling
@@ -34,6 +35,10 @@ def run(options: argparse.Namespace) -> Report:
     )
     source = model_source(options)
     file = options.out or f"{short_name(source)}-calibration.safetensors"
+    if not Path(file).parent.is_dir():
+        raise ValueError(
+            f"Expected a folder that is there for {file!r}, got {str(Path(file).parent)!r}. Make it first."
+        )
     stats = ptq4dit.calibrate(open_float(source, options.device), config, progress=show_steps)
     stats.save(file)
     content = {

@@ -1,9 +1,12 @@
 """Options that several commands share."""
 
 import argparse
+from typing import get_args
 
-from ptq4dit.config import METHOD_NAMES, QuantConfig
+from ptq4dit.config import METHOD_NAMES, ActivationGranularity, Backend, QuantConfig, TimestepSalience
 from ptq4dit.reconstruction.config import ReconstructionConfig
+
+_ATTENTION = {"attention": "q, k and v", "softmax": "the softmax's output"}
 
 
 def add_sampling(command: argparse.ArgumentParser, steps: int) -> None:
@@ -16,6 +19,7 @@ def add_sampling(command: argparse.ArgumentParser, steps: int) -> None:
 def add_quantization(command: argparse.ArgumentParser) -> None:
     """Everything that `quantization` reads."""
     defaults = QuantConfig()
+    command.usage = "%(prog)s [options] [model]"
     bits, methods = "2 to 8, or 16 for float", f"recipe: {', '.join(METHOD_NAMES)}"
     command.add_argument("--calibration", default=None, help="file written by calibrate; the model's own if not given")
     command.add_argument("--weight-bits", type=int, default=defaults.weight_bits, help=bits)
@@ -29,15 +33,44 @@ def add_quantization(command: argparse.ArgumentParser) -> None:
     for switch in ("modulation", "conditioning", "final-layer", "patch-embed"):
         command.add_argument(f"--{switch}", action="store_true", help=f"quantize the {switch} layers too")
     command.add_argument("--group-size", type=int, default=None, help="weight channels that share a scale; all if none")
-    command.add_argument("--reconstruct", action="store_true", help="choose the rounding block by block")
+    choices = get_args(ActivationGranularity)
     command.add_argument(
-        "--reconstruction-steps", type=int, default=ReconstructionConfig().steps, help="gradient steps after that"
+        "--activation-granularity", choices=choices, default=choices[0], help="activation values that share a scale"
     )
+    for part in ("attention", "softmax"):
+        command.add_argument(f"--{part}-bits", type=int, default=16, help=f"of {_ATTENTION[part]}, 16 for float")
+    command.add_argument("--timestep-salience", choices=get_args(TimestepSalience), default="per_timestep", help="SSC")
+    command.add_argument(
+        "--option", action="append", type=_option, metavar="NAME=NUMBER", help="of the method; repeatable"
+    )
+    command.add_argument("--backend", choices=get_args(Backend), default=defaults.backend, help="what runs the model")
+    command.add_argument("--reconstruct", action="store_true", help="choose the rounding block by block")
+    command.add_argument("--reconstruction-steps", type=int, default=None, help="gradient steps of it")
+    command.add_argument("--adaround", action="store_true", help="the paper's 20,000 steps a block, from the nearest")
+
+
+def _option(text: str) -> tuple[str, float]:
+    name, _, value = text.partition("=")
+    try:
+        return name, int(value) if value.isdigit() else float(value)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"expected a name and a number such as alpha=0.4, got {text!r}") from error
 
 
 def quantization(options: argparse.Namespace, seed: int) -> QuantConfig:
-    """The config that the options of `add_quantization` describe."""
-    learned = ReconstructionConfig(steps=options.reconstruction_steps, seed=seed) if options.reconstruct else None
+    """The config that the options of `add_quantization` describe.
+
+    Raises:
+        ValueError: for steps of a reconstruction that is not asked for.
+    """
+    steps = {} if options.reconstruction_steps is None else {"steps": options.reconstruction_steps}
+    if steps and not (options.reconstruct or options.adaround):
+        raise ValueError("Expected --reconstruct or --adaround with --reconstruction-steps, got neither.")
+    learned = None
+    if options.adaround:
+        learned = ReconstructionConfig.paper(seed=seed, **steps)
+    elif options.reconstruct:
+        learned = ReconstructionConfig(seed=seed, **steps)
     return QuantConfig(
         weight_bits=options.weight_bits,
         activation_bits=options.activation_bits,
@@ -51,5 +84,11 @@ def quantization(options: argparse.Namespace, seed: int) -> QuantConfig:
         final_layer=options.final_layer,
         patch_embed=options.patch_embed,
         group_size=options.group_size,
+        activation_granularity=options.activation_granularity,
+        attention_bits=options.attention_bits,
+        softmax_bits=options.softmax_bits,
+        timestep_salience=options.timestep_salience,
+        options=tuple(options.option or ()),
+        backend=options.backend,
         reconstruction=learned,
     )

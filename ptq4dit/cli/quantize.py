@@ -2,11 +2,13 @@
 
 import argparse
 import time
+from pathlib import Path
 
 import ptq4dit
 from ptq4dit.cli.options import add_quantization, quantization
 from ptq4dit.cli.report import Report, lines, show_reconstruction
 from ptq4dit.cli.source import add_model, model_source, open_calibration, open_float, short_name
+from ptq4dit.whole_folder import require_replaceable
 
 HELP = "Quantize a float model with its calibration, and write a checkpoint that loads without either."
 
@@ -23,15 +25,17 @@ def add_options(command: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> Report:
     """Quantize and save."""
     from ptq4dit.checkpoint import packed_bytes
+    from ptq4dit.manifest import KIND
 
     config, source = quantization(options, options.seed), model_source(options)
+    name = f"{short_name(source)}-{config.label.lower()}"
+    folder = Path(options.out or (name if config.method == "ptq4dit" else f"{name}-{config.method}"))
+    require_replaceable(folder, KIND)
     stats = open_calibration(options.calibration, source)
     dit = open_float(source, options.device)
     begun = time.monotonic()
     model = ptq4dit.quantize(dit, stats, config, progress=show_reconstruction, folder=options.state)
     seconds = time.monotonic() - begun
-    name = f"{short_name(source)}-{config.label.lower()}"
-    folder = options.out or (name if config.method == "ptq4dit" else f"{name}-{config.method}")
     ptq4dit.save_quantized(model, folder)
     stored, whole = packed_bytes(model), sum(t.numel() * 4 for t in dit.transformer.state_dict().values())
     content = {

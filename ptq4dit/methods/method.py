@@ -42,7 +42,8 @@ class Job:
         """Inputs of the transformer, sampled now if nobody gave them; as many as reconstruction asks for."""
         if self.given_data is not None:
             return self.given_data
-        return training_data(self.dit, self.stats.config, self.config.reconstruction, cancelled=self.cancelled)
+        settings = self.config.reconstruction
+        return training_data(self.dit, self.stats.config, settings, cancelled=self.cancelled, folder=self.folder)
 
     def reconstructed(
         self, model: Dit, factors: Mapping[str, Tensor] | None = None, transformer: nn.Module | None = None

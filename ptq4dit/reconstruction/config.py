@@ -34,7 +34,8 @@ class ReconstructionConfig:
         beta: exponent of the regularization when it starts and at the end.
         damping: of GPTQ's Hessian, as a share of its mean diagonal.
         held_out: share of the images that is kept from training; the best state on them is the result, and never one
-            that is worse than the start. 0 trains on all images and keeps the last state.
+            that is worse than the start; once they show no gain for three tenths of the steps, the block is done. 0
+            trains on all images for all steps and keeps the last state.
         images: images that the data are collected from.
         sampling_steps: steps in which these images are sampled; None for those of the calibration.
         samples: at most so many of the samples (one image at one timestep) are used, chosen at random; None for all.

@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+import hashlib
 import math
 import time
 from collections.abc import Callable
@@ -14,6 +15,7 @@ from torch import Tensor
 
 from ptq4dit.config import CalibrationConfig
 from ptq4dit.dit import Dit
+from ptq4dit.fingerprint import fingerprint
 from ptq4dit.observe import Cancelled
 from ptq4dit.quantized.linear import QuantizedLinear
 from ptq4dit.reconstruction.adaround import Softened, train_block
@@ -29,6 +31,8 @@ Progress = Callable[[int, int, float], None]
 """(pieces of work done, pieces in all, seconds left as estimated; infinite while nothing can be said)."""
 _CHECKS = 10
 """How often a block is measured on the held-out samples while it is trained."""
+_PATIENCE = 3
+"""Measurements in a row that may bring nothing before the training of a block ends early."""
 
 
 def reconstruct(
@@ -46,7 +50,8 @@ def reconstruct(
 
     Each block is given what the blocks before it, already reconstructed, make of the data, and should return what the
     float block returns in the float model (PTQ4DiT Section 5.1, after BRECQ and Q-Diffusion). With held-out images the
-    best state of each block on them is kept, never one that is worse than the block as it came.
+    best state of each block on them is kept, never one that is worse than the block as it came, and a block whose steps
+    bring nothing any more ends early.
 
     Simplified: only the linears of attention and feed-forward are learned; patch embedding, conditioning, modulation
     and final layer stay as they are rounded.
@@ -91,6 +96,7 @@ def training_data(
     config: ReconstructionConfig | None,
     *,
     cancelled: Callable[[], bool] | None = None,
+    folder: Path | None = None,
 ) -> Trajectories:
     """Sample what a reconstruction learns from: as many images, timesteps and sampling steps as its config asks for.
 
@@ -99,13 +105,23 @@ def training_data(
         calibration: gives seed and guidance, and whatever the other config leaves open.
         config: of the reconstruction; None for the calibration's own amounts.
         cancelled: asked before every step.
+        folder: where they are kept; a later call with the same arguments reads them there.
     """
-    if config is None:
-        return collect(dit, calibration, cancelled=cancelled)
-    steps = config.sampling_steps or calibration.steps
-    timesteps = config.timesteps or min(calibration.timesteps, steps)
-    calibration = dataclasses.replace(calibration, steps=steps, timesteps=timesteps)
-    return collect(dit, calibration, images=config.images, cancelled=cancelled)
+    images = None
+    if config is not None:
+        steps = config.sampling_steps or calibration.steps
+        timesteps = config.timesteps or min(calibration.timesteps, steps)
+        calibration, images = dataclasses.replace(calibration, steps=steps, timesteps=timesteps), config.images
+    if folder is None:
+        return collect(dit, calibration, images=images, cancelled=cancelled)
+    asked = f"{fingerprint(dit.transformer)} {calibration.to_json()} {images}"
+    path = folder / f"data-{hashlib.blake2b(asked.encode(), digest_size=8).hexdigest()}.safetensors"
+    if path.is_file():
+        return Trajectories.load(path)
+    data = collect(dit, calibration, images=images, cancelled=cancelled)
+    folder.mkdir(parents=True, exist_ok=True)
+    data.save(path)
+    return data
 
 
 @torch.no_grad()
@@ -167,7 +183,7 @@ def _reconstruct_block(
                 return False
             with soft.hard():
                 best.consider()
-            return False
+            return best.stale >= _PATIENCE
 
         train_block(exact, block, data, rows, config, generator, after_step, targets)
         best.consider()
@@ -179,14 +195,15 @@ class _Best:
 
     def __init__(self, block: BlockParts, held: BlockData | None, check: Callable[[], None]) -> None:
         self.block, self.held, self.check = block, held, check
-        self.error = float("inf")
+        self.error, self.stale = float("inf"), 0
         self.state: dict[str, Tensor] = {}
         self.consider()
 
     def consider(self) -> None:
         error = 0.0 if self.held is None else block_error(self.block, self.held, self.check)
+        self.stale += 1
         if self.held is None or error < self.error:
-            self.error = error
+            self.error, self.stale = error, 0
             self.state = {name: tensor.clone() for name, tensor in self.block.state_dict().items()}
 
     def restore(self) -> None:
@@ -235,7 +252,7 @@ class _Report:
         """Say how much is done; ``left`` counts the starts and the steps that are not."""
         if self.progress is not None:
             parts = zip(left, self._seconds, self._counts, strict=True)
-            seconds = sum(n * (total / count if count else math.inf) for n, total, count in parts if n)
+            seconds = sum((n * (total / count if count else math.inf) for n, total, count in parts if n), 0.0)
             self.progress(done, self.blocks * self.pieces, seconds)
 
 

@@ -54,6 +54,38 @@ def test_from_float_model_to_quantized_pictures(model, tmp_path, capsys):
     assert about["label"] == "W4A8" and about["config"]["modulation"] is True and about["classes"]["3"] == "class 3"
 
 
+def test_what_the_paper_quantizes_can_be_asked_for(model, tmp_path, capsys):
+    every = ("--patch-embed", "--conditioning", "--modulation", "--final-layer", "--attention-bits", 8)
+    more = ("--softmax-bits", 8, "--activation-range", "percentile", "--adaround", "--reconstruction-steps", 2)
+    made = result(capsys, "quantize", model, "--out", tmp_path / "a", *every, *more, "--state", tmp_path / "state")
+    config = ptq4dit.load_quantized(made["folder"]).transformer.ptq4dit_record.config
+    assert config.patch_embed and config.final_layer and (config.attention_bits, config.softmax_bits) == (8, 8)
+    assert (config.reconstruction.start, config.reconstruction.steps) == ("nearest", 2)
+    assert (
+        len(list((tmp_path / "state").glob("data-*"))) == 1 and len(list((tmp_path / "state").glob("*-block-*"))) == 2
+    )
+    other = result(
+        capsys, "quantize", model, "--out", tmp_path / "b", "--method", "smoothquant", "--option", "alpha=0.25"
+    )
+    assert ptq4dit.load_quantized(other["folder"]).transformer.ptq4dit_record.config.option("alpha", None) == 0.25
+    whole = result(capsys, "quantize", model, "--out", tmp_path / "c", "--backend", "integer")
+    assert whole["backend"] == "integer" and result(capsys, "info", tmp_path / "c")["blocks"] == 2
+
+
+def test_fails_before_the_work_that_would_be_lost(model, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("ptq4dit.quantize", lambda *_, **__: 1 / 0)
+    monkeypatch.setattr("ptq4dit.calibrate", lambda *_, **__: 1 / 0)
+    (tmp_path / "mine.txt").write_text("mine")
+    for command, out, message in (
+        ("quantize", tmp_path, "holds other files"),
+        ("calibrate", tmp_path / "none" / "c.safetensors", "Make it first"),
+    ):
+        assert run(command, model, "--out", out) == 2
+        assert message in capsys.readouterr().err
+    assert run("quantize", model, "--out", tmp_path / "d", "--reconstruction-steps", 3) == 2
+    assert "Expected --reconstruct or --adaround" in capsys.readouterr().err
+
+
 def test_text_says_the_same_and_progress_goes_to_stderr(model, tmp_path, capsys):
     assert run("sample", model, "--out", tmp_path / "x.png", "--classes", 2, "--steps", 2) == 0
     printed = capsys.readouterr()

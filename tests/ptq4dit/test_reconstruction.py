@@ -3,6 +3,7 @@
 import copy
 import dataclasses
 import json
+import math
 
 import pytest
 import torch
@@ -288,6 +289,21 @@ def test_training_reaches_the_layers_behind_a_rounded_attention(dit, stats, data
     start, trained = (reconstruct(folded, model, data, dataclasses.replace(settings, steps=n)) for n in (0, 3))
     path = "transformer_blocks.0.attn1.to_q"
     assert not torch.equal(quantized_linears(start)[path].weight, quantized_linears(trained)[path].weight)
+
+
+def test_a_block_without_gain_ends_early(dit, stats, data):
+    folded, model = made(dit, stats, W4A8)
+    wild = ReconstructionConfig(start="nearest", steps=20, learning_rate=50.0, images=6, batch_size=4, held_out=0.34)
+    seen = []
+    reconstruct(folded, model, data, wild, progress=lambda done, total, left: seen.append((done, left)))
+    whole = 1 + wild.steps
+    steps = [sum(index * whole + 1 < done <= (index + 1) * whole for done, _ in seen) for index in range(2)]
+    assert all(6 <= count < wild.steps for count in steps)
+    assert seen[-1] == (2 * whole, 0.0) and seen[1][1] == math.inf, "no step was timed yet"
+    calm = dataclasses.replace(wild, held_out=0.0)
+    seen.clear()
+    reconstruct(folded, model, data, calm, progress=lambda done, total, left: seen.append((done, left)))
+    assert len(seen) == 3 + 2 * whole
 
 
 def test_never_worse_than_the_start_on_held_out_images(dit, stats, data):
