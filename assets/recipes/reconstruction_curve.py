@@ -2,13 +2,13 @@
 
 python assets/recipes/reconstruction_curve.py --blocks 4
 
-Both round the same block of the demo model at W4A8, all blocks before it float, and are measured on the same images,
+All round the same block of the demo model at W4A8, all blocks before it float, and are measured on the same images,
 which none has seen. AdaRound learns from the paper's data (32 images at 25 timesteps), the closed form once from the
 same data and once from more samples of more images: it is quick enough to use them. From there 500 steps of AdaRound,
 at a high rate, polish it. AdaRound also runs in a quarter of its steps at four times its rates, as `ours_parts.py` runs
-it on all blocks. Time is processor time of the
-reconstruction alone; sampling the data is stated beside it, measurements are left out. Saved after each curve; run
-again, it makes the missing ones. The README's figure is drawn from what is stored.
+it on all blocks. Time is processor time of the reconstruction alone; sampling the data is stated beside it,
+measurements are left out. Saved after each curve; run again, it makes the missing ones. The README's figure is drawn
+from what is stored.
 """
 
 from __future__ import annotations
@@ -47,6 +47,7 @@ LOOKS = {
     "AdaRound": ("#9AA5B4", "o"),
     "closed form": ("#2A86C2", "s"),
     "closed form, more images": ("#D55E00", "D"),
+    "closed form, polished, same data": ("#7FCDB4", "v"),
     "closed form, polished": ("#009E73", "^"),
 }
 """Colour and mark of each way."""
@@ -76,6 +77,7 @@ WAYS = {
     ),
     "closed form": Way(config=ReconstructionConfig(held_out=0), images=32, steps=50),
     "closed form, more images": Way(config=ReconstructionConfig(held_out=0), images=256, steps=25, samples=4096),
+    "closed form, polished, same data": Way(config=ReconstructionConfig(held_out=0, steps=500), images=32, steps=50),
     "closed form, polished": Way(
         config=ReconstructionConfig(held_out=0, steps=500), images=256, steps=25, samples=4096
     ),
