@@ -171,7 +171,8 @@ class Calibration:
         """Read what `save` wrote.
 
         Raises:
-            ValueError: if the file is missing, is not a calibration, or lacks or adds a tensor.
+            ValueError: if the file is missing, is not a calibration, lacks or adds a tensor, or holds one that is not
+                finite.
         """
         tensors, metadata = read_tensors(path, _FORMAT, "calibration")
         names: dict[str, list[str]] = json.loads(metadata["names"])
@@ -180,6 +181,9 @@ class Calibration:
             raise ValueError(
                 f"Expected the tensors of {len(names['samples'])} layers in {path}, got other ones. Calibrate again."
             )
+        for name, tensor in tensors.items():
+            if not torch.isfinite(tensor).all():
+                raise ValueError(f"Expected finite statistics in {path}, got others in {name}. Calibrate again.")
         mappings: dict[str, Any] = {kind: {n: tensors[f"{kind}/{n}"] for n in names[kind]} for kind in _MAPPINGS}
         return Calibration(
             config=CalibrationConfig.from_json(metadata["config"]),

@@ -63,11 +63,11 @@ def benchmark(
         Cancelled: once ``cancelled`` says True; what was measured stays in the file.
         ValueError: if ``out`` holds results that were measured in another way, or is no benchmark.
     """
-    results = _resumed(out, stats, config)
+    results = _resumed(out, config, _basis(stats, judged))
     named = {key.split("/")[2] for key in results} | set(config.methods)
     content = {
         "format": FORMAT,
-        "made": dict(made_by) | {"backend": "simulated", "model_fingerprint": stats.model},
+        "made": dict(made_by) | {"backend": "simulated"} | _basis(stats, judged),
         "config": json.loads(json.dumps(dataclasses.asdict(config))),
         "methods": {name: _about(name) for name in METHODS if name in named},
         "results": results,
@@ -184,7 +184,13 @@ def _short(value: float) -> float | None:
     return float(f"{value:.5g}") if value == value else None
 
 
-def _resumed(out: Path, stats: Calibration, config: BenchmarkConfig) -> dict[str, Any]:
+def _basis(stats: Calibration, judged: Judge | None) -> dict[str, Any]:
+    """What all numbers of a file rest on beside its config: model, calibration, judge."""
+    judge = "none" if judged is None else f"{type(judged.classifier).__name__}, {len(judged.pooled)} real pictures"
+    return {"model_fingerprint": stats.model, "calibration": dataclasses.asdict(stats.config), "judge": judge}
+
+
+def _resumed(out: Path, config: BenchmarkConfig, basis: Mapping[str, Any]) -> dict[str, Any]:
     """Results in the file, which must have been measured in the same way on the same model; none without a file."""
     if not out.is_file():
         return {}
@@ -195,9 +201,10 @@ def _resumed(out: Path, stats: Calibration, config: BenchmarkConfig) -> dict[str
         raise ValueError(f"Expected a benchmark in {str(out)!r}, got a damaged file: {error}. {elsewhere}") from error
     if not isinstance(old, dict) or old.get("format") != FORMAT:
         raise ValueError(f"Expected a benchmark in {str(out)!r}, got something else. {elsewhere}")
-    mine = json.loads(json.dumps(dataclasses.asdict(config))) | {"model_fingerprint": stats.model}
-    theirs = old["config"] | {"model_fingerprint": old["made"].get("model_fingerprint")}
-    for name in ("seeds", "pictures", "steps", "guidance_scale", "sampler", "reconstruction", "model_fingerprint"):
+    mine = json.loads(json.dumps(dataclasses.asdict(config))) | basis
+    theirs = {**basis, **old["config"], **old["made"]}  # an older file does not name all of its basis
+    shared = ("seeds", "pictures", "steps", "guidance_scale", "sampler", "reconstruction", *basis)
+    for name in shared:
         if theirs.get(name) != mine[name]:
             raise ValueError(
                 f"Expected {name} to be {theirs.get(name)!r}, as of the results in {str(out)!r}, got {mine[name]!r}. "

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ptq4dit.benchmark.config import BenchmarkConfig
+from ptq4dit.cli.judge import add_judge, open_judge
 from ptq4dit.cli.report import Report, show_job
 from ptq4dit.cli.source import add_model, model_source, open_calibration, open_float
 from ptq4dit.config import METHOD_NAMES
@@ -26,13 +27,13 @@ def add_options(command: argparse.ArgumentParser) -> None:
     command.add_argument("--pictures", type=int, default=BenchmarkConfig().pictures, help="in a set")
     command.add_argument("--factorial", action=argparse.BooleanOptionalAction, default=True, help="PTQ4DiT's parts too")
     command.add_argument("--reconstruction-steps", type=int, default=ReconstructionConfig().steps, help="a block")
+    add_judge(command)
     command.add_argument("--steps", type=int, default=25, help="sampling steps")
     command.add_argument("--guidance", type=float, default=4.0, help="guidance scale, 1 for none")
 
 
 def run(options: argparse.Namespace) -> Report:
     """Measure what is missing in the file; the report holds all of it."""
-    from ptq4dit.benchmark.measure import Judge
     from ptq4dit.benchmark.run import benchmark, provenance
 
     bits, source = tuple(parse_bits(text) for text in options.bits), model_source(options)
@@ -49,8 +50,8 @@ def run(options: argparse.Namespace) -> Report:
     )
     stats = open_calibration(options.calibration, source)
     results = Path(source) / "results" / "benchmark.json" if Path(source).is_dir() else Path("benchmark.json")
-    out, judged = Path(options.out or results), Judge.load(Path(source))
-    dit = open_float(source, options.device)
+    out, dit = Path(options.out or results), open_float(source, options.device)
+    judged = open_judge(options, dit)
     content = benchmark(dit, stats, config, out, provenance(), judged=judged, progress=show_job)
     return Report(content=content, text=f"All of it is in {out}.\n" + _tables(content, config.strengths, options.bits))
 

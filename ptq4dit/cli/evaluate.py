@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import ptq4dit
+from ptq4dit.cli.judge import add_judge, open_judge
 from ptq4dit.cli.options import add_quantization, add_sampling, quantization
 from ptq4dit.cli.report import Report, lines, show_reconstruction
 from ptq4dit.cli.source import add_model, demo_path, model_source, open_calibration, open_float, open_model
@@ -19,7 +20,7 @@ def add_options(command: argparse.ArgumentParser) -> None:
     """What can be asked."""
     add_model(command, "a folder that quantize wrote; or a float model (the demo if none), which is quantized first")
     command.add_argument("--reference", default=None, help="the float model; what the checkpoint was made from if none")
-    command.add_argument("--real", default=None, help="folder of real pictures, to judge by Inception (torch-fidelity)")
+    add_judge(command)
     command.add_argument("--pictures", type=int, default=20, help="pictures compared, classes in turn")
     add_quantization(command)
     add_sampling(command, 25)
@@ -28,18 +29,14 @@ def add_options(command: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> Report:
     """Draw both sets and measure."""
     from ptq4dit.benchmark.config import BenchmarkConfig
-    from ptq4dit.benchmark.measure import Judge, compare, draw
-    from ptq4dit.metrics.inception import Inception
+    from ptq4dit.benchmark.measure import compare, draw
 
     config = BenchmarkConfig(
         seeds=(options.seed,), pictures=options.pictures, steps=options.steps, guidance_scale=options.guidance
     )
     model, dit = _models(options)
+    judged = open_judge(options, dit)
     drawn, reference = draw(model, config, options.seed), draw(dit, config, options.seed)
-    if options.real is None:
-        judged = Judge.load(Path(dit.source))
-    else:
-        judged = Judge.of_pictures(Path(options.real), drawn.pictures.shape[-1], Inception.load(options.device))
     numbers = compare(drawn, reference, judged)
     about = ptq4dit.describe(model)
     shown = {name: about[name] for name in ("source", "label", "backend")}
@@ -71,5 +68,6 @@ def _models(options: argparse.Namespace) -> tuple["Dit", "Dit"]:
 
 
 def _known(source: str) -> str:
-    """Where the checkpoint says it comes from, if that is here; else the demo."""
-    return source if Path(source).exists() else demo_path()
+    """Where the checkpoint says it comes from; the demo is found from any working directory."""
+    moved = not Path(source).exists() and Path(source).parts[-2:] == ("assets", "demo")
+    return demo_path() if moved else source

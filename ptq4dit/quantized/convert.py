@@ -114,7 +114,10 @@ def install(
         attach_clock(transformer, clock)
     sites = [(name, path) for name, layer in quantized_layers(transformer, config).items() for path in layer.paths]
     for name, path in sites:  # names only: each float layer is freed once it is replaced
-        transformer.set_submodule(path, build(name, transformer.get_submodule(path), config.layer(name)))
+        try:
+            transformer.set_submodule(path, build(name, transformer.get_submodule(path), config.layer(name)))
+        except ValueError as error:
+            raise ValueError(f"{name}: {error}") from error
     if config.attention_bits != FLOAT_BITS or config.softmax_bits != FLOAT_BITS:
         for block in transformer.get_submodule("transformer_blocks").children():
             attention: Any = block.get_submodule("attn1")

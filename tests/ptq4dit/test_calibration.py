@@ -145,6 +145,12 @@ def test_loading_is_strict(stats, tmp_path):
 
     with safe_open(tmp_path / "whole", "pt") as file:
         save_file(tensors, tmp_path / "part", file.metadata())
+    with safe_open(tmp_path / "whole", "pt") as file:
+        broken = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        broken["activation_max/blocks.1.fc1"][0, 0] = torch.inf
+        save_file(broken, tmp_path / "infinite", file.metadata())
+    with pytest.raises(ValueError, match=r"got others in activation_max/blocks\.1\.fc1"):
+        Calibration.load(tmp_path / "infinite")
     with pytest.raises(ValueError, match="Expected the tensors of 8 layers"):
         Calibration.load(tmp_path / "part")
 

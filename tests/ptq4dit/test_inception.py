@@ -1,5 +1,6 @@
 """Inception's features, the network replaced by a small one of the same interface."""
 
+import json
 import sys
 from types import SimpleNamespace
 
@@ -135,3 +136,11 @@ def test_evaluate_against_a_folder_of_real_pictures(dit, extractor, tmp_path, mo
     assert main(["calibrate", str(model), "--out", stats, "--timesteps", "2", "--samples", "2", "--steps", "2"]) == 0
     assert main(["evaluate", str(model), "--real", str(real), "--pictures", "5", "--steps", "2"]) == 0
     assert "spatial_frechet" in capsys.readouterr().out
+    out, short = (
+        tmp_path / "b.json",
+        ("--pictures", "5", "--steps", "2", "--seeds", "1", "--bits", "W4A8", "--no-factorial"),
+    )
+    asked = ["benchmark", str(model), "--out", str(out), "--methods", "rtn", "--strengths", "1", *short]
+    assert main([*asked, "--real", str(real)]) == 0 and "Frechet" in capsys.readouterr().out
+    assert json.loads(out.read_text())["made"]["judge"] == "Inception, 6 real pictures"
+    assert main(asked) == 2 and "Expected judge to be 'Inception, 6 real pictures'" in capsys.readouterr().err
