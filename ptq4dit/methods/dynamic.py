@@ -1,4 +1,8 @@
-"""Dynamic per-token ranges: every token is rounded with the range of its own values, found at run time."""
+"""Dynamic per-token ranges: every token is rounded with the range of its own values, found at run time.
+
+Simplified: one scale for each output channel of a weight, where ZeroQuant has one for each group of rows; its
+layer-wise distillation is left out.
+"""
 
 from dataclasses import replace
 

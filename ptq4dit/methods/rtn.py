@@ -1,4 +1,7 @@
-"""Round-to-nearest: full ranges, nearest integers, nothing else."""
+"""Round-to-nearest: full ranges, nearest integers, nothing else.
+
+Simplified: nothing; weights have one range for each output channel, activations one for the tensor.
+"""
 
 from dataclasses import replace
 

@@ -127,6 +127,26 @@ def test_saving_loses_nothing(stats, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["c.safetensors"]
 
 
+def test_extremes_of_the_attention_are_those_that_torch_computes(make_dit):
+    """q, k, v channel by channel, and the softmax: torch's own attention with the identity as values gives it."""
+    dit = make_dit()
+    attention = dit.transformer.transformer_blocks[1].attn1
+    seen = {part: [] for part in "qkv"}
+    for part, outputs in seen.items():
+        attention.get_submodule(f"to_{part}").register_forward_hook(lambda _m, _a, y, own=outputs: own.append(y))
+    stats = calibrate(dit, CalibrationConfig(timesteps=2, samples_per_timestep=2, steps=2))
+    for part, outputs in seen.items():
+        every = torch.cat(outputs).flatten(0, 1)
+        for end, oracle in ((stats.extra_min, every.amin(0)), (stats.extra_max, every.amax(0))):
+            found = end[f"blocks.1.{part}"]
+            assert len(found) == 2
+            torch.testing.assert_close(found.amin(0) if end is stats.extra_min else found.amax(0), oracle)
+    q, k = (torch.cat(seen[part]).unflatten(-1, (attention.heads, -1)).transpose(1, 2) for part in "qk")
+    whole = torch.nn.functional.scaled_dot_product_attention(q, k, torch.eye(q.shape[2]).expand(*q.shape[:2], -1, -1))
+    torch.testing.assert_close(stats.extra_max["blocks.1.softmax"].max(), whole.max())
+    torch.testing.assert_close(stats.extra_min["blocks.1.softmax"].min(), whole.min())
+
+
 def test_loading_is_strict(stats, tmp_path):
     from safetensors.torch import load_file, save_file
 
