@@ -37,6 +37,8 @@ COMMAND = "python assets/recipes/ours_parts.py"
 BASE, PUBLISHED, OURS = "PTQ4DiT", "PTQ4DiT, AdaRound", "ours"
 SEED = 3000
 CLOSED = dataclasses.replace(RECONSTRUCTION, objective="samples", steps=0, activation_ends=False)
+LONGER = dataclasses.replace(RECONSTRUCTION, objective="samples", steps=1500, activation_learning_rate=1e-3)
+"""Three times the steps: at 6-bit activations there is more to learn."""
 ENDS = dataclasses.replace(CLOSED, activation_ends=True)
 ADAROUND: dict[str, Any] = {
     "activation_range": "percentile",
@@ -62,6 +64,7 @@ PARTS: dict[str, dict[str, dict[str, Any]]] = {
         "+ more images": {"reconstruction": CLOSED},
         "+ both ends": {"reconstruction": ENDS},
         OURS: {"method": "ours"},
+        f"{OURS}, 1,500 steps": {"method": "ours", "reconstruction": LONGER},
     },
 }
 """Bits -> name -> settings; each row with a plus keeps what those before it added.
