@@ -196,7 +196,8 @@ def _properties(threads: int | None, precision: str) -> dict[str, Any]:
 def _content(twin: Any, precision: str, properties: dict[str, Any], batch: int | None) -> Iterator[bytes | memoryview]:
     """All that the compiled model depends on."""
     cpu = openvino.Core().get_property("CPU", "FULL_DEVICE_NAME")
-    settings = [openvino.__version__, cpu, precision, properties, dict(twin.config), batch]
+    saturates = openvino_graph.products_saturate()
+    settings = [openvino.__version__, cpu, saturates, precision, properties, dict(twin.config), batch]
     yield json.dumps(settings, default=str, sort_keys=True).encode()
     yield from (inspect.getsource(module).encode() for module in (openvino_graph, plan))
     for name, tensor in twin.state_dict().items():

@@ -5,16 +5,21 @@ unsigned integers ``q_x`` (a `FakeQuantize` whose output range is the integers t
 times ``s_x s_w`` of their row, and everything that does not depend on the input in the bias (`IntegerLinear`).
 Norms, modulation, softmax(q k^T) v and GELU are in float.
 
+A processor without VNNI adds pairs of products in 16 bits and saturates there, which 8-bit weights can reach. Where
+that is so (`products_saturate` tries it), such weights are two products, of their halves: exact, at twice the work.
+
 The form matters for speed, and is what OpenVINO 2026.4 fuses: GELU and the next rounding into the product before them,
 modulation and rounding into one pass, attention into one kernel. q, k and v are three products of the same integers:
 one product and a split would copy each of them.
 """
 
+import functools
 from typing import Any
 
 import numpy as np
 import openvino
-from jaxtyping import Float
+import torch
+from jaxtyping import Float, Int8
 from numpy.typing import NDArray
 from openvino import opset15 as op
 from torch import Tensor, nn
@@ -75,18 +80,56 @@ def integer_product(x: Node, layer: IntegerLinear) -> Node:
 def _product(q: Node, layer: IntegerLinear, part: str = "") -> Node:
     """The product of integers; ``part`` tells apart those that make one layer together."""
     name = layer.name + part
-    scale = layer.combined_scale[:, None]
-    weight = op.multiply(op.convert(op.constant(layer.weight.numpy()), "f32"), _floats(scale))
-    product = op.matmul(q, weight, False, True)
+    if may_overflow(layer) and products_saturate():
+        low = torch.div(layer.weight.int(), 2, rounding_mode="trunc").to(torch.int8)
+        product = op.add(
+            _scaled_product(q, layer.weight - low, layer, name), _scaled_product(q, low, layer, f"{name}/low")
+        )
+    else:
+        product = _scaled_product(q, layer.weight, layer, name)
     result = op.add(product, _floats(layer.offset))
-    product.set_friendly_name(name)  # either name may be the one that the compiled product keeps
-    result.set_friendly_name(f"{name}/bias")
+    result.set_friendly_name(f"{name}/bias")  # either name may be the one that the compiled product keeps
     if not layer.correction.any():
         return result
     ones = op.multiply(op.convert(op.constant(np.ones((1, layer.weight.shape[1]), np.int8)), "f32"), _floats_of(1.0))
     total = op.matmul(q, ones, False, True)
     total.set_friendly_name(f"{layer.name}.sum{part}")
     return op.subtract(result, op.multiply(total, _floats(layer.combined_scale * layer.correction)))
+
+
+def _scaled_product(q: Node, weight: Int8[Tensor, "d_out d_in"], layer: IntegerLinear, name: str) -> Node:
+    """``s_x s_w sum_k q_x w``."""
+    scaled = op.multiply(op.convert(op.constant(weight.numpy()), "f32"), _floats(layer.combined_scale[:, None]))
+    product = op.matmul(q, scaled, False, True)
+    product.set_friendly_name(name)
+    return product
+
+
+def may_overflow(layer: IntegerLinear) -> bool:
+    """Whether two products of a layer can add up to more than 16 signed bits hold."""
+    largest = layer.weight.int().abs().topk(min(2, layer.weight.shape[1]), dim=1).values.sum(dim=1)
+    return int(largest.max()) * (2**layer.activation_bits - 1) >= 2**15
+
+
+@functools.cache
+def products_saturate() -> bool:
+    """Whether this processor's kernels for 8-bit integers lose what does not fit 16 bits; tried on a small product."""
+    width = 64
+    layer = IntegerLinear(
+        name="blocks.0.fc1",
+        weight=torch.full((width, width), 127, dtype=torch.int8),
+        correction=torch.zeros(width, dtype=torch.long),
+        weight_scale=torch.full((width,), 0.5),
+        bias=torch.zeros(width),
+        activation_scale=1.0,
+        activation_zero_point=0,
+        activation_bits=8,
+    )
+    x = op.parameter([-1, width], np.float32)
+    product = _scaled_product(_rounded(x, layer), layer.weight, layer, layer.name)
+    compiled = openvino.Core().compile_model(openvino.Model([product], [x]), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    found = compiled([np.full((32, width), 255, np.float32)])[0]
+    return bool((found != 0.5 * 255 * 127 * width).any())
 
 
 def _rounded(x: Node, layer: IntegerLinear) -> Node:

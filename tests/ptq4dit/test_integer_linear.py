@@ -11,7 +11,7 @@ from torch import nn
 
 from ptq4dit.affine import dequantize
 from ptq4dit.backends.openvino import linear_precisions, require_integer_products
-from ptq4dit.backends.openvino_graph import integer_product
+from ptq4dit.backends.openvino_graph import integer_product, may_overflow, products_saturate
 from ptq4dit.backends.plan import integer_linear_of
 from ptq4dit.backends.reference import integer_linear, quantize_input, unsigned_zero_point
 from ptq4dit.config import LayerConfig
@@ -101,6 +101,21 @@ def test_values_beyond_the_range_are_clamped():
         layer = layer_of(32, 8, seed=0, activation_bits=bits)
         x = torch.tensor([[1e6], [-1e6]]).expand(2, 32).contiguous()
         assert_same(by_openvino(layer, x), by_reference(layer, x))
+
+
+@pytest.mark.parametrize("saturates", [False, True])
+def test_weights_in_halves_are_exact_on_every_processor(monkeypatch, saturates):
+    """Halves never overflow 16 bits; the whole weight is exact where this processor adds in 32."""
+    layer = layer_of(64, 16, seed=3)
+    with torch.no_grad():
+        layer.weight_q[0], layer.weight_q[1], layer.weight_zero_point[:2] = 255, 0, 128
+    x = grid_values(layer, 33, seed=1)
+    x[1] = x.max()
+    whole = integer_linear_of(NAME, [layer])
+    assert may_overflow(whole) and not may_overflow(integer_linear_of(NAME, [layer_of(64, 16, seed=3, weight_bits=4)]))
+    monkeypatch.setattr("ptq4dit.backends.openvino_graph.products_saturate", lambda: saturates)
+    exact = torch.allclose(by_openvino(layer, x), by_reference(layer, x), rtol=1e-4, atol=1e-3)
+    assert exact == (saturates or not products_saturate())
 
 
 def test_an_input_of_zeros_gives_the_bias():
