@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from provenance import ROOT, made_by, read_json, write_json
+from reconstruction_curve import WAYS
 
 sys.path.insert(0, str(ROOT))
 
@@ -30,7 +31,6 @@ from ptq4dit.methods.ours import RECONSTRUCTION
 from ptq4dit.methods.registry import METHODS
 from ptq4dit.metrics.image import psnr
 from ptq4dit.metrics.interval import paired_difference
-from ptq4dit.reconstruction.config import ReconstructionConfig
 from ptq4dit.reconstruction.run import training_data
 
 COMMAND = "python assets/recipes/ours_parts.py"
@@ -42,9 +42,7 @@ LONGER = dataclasses.replace(RECONSTRUCTION, objective="samples", steps=1500, ac
 ENDS = dataclasses.replace(CLOSED, activation_ends=True)
 ADAROUND: dict[str, Any] = {
     "activation_range": "percentile",
-    "reconstruction": ReconstructionConfig.paper(
-        steps=5000, learning_rate=4e-3, activation_learning_rate=1.6e-3, regularization=1e-3, sampling_steps=50
-    ),
+    "reconstruction": dataclasses.replace(WAYS["AdaRound, a quarter of the steps"].config, sampling_steps=50),
 }
 """The paper's ranges, images and AdaRound, in a quarter of its steps at four times its rates.
 
