@@ -21,7 +21,7 @@ from ptq4dit.backends.dispatch import with_backend
 from ptq4dit.config import CalibrationConfig, QuantConfig
 from ptq4dit.dit import Dit, bundle
 from ptq4dit.frequencies import set_frequencies
-from ptq4dit.manifest import FORMAT, KIND, layer_specs, read_manifest, write_manifest
+from ptq4dit.manifest import FORMAT, KIND, layer_specs, read_manifest, stored_specs, write_manifest
 from ptq4dit.noise_correction import NoiseCorrection
 from ptq4dit.packing import pack_int4, unpack_int4
 from ptq4dit.quantized.convert import install, make_clock, quantized_layers, unfilled
@@ -80,7 +80,7 @@ def load_quantized(
 def _read(source: Path, manifest: dict[str, Any], device: str | torch.device) -> Dit:
     config, dtype = QuantConfig.from_json(json.dumps(manifest["config"])), _dtype(manifest["dtype"])
     transformer, layers = _empty_transformer(json.loads((source / _CONFIG).read_text()), config, dtype)
-    if layer_specs(layers, config) != manifest["layers"]:
+    if layer_specs(layers, config) != stored_specs(manifest):
         raise ValueError(f"Expected the layers that the config of {str(source)!r} says, got others. Quantize again.")
     _load_state(transformer, _unpacked(load_file(source / _WEIGHTS), manifest), source)
     transformer.ptq4dit_record = QuantRecord(

@@ -94,6 +94,7 @@ class LayerConfig:
     activation_group_size: int | None = None
     weight_range: WeightRange = "mse"
     activation_range: ActivationRange = "minmax"
+    balance_fc2: bool = False
     rotation: bool = False
     rank: int = 0
 
@@ -160,6 +161,8 @@ class QuantConfig(_Config):
             ``timestep_groups`` ranges of timesteps, ``"per_token"`` dynamic.
         timestep_groups: number of groups for ``"per_timestep_group"``.
         activation_group_size: channels of a token that share a scale, for ``"per_token"``; None for all of them.
+        balance_fc2: balance fc2 as well. No layer before it can absorb its factor, so the rounding of its input does:
+            with a scale for every channel where there was one for all, which its weight makes up for.
         rotation: a Hadamard rotation in front of every block linear, at run time.
         rank: rank of a float branch beside every block linear; 0 for none.
         patch_embed, conditioning, modulation, final_layer: quantize these layers as well.
@@ -185,6 +188,7 @@ class QuantConfig(_Config):
     activation_granularity: ActivationGranularity = "per_tensor"
     timestep_groups: int = 5
     activation_group_size: int | None = None
+    balance_fc2: bool = False
     rotation: bool = False
     rank: int = 0
     patch_embed: bool = False
@@ -232,14 +236,20 @@ class QuantConfig(_Config):
         return dict(self.options).get(name, default)
 
     def layer(self, name: str) -> LayerConfig:
-        """The settings of one layer, overrides applied; rotation and branch are for block linears only."""
+        """The settings of one layer, overrides applied; rotation and branch are for block linears only.
+
+        ``balance_fc2`` is True of the layers whose input is multiplied by a factor of their own: fc2.
+        """
         own = {field.name: getattr(self, field.name) for field in dataclasses.fields(LayerConfig)}
         for override in self.overrides:
             if fnmatchcase(name, override.pattern) or name == override.pattern:
                 given = dataclasses.asdict(override)
                 own |= {key: value for key, value in given.items() if key != "pattern" and value is not None}
-        if not name.startswith("blocks.") or name.rsplit(".", 1)[-1] not in ("qkv", "proj", "fc1", "fc2"):
+        role = name.rsplit(".", 1)[-1] if name.startswith("blocks.") else ""
+        if role not in ("qkv", "proj", "fc1", "fc2"):
             own |= {"rotation": False, "rank": 0}
+        if role != "fc2":
+            own["balance_fc2"] = False
         return LayerConfig(**own)
 
 

@@ -11,7 +11,7 @@ import diffusers
 import torch
 
 import ptq4dit
-from ptq4dit.config import QuantConfig
+from ptq4dit.config import LayerConfig, QuantConfig, from_fields
 from ptq4dit.whole_folder import MANIFEST
 
 KIND = "ptq4dit-checkpoint"
@@ -79,6 +79,18 @@ def layer_specs(layers: Iterable[str], config: QuantConfig) -> list[dict[str, An
         else:
             group["layers"].append(name)
     return groups
+
+
+def stored_specs(manifest: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """What `layer_specs` says, of a manifest; settings that did not exist when it was written have their defaults.
+
+    Raises:
+        ValueError: if a setting is unknown or refused.
+    """
+    return [
+        {"spec": dataclasses.asdict(from_fields(LayerConfig, group["spec"])), "layers": group["layers"]}
+        for group in manifest["layers"]
+    ]
 
 
 def _loaded(folder: Path) -> list[str]:

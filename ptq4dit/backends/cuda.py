@@ -116,6 +116,7 @@ class Int8Linear(nn.Module):
     bias: Tensor | None
     activation_scale: Tensor
     activation_zero_point: Tensor
+    input_factor: Tensor
     low_rank_down: Tensor
     low_rank_up: Tensor
 
@@ -133,12 +134,14 @@ class Int8Linear(nn.Module):
         self.register_buffer("leftover", leftover)
         self.register_buffer("weight_scale", layer.weight_scale[:, 0].clone())
         self.register_buffer("bias", None if layer.bias is None else layer.bias.clone())
-        for name in ("activation_scale", "activation_zero_point", "low_rank_down", "low_rank_up"):
+        for name in ("activation_scale", "activation_zero_point", "input_factor", "low_rank_down", "low_rank_up"):
             if hasattr(layer, name):
                 self.register_buffer(name, getattr(layer, name).clone())
 
     def forward(self, x: Float[Tensor, "*batch d_in"]) -> Float[Tensor, "*batch d_out"]:
         """``(..., d_in) -> (..., d_out)``, in the type of ``x``."""
+        if self.config.balance_fc2:
+            x = x * self.input_factor.to(x.dtype)
         if self.rotation is not None:
             x = self.rotation.apply(x)
         scale, zero_point = self._grid(x)

@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ptq4dit.backends import openvino_graph, plan
+from ptq4dit.backends import openvino_graph, openvino_linear, plan
 from ptq4dit.backends.forward import Modulation
 from ptq4dit.backends.integer import IntegerTransformer
 from ptq4dit.backends.lean import lean_copy, return_freed_memory
@@ -196,10 +196,10 @@ def _properties(threads: int | None, precision: str) -> dict[str, Any]:
 def _content(twin: Any, precision: str, properties: dict[str, Any], batch: int | None) -> Iterator[bytes | memoryview]:
     """All that the compiled model depends on."""
     cpu = openvino.Core().get_property("CPU", "FULL_DEVICE_NAME")
-    saturates = openvino_graph.products_saturate()
+    saturates = openvino_linear.products_saturate()
     settings = [openvino.__version__, cpu, saturates, precision, properties, dict(twin.config), batch]
     yield json.dumps(settings, default=str, sort_keys=True).encode()
-    yield from (inspect.getsource(module).encode() for module in (openvino_graph, plan))
+    yield from (inspect.getsource(module).encode() for module in (openvino_graph, openvino_linear, plan))
     for name, tensor in twin.state_dict().items():
         if not any(part in name for part in _CONDITIONING):
             yield f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode()

@@ -25,6 +25,8 @@ _PATHS = {
 class IntegerLinear:
     """``y = s_x s_w (sum_k q_x (w - c) - z_x sum_k (w - c)) + bias`` with unsigned ``q_x`` and signed 8-bit ``w``.
 
+    ``q_x = round(x / s_x) + z_x``, where channels have a factor ``f`` of their own ``round(x f / s_x) + z_x``.
+
     ``w - c`` is exactly the ``q_w - z_w`` of the simulated layer. ``c`` is 0 wherever that difference fits 8 signed
     bits: for up to 7 bits and for symmetric 8 bits always; then the product is one of integers and nothing else.
 
@@ -36,6 +38,7 @@ class IntegerLinear:
         bias: zeros where the layer has none.
         activation_scale, activation_zero_point: ``s_x``, and ``z_x`` on the unsigned grid.
         activation_bits: of ``q_x``.
+        input_factor: ``f``, ``(d_in,)``; None for ones.
     """
 
     name: str
@@ -46,6 +49,7 @@ class IntegerLinear:
     activation_scale: float
     activation_zero_point: int
     activation_bits: int
+    input_factor: Float[Tensor, " d_in"] | None = None
 
     @property
     def combined_scale(self) -> Float[Tensor, " d_out"]:
@@ -58,6 +62,12 @@ class IntegerLinear:
         total = self.weight.sum(dim=1, dtype=torch.long) - self.correction * self.weight.shape[1]
         shift = self.combined_scale.double() * total * self.activation_zero_point
         return (self.bias.double() - shift).float()
+
+    @property
+    def overflows_16_bits(self) -> bool:
+        """Whether two products ``q_x w`` of a row can add up to more than 16 signed bits hold."""
+        largest = self.weight.int().abs().topk(min(2, self.weight.shape[1]), dim=1).values.sum(dim=1)
+        return int(largest.max()) * (2**self.activation_bits - 1) >= 2**15
 
     def rows(self, start: int, stop: int, factor: float = 1.0) -> "IntegerLinear":
         """The output channels from ``start`` to ``stop``, times ``factor``."""
@@ -112,6 +122,7 @@ def integer_linear_of(name: str, linears: list[nn.Module]) -> IntegerLinear:
         activation_scale=float(first.activation_scale),
         activation_zero_point=int(zero_point),
         activation_bits=config.activation_bits,
+        input_factor=first.input_factor.float() if config.balance_fc2 else None,
     )
 
 

@@ -136,6 +136,8 @@ class _Graph:
         """Both operands quantized and dequantized with the layer's scales and zero points."""
         add, constant = self.writer.add, self.writer.constant
         scale, zero_point = np.float32(layer.activation_scale), np.uint8(layer.activation_zero_point)
+        if layer.input_factor is not None:
+            x = add("Mul", x, self._floats(layer.input_factor, f"{layer.name}.factor"))
         if layer.activation_bits < 8:
             highest = 2**layer.activation_bits - 1 - layer.activation_zero_point
             x = add("Clip", x, constant(np.float32(-layer.activation_zero_point * scale)), constant(highest * scale))

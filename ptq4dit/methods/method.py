@@ -11,6 +11,7 @@ from ptq4dit.calibration import Calibration
 from ptq4dit.config import QuantConfig
 from ptq4dit.dit import Dit
 from ptq4dit.paper.reparam import reparameterize
+from ptq4dit.quantized.balance import absorbed
 from ptq4dit.reconstruction.run import reconstruct, training_data
 from ptq4dit.trajectories import Trajectories
 
@@ -52,14 +53,14 @@ class Job:
 
         Args:
             model: what `convert` made; it is changed.
-            factors: those that were folded before.
+            factors: those that `convert` was given.
             transformer: the float transformer they were folded into, if not the given one.
         """
         if self.config.reconstruction is None:
             return model
-        folded = transformer or self.dit.transformer
+        exact, folded = transformer or self.dit.transformer, absorbed(factors or {}, self.config)
         return reconstruct(
-            self.dit.with_transformer(reparameterize(folded, factors) if factors else folded),
+            self.dit.with_transformer(reparameterize(exact, folded) if folded else exact),
             model,
             self.data,
             self.config.reconstruction,

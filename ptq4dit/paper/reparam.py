@@ -83,7 +83,7 @@ def _require_factor(name: str, factor: Tensor, layers: Mapping[str, Layer]) -> N
     if layer.role not in BALANCED_ROLES:
         raise ValueError(
             f"Expected factors for the roles {', '.join(BALANCED_ROLES)}, got {name!r}: the GELU in front of fc2 is "
-            "not linear, so nothing before it can absorb a factor. Leave it out."
+            "not linear, so nothing before it can absorb a factor. Leave it out, or quantize with balance_fc2=True."
         )
     if factor.shape != (layer.in_features,):
         raise ValueError(f"Expected a factor of shape ({layer.in_features},) for {name!r}, got {tuple(factor.shape)}.")

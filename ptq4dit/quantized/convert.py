@@ -17,6 +17,7 @@ from ptq4dit.linears import Layer, balanced_layers, extra_layers, require_finite
 from ptq4dit.paper.reparam import reparameterize
 from ptq4dit.quantized.activation import is_static
 from ptq4dit.quantized.attention import QuantizedAttnProcessor
+from ptq4dit.quantized.balance import absorbed
 from ptq4dit.quantized.clock import TimestepClock, attach_clock
 from ptq4dit.quantized.linear import QuantizedLinear, QuantizedPatchEmbed
 from ptq4dit.quantized.ranges import layer_range
@@ -40,19 +41,21 @@ def convert(
         dit: a float bundle, left as it is.
         stats: its calibration.
         config: bits, granularity, ranges, and which layers.
-        factors: layer name -> ``b_x``, folded by `reparameterize`.
+        factors: layer name -> ``b_x``, folded by `reparameterize`; those of layers that balance their input
+            themselves (``config.balance_fc2``) become part of these.
 
     Returns:
         The bundle with a ``DiTTransformer2DModel`` whose layers are `QuantizedLinear`.
 
     Raises:
-        ValueError: if the model is quantized already, ``stats`` belong to another one, a weight is not finite, or an
-            override is for no layer.
+        ValueError: if the model is quantized already, ``stats`` belong to another one, a weight is not finite, an
+            override is for no layer, or a factor for one that cannot be balanced.
     """
     stats.require_model(dit.transformer)
     require_finite(dit.transformer)
     _require_overridden(list(quantized_layers(dit.transformer, config)), config)
-    transformer = reparameterize(dit.transformer, factors) if factors else copy.deepcopy(dit.transformer)
+    folded, factors = absorbed(factors or {}, config), factors or {}
+    transformer = reparameterize(dit.transformer, folded) if folded else copy.deepcopy(dit.transformer)
     seen = stats.rescaled_for(factors, transformer) if factors else stats
     clock = make_clock(config)
     groups = [slice(None)] if clock is None else clock.fit(stats.timesteps)
@@ -60,7 +63,7 @@ def convert(
     def fill(name: str, linear: nn.Module, layer: LayerConfig) -> nn.Module:
         empty = unfilled(linear, layer, clock)
         limits = layer_range(seen, name, layer, groups, empty.rotation) if is_static(layer) else None
-        return type(empty).from_float(linear, layer, limits, clock)  # type: ignore[arg-type]
+        return type(empty).from_float(linear, layer, limits, clock, None if name in folded else factors.get(name))  # type: ignore[arg-type]
 
     install(transformer, config, fill, clock)
     _fill_attention(transformer, seen, config, groups)

@@ -19,8 +19,10 @@ class QuantizedLinear(nn.Module):
 
     Buffers, all saved: ``weight_q`` ``(d_out, d_in)`` uint8, ``weight_scale`` and ``weight_zero_point``
     ``(d_out, groups)``, one group unless the config says otherwise (or ``weight`` itself when left in float),
-    ``activation_scale`` and ``activation_zero_point`` ``()`` or ``(timestep groups,)`` when static, ``bias``, and
-    ``low_rank_down`` ``(rank, d_in)`` with ``low_rank_up`` ``(d_out, rank)``, a float branch on the unrounded input.
+    ``activation_scale`` and ``activation_zero_point`` ``()`` or ``(timestep groups,)`` when static, ``bias``,
+    ``input_factor`` ``(d_in,)`` where the layer balances its input itself, and ``low_rank_down`` ``(rank, d_in)`` with
+    ``low_rank_up`` ``(d_out, rank)``, a float branch on the unrounded input. All that is rounded is prepared before:
+    the input by `prepare_input`, the weight by `prepare_weight`, which makes up for it.
     Derived, not saved: ``weight``, the dequantized weight that the simulated product uses.
     """
 
@@ -31,6 +33,7 @@ class QuantizedLinear(nn.Module):
     weight_zero_point: Tensor
     activation_scale: Tensor
     activation_zero_point: Tensor
+    input_factor: Tensor
     low_rank_down: Tensor
     low_rank_up: Tensor
 
@@ -54,6 +57,8 @@ class QuantizedLinear(nn.Module):
             scale = torch.ones(shape, dtype=wide, device=weight.device)
             self.register_buffer("activation_scale", scale)
             self.register_buffer("activation_zero_point", torch.zeros_like(scale, dtype=torch.int32))
+        if config.balance_fc2:
+            self.register_buffer("input_factor", torch.ones(self.in_features, dtype=wide, device=weight.device))
         if config.rank:
             self.register_buffer("low_rank_down", weight.new_zeros(config.rank, self.in_features))
             self.register_buffer("low_rank_up", weight.new_zeros(self.out_features, config.rank))
@@ -67,21 +72,24 @@ class QuantizedLinear(nn.Module):
         config: LayerConfig,
         activation_range: tuple[Float[Tensor, "*groups"], Float[Tensor, "*groups"]] | None,
         clock: TimestepClock | None = None,
+        factor: Float[Tensor, " d_in"] | None = None,
     ) -> "QuantizedLinear":
         """Quantize a float linear, weights rounded to nearest.
 
         Args:
             linear: left as it is.
             config: bits, granularity and the way weight ranges are chosen.
-            activation_range: smallest and largest input value to represent, ``()`` or ``(timestep groups,)``, after
-                rotation; None when the input is not rounded statically.
+            activation_range: smallest and largest input value to represent, ``()`` or ``(timestep groups,)``, once
+                prepared; None when the input is not rounded statically.
             clock: the transformer's clock, for scales per timestep group.
+            factor: of every input channel, where the layer balances its input itself; None for ones.
         """
         result, weight = cls(linear, config, clock), linear.weight.detach()
         if result.bias is not None:
             result.bias.copy_(linear.bias)
-        if result.rotation is not None:
-            weight = result.rotation.apply(weight)
+        if factor is not None:
+            result.input_factor.copy_(factor)
+        weight = result.prepare_weight(weight)
         if config.rank:
             up, down = principal_part(weight, config.rank)
             result.low_rank_up.copy_(up)
@@ -95,7 +103,7 @@ class QuantizedLinear(nn.Module):
 
     @torch.no_grad()
     def set_weight(self, weight: Float[Tensor, "d_out d_in"]) -> None:
-        """Replace the integers and their grid by those of another float weight (rotated, without the float branch)."""
+        """Replace the integers and their grid by those of another float weight (prepared, without the float branch)."""
         if self.config.weight_bits == FLOAT_BITS:
             self.weight.copy_(weight)
         else:
@@ -119,14 +127,25 @@ class QuantizedLinear(nn.Module):
 
     def forward(self, x: Float[Tensor, "*batch d_in"]) -> Float[Tensor, "*batch d_out"]:
         """``(..., d_in) -> (..., d_out)``."""
-        if self.rotation is not None:
-            x = self.rotation.apply(x)
+        x = self.prepare_input(x)
         weight = self.weight if self.weight.numel() else self._expanded()
         result = nn.functional.linear(self.round_input(x), weight, self.bias)
         return result + (x @ self.low_rank_down.T) @ self.low_rank_up.T if self.config.rank else result
 
+    def prepare_input(self, x: Float[Tensor, "*batch d_in"]) -> Float[Tensor, "*batch d_in"]:
+        """The input as it is rounded: its channels times their factors, then rotated, where the config says so."""
+        if self.config.balance_fc2:
+            x = x * self.input_factor.to(x.dtype)
+        return x if self.rotation is None else self.rotation.apply(x)
+
+    def prepare_weight(self, weight: Float[Tensor, "d_out d_in"]) -> Float[Tensor, "d_out d_in"]:
+        """The weight whose product with the prepared input is the same."""
+        if self.config.balance_fc2:
+            weight = (weight.to(self.input_factor.dtype) / self.input_factor).to(weight.dtype)
+        return weight if self.rotation is None else self.rotation.apply(weight)
+
     def round_input(self, x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
-        """The input as the integer product sees it; ``x`` is rotated already."""
+        """The input as the integer product sees it; ``x`` is prepared already."""
         if self.config.activation_bits == FLOAT_BITS:
             return x
         if not is_static(self.config):

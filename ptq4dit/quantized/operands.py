@@ -58,7 +58,8 @@ def layer_operands(
     """
     csb, ssc = VARIANTS[variant]
     weight = torch.cat([linear.weight.detach().cpu() for linear in get_layer(transformer, layer).linears])
-    b_x = layer_factor(stats, layer, csb=csb, ssc=ssc, timestep_salience=config.timestep_salience).to(weight.dtype)
+    way, fc2 = config.timestep_salience, config.balance_fc2
+    b_x = layer_factor(stats, layer, csb=csb, ssc=ssc, timestep_salience=way, balance_fc2=fc2).to(weight.dtype)
     rows, weight = stats.samples[layer].to(weight.dtype) * b_x, weight / b_x
     low, high = stats.activation_min[layer] * b_x, stats.activation_max[layer] * b_x
     settings = config.layer(layer)

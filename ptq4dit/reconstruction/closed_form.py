@@ -80,7 +80,7 @@ def round_block(
 
 
 def target_weight(linear: QuantizedLinear, like: nn.Module) -> Float[Tensor, "d_out d_in"]:
-    """The float weight that a layer's integers stand for: rotated as its input is, without its float branch."""
+    """The float weight that a layer's integers stand for: prepared for its input, without its float branch."""
     weight = _full_weight(linear, like)
     return weight - linear.low_rank_up @ linear.low_rank_down if linear.config.rank else weight
 
@@ -166,8 +166,7 @@ def _moments(
         chunk.tell()
         f = input_of(exact, name, chunk.float_inputs, chunk.float_modulation)
         x = input_of(block, name, chunk.inputs, chunk.modulation)
-        if linear.rotation is not None:
-            f, x = linear.rotation.apply(f), linear.rotation.apply(x)
+        f, x = linear.prepare_input(f), linear.prepare_input(x)
         rounded = linear.round_input(x)
         weights = chunk.view_weights(chunk.gates(gate))
         f, x, rounded = (chunk.views(values.float()) for values in (f, x, rounded))
@@ -177,8 +176,7 @@ def _moments(
 
 def _full_weight(linear: QuantizedLinear, like: nn.Module) -> Tensor:
     assert isinstance(like, nn.Linear)
-    weight = like.weight.detach()
-    return weight if linear.rotation is None else linear.rotation.apply(weight)
+    return linear.prepare_weight(like.weight.detach())
 
 
 def _quantized(block: BlockParts, name: str) -> QuantizedLinear:

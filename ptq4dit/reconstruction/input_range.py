@@ -39,7 +39,7 @@ def search_input_range(
     Args:
         block: the quantized block; left as it is.
         name: of the layer, whose input is rounded statically.
-        weight: float, rotated as the input is; of all layers that share the input.
+        weight: float, prepared for the input; of all layers that share the input.
         data: the block's inputs; some of them are looked at.
         gate: chunk of the modulation whose square weighs the samples, see `BlockData.gates`.
         ends: search the ends one by one, too; a symmetric grid has but one.
@@ -81,8 +81,7 @@ def _errors(block: BlockParts, name: str, weight: Tensor, data: BlockData, gate:
     errors = torch.zeros(shape[0], shape[1:].numel(), dtype=torch.float64, device=weight.device)
     for chunk in data.chunks(weight.device):
         chunk.tell()
-        x = input_of(block, name, chunk.inputs, chunk.modulation)
-        x = x if layer.rotation is None else layer.rotation.apply(x)
+        x = layer.prepare_input(input_of(block, name, chunk.inputs, chunk.modulation))
         weights = chunk.view_weights(chunk.gates(gate)).double()
         groups = clock.groups if clock is not None and len(shape) > 1 else None
         groups = torch.zeros(len(chunk)) if groups is None else groups

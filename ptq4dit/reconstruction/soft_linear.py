@@ -94,8 +94,7 @@ class SoftLinear(nn.Module):
     def forward(self, x: Float[Tensor, "*batch d_in"]) -> Float[Tensor, "*batch d_out"]:
         """``(..., d_in) -> (..., d_out)``."""
         linear = self.linear
-        if linear.rotation is not None:
-            x = linear.rotation.apply(x)
+        x = linear.prepare_input(x)
         result = nn.functional.linear(self.round_input(x), self.weight().to(x.dtype), linear.bias)
         return result + (x @ linear.low_rank_down.T) @ linear.low_rank_up.T if linear.config.rank else result
 

@@ -9,7 +9,7 @@ from ptq4dit.backends.dispatch import with_backend
 from ptq4dit.backends.forward import modulate, predict
 from ptq4dit.backends.lean import lean_copy, resident_bytes
 from ptq4dit.backends.openvino import cpu_capabilities, linear_precisions
-from ptq4dit.backends.openvino_graph import products_saturate
+from ptq4dit.backends.openvino_linear import products_saturate
 from ptq4dit.backends.openvino_profile import profile_step
 from ptq4dit.backends.options import IntegerOptions, chosen_precision
 from ptq4dit.backends.plan import IntegerLinear
@@ -30,6 +30,7 @@ CONFIGS = {
     "W8A8 asymmetric": QuantConfig(),
     "W4A8": QuantConfig(weight_bits=4),
     "W3A6": QuantConfig(weight_bits=3, activation_bits=6, activation_symmetric=True),
+    "W4A8, fc2 balanced": QuantConfig(weight_bits=4, balance_fc2=True),
     "everything": QuantConfig(weight_bits=4, **EVERYTHING),
 }
 

@@ -58,6 +58,7 @@ EVERYTHING = {
         overrides={"*.fc2": {"weight_bits": 8, "group_size": 16}},
     ),
     "rotated, dynamic": QuantConfig(weight_bits=3, rotation=True, rank=2, activation_granularity="per_token"),
+    "balanced": QuantConfig(weight_bits=4, activation_bits=6, balance_fc2=True),
     "symmetric": QuantConfig(weight_bits=6, weight_symmetric=True, activation_symmetric=True, method="repq"),
     "corrected": QuantConfig(
         method="ptqd", weight_bits=4, reconstruction=ReconstructionConfig(steps=0, images=4, timesteps=2, held_out=0.25)
@@ -137,6 +138,16 @@ def test_manifest_says_what_made_it(dit, stats, tmp_path):
     assert len(bits) == 10 and bits["blocks.0.modulation"] == bits["blocks.1.qkv"] == 4 and bits["blocks.1.fc2"] == 8
     files = {path.relative_to(tmp_path / "model").as_posix() for path in (tmp_path / "model").rglob("*.*")}
     assert set(manifest["sha256"]) == files - {"manifest.json"} and "vae/config.json" in files
+
+
+def test_a_setting_that_an_older_checkpoint_does_not_know_has_its_default(model, tmp_path):
+    save_quantized(model, tmp_path / "model")
+    path = tmp_path / "model" / "manifest.json"
+    manifest = json.loads(path.read_text())
+    for settings in (manifest["config"], *(group["spec"] for group in manifest["layers"])):
+        del settings["balance_fc2"]
+    path.write_text(json.dumps(manifest))
+    assert describe(load_quantized(tmp_path / "model")) == describe(model)
 
 
 def test_a_failed_save_leaves_the_older_checkpoint(model, tmp_path, monkeypatch):

@@ -86,10 +86,11 @@ def test_the_kernel_gets_shapes_that_it_takes_on_a_gpu(monkeypatch):
     [
         {"activation_granularity": "per_token"},
         {"rotation": True, "rank": 2},
+        {"csb": True, "balance_fc2": True},
         {"activation_granularity": "per_timestep_group", "timestep_groups": 2},
         {"weight_bits": 4, "patch_embed": True, "conditioning": True, "modulation": True, "final_layer": True},
     ],
-    ids=["tokens", "rotated", "groups", "everything"],
+    ids=["tokens", "rotated", "balanced", "groups", "everything"],
 )
 def test_a_whole_model_agrees_with_its_simulated_twin(dit, settings):
     stats = calibrate(dit, CalibrationConfig(timesteps=2, samples_per_timestep=2, steps=2))

@@ -16,6 +16,7 @@ SETTINGS = {
     "W8A8 symmetric": {"weight_symmetric": True},
     "W4A8": {"weight_bits": 4},
     "W3A6": {"weight_bits": 3, "activation_bits": 6, "activation_symmetric": True},
+    "W4A6, fc2 balanced": {"weight_bits": 4, "activation_bits": 6, "balance_fc2": True},
     "everything": {"patch_embed": True, "modulation": True, "conditioning": True, "final_layer": True},
 }
 

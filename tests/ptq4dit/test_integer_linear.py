@@ -11,7 +11,7 @@ from torch import nn
 
 from ptq4dit.affine import dequantize
 from ptq4dit.backends.openvino import linear_precisions, require_integer_products
-from ptq4dit.backends.openvino_graph import integer_product, may_overflow, products_saturate
+from ptq4dit.backends.openvino_linear import integer_product, products_saturate
 from ptq4dit.backends.plan import integer_linear_of
 from ptq4dit.backends.reference import integer_linear, quantize_input, unsigned_zero_point
 from ptq4dit.config import LayerConfig
@@ -20,7 +20,7 @@ from ptq4dit.quantized.linear import QuantizedLinear
 NAME = "blocks.0.fc1"
 
 
-def layer_of(d_in, d_out, seed, low=-2.0, high=3.0, bias=True, **settings):
+def layer_of(d_in, d_out, seed, low=-2.0, high=3.0, bias=True, factor=None, **settings):
     generator = torch.Generator().manual_seed(seed)
     linear = nn.Linear(d_in, d_out, bias=bias)
     with torch.no_grad():
@@ -28,7 +28,7 @@ def layer_of(d_in, d_out, seed, low=-2.0, high=3.0, bias=True, **settings):
             torch.randn(linear.weight.shape, generator=generator) + torch.linspace(-1, 1, d_out)[:, None]
         )
     config = LayerConfig(**({"weight_range": "minmax"} | settings))
-    return QuantizedLinear.from_float(linear, config, (torch.tensor(low), torch.tensor(high)))
+    return QuantizedLinear.from_float(linear, config, (torch.tensor(low), torch.tensor(high)), factor=factor)
 
 
 def grid_values(layer, rows, seed):
@@ -80,6 +80,14 @@ def test_equals_the_reference(seed):
     assert_same(by_openvino(layer, x), by_reference(layer, x))
 
 
+@pytest.mark.parametrize("bits", [6, 8])
+def test_a_factor_for_every_channel_is_that_of_the_input(bits):
+    factor = 2.0 ** torch.randint(-3, 4, (48,), generator=torch.Generator().manual_seed(1))
+    layer = layer_of(48, 24, seed=5, factor=factor, balance_fc2=True, activation_bits=bits)
+    x = grid_values(layer, 33, seed=2)
+    assert_same(by_openvino(layer, x / factor), by_reference(layer, x))
+
+
 @pytest.mark.parametrize("bits", [4, 8])
 def test_extreme_integers_and_channels_of_zeros(bits):
     layer = layer_of(64, 16, seed=3, weight_bits=bits)
@@ -112,8 +120,9 @@ def test_weights_in_halves_are_exact_on_every_processor(monkeypatch, saturates):
     x = grid_values(layer, 33, seed=1)
     x[1] = x.max()
     whole = integer_linear_of(NAME, [layer])
-    assert may_overflow(whole) and not may_overflow(integer_linear_of(NAME, [layer_of(64, 16, seed=3, weight_bits=4)]))
-    monkeypatch.setattr("ptq4dit.backends.openvino_graph.products_saturate", lambda: saturates)
+    narrow = integer_linear_of(NAME, [layer_of(64, 16, seed=3, weight_bits=4)])
+    assert whole.overflows_16_bits and not narrow.overflows_16_bits
+    monkeypatch.setattr("ptq4dit.backends.openvino_linear.products_saturate", lambda: saturates)
     exact = torch.allclose(by_openvino(layer, x), by_reference(layer, x), rtol=1e-4, atol=1e-3)
     assert exact == (saturates or not products_saturate())
 

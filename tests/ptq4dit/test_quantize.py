@@ -9,9 +9,11 @@ from ptq4dit.config import CalibrationConfig, LayerConfig, QuantConfig
 from ptq4dit.linears import balanced_layers
 from ptq4dit.methods.registry import quantize
 from ptq4dit.observe import calibrate
+from ptq4dit.paper.csb import balance_factors
 from ptq4dit.paper.salience import channel_salience
+from ptq4dit.paper.ssc import calibrated_salience
 from ptq4dit.quantized.balance import layer_factor, model_factors
-from ptq4dit.quantized.convert import describe
+from ptq4dit.quantized.convert import convert, describe
 from ptq4dit.quantized.linear import QuantizedLinear
 from ptq4dit.sampling import generate
 
@@ -132,6 +134,40 @@ def test_factors(dit, stats):
     assert list(with_ssc) == list(without) == [name for name in stats.layers if not name.endswith("fc2")]
     assert all(not torch.equal(with_ssc[name], without[name]) for name in with_ssc)
     assert torch.equal(layer_factor(stats, "blocks.0.fc2", csb=True, ssc=True), torch.ones(64))
+
+
+def test_fc2_is_balanced_as_its_input_is_rounded(dit, stats):
+    """A factor for every channel is one scale for every channel: torch's per-channel quantizer, and CSB's columns."""
+    config = QuantConfig(weight_bits=16, balance_fc2=True)
+    model = quantize(dit, stats, config)
+    like, linear = (m.transformer.transformer_blocks[1].ff.net[2] for m in (dit, model))
+    name = "blocks.1.fc2"
+    way = stats.activation_salience[name], stats.weight_salience[name]
+    b_x, b_w = balance_factors(calibrated_salience(*way), way[1])
+    torch.testing.assert_close(linear.input_factor, b_x)
+    torch.testing.assert_close(linear.weight, like.weight.detach() * b_w)
+    x = torch.randn(50, 64, generator=torch.Generator().manual_seed(0))
+    scale, zero_point = linear.activation_scale / b_x, linear.activation_zero_point.expand(64)
+    rounded = torch.fake_quantize_per_channel_affine(x, scale, zero_point, 1, 0, 255)
+    expected = torch.nn.functional.linear(rounded, like.weight, like.bias)
+    torch.testing.assert_close(linear(x), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_balancing_fc2_changes_nothing_in_full_precision(make_dit):
+    dit = make_dit(dtype=torch.float64)
+    stats = calibrate(dit, CALIBRATION)
+    model = quantize(dit, stats, QuantConfig(weight_bits=16, activation_bits=16, balance_fc2=True))
+    x, t, y = torch.randn(2, 4, 8, 8, dtype=torch.float64), torch.tensor([3, 900]), torch.tensor([0, 1])
+    expected, found = (m.transformer(x, timestep=t, class_labels=y).sample for m in (dit, model))
+    assert (model.transformer.transformer_blocks[0].ff.net[2].input_factor != 1).any()
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-10)
+
+
+def test_factors_of_fc2_need_its_switch(dit, stats):
+    factors = {"blocks.0.fc2": torch.full((64,), 2.0)}
+    with pytest.raises(ValueError, match=r"'blocks\.0\.fc2'.*balance_fc2=True"):
+        convert(dit, stats, QuantConfig(), factors)
+    assert convert(dit, stats, QuantConfig(balance_fc2=True), factors) is not None
 
 
 def test_inputs_are_left_alone(dit, stats):

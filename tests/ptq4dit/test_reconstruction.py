@@ -13,7 +13,7 @@ from ptq4dit.config import CalibrationConfig, QuantConfig
 from ptq4dit.methods.registry import quantize
 from ptq4dit.observe import Cancelled, calibrate
 from ptq4dit.paper.reparam import reparameterize
-from ptq4dit.quantized.balance import model_factors
+from ptq4dit.quantized.balance import absorbed, model_factors
 from ptq4dit.quantized.convert import convert
 from ptq4dit.quantized.linear import QuantizedLinear
 from ptq4dit.reconstruction.adaround import softened
@@ -40,6 +40,7 @@ VARIANTS = {
     "grouped weights": {"group_size": 8, "weight_bits": 3},
     "float activations": {"activation_bits": 16},
     "rotation and branch": {"rotation": True, "rank": 2, "csb": False, "ssc": False},
+    "balanced fc2": {"balance_fc2": True, "activation_bits": 6},
     "everything": {
         "attention_bits": 8,
         "softmax_bits": 8,
@@ -64,7 +65,7 @@ def data(dit):
 def made(dit, stats, config):
     """The folded float bundle and its quantized twin."""
     factors = model_factors(stats, config)
-    folded = reparameterize(dit.transformer, factors) if factors else dit.transformer
+    folded = reparameterize(dit.transformer, absorbed(factors, config)) if factors else dit.transformer
     return dit.with_transformer(folded), convert(dit, stats, config, factors)
 
 
