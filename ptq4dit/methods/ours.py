@@ -2,8 +2,9 @@
 
 Nothing is added to the work of a sampling step. What differs from PTQ4DiT as published:
 
-- The rounding is found in closed form (GPTQ's columns on a least squares target). A few hundred steps of AdaRound at a
-  high rate start from those integers: they see the whole block, where the closed form sees one layer.
+- The rounding is found in closed form (GPTQ's columns on a least squares target). Steps of AdaRound at a high rate start
+  from those integers, 500, or 1,500 where coarser activations leave more to learn: they see the whole block, where the
+  closed form sees one layer.
 - It learns from eight times as many images as the paper, each at a few of its timesteps: with few it overfits.
 - The upper and the lower end of an input's static range are searched one by one, by the error of the layer's output:
   after GELU nearly all of the range lies above zero, and clipping it must not clip what lies below.
@@ -57,6 +58,8 @@ RECONSTRUCTION = ReconstructionConfig(
 
 For a model of DiT-XL/2's size give a smaller one: 256 images take hours on a CPU, and 4,096 samples of a block 14 GB.
 """
+COARSE_RECONSTRUCTION = replace(RECONSTRUCTION, objective="samples", steps=1500, activation_learning_rate=1e-3)
+"""With fewer than 8 bits for the activations: each half's own error, and three times the steps."""
 
 
 def searches(config: QuantConfig) -> bool:
@@ -75,7 +78,7 @@ def prepare(config: QuantConfig) -> QuantConfig:
 
 def reconstruction_for(config: QuantConfig) -> ReconstructionConfig:
     """The reconstruction of these bits: guided, unless the activations' rounding would be amplified too much."""
-    return RECONSTRUCTION if config.activation_bits >= 8 else replace(RECONSTRUCTION, objective="samples")
+    return RECONSTRUCTION if config.activation_bits >= 8 else COARSE_RECONSTRUCTION
 
 
 def candidates(stats: Calibration, layer: str) -> list[Float[Tensor, " channel"]]:
