@@ -1,10 +1,10 @@
 """Ours: PTQ4DiT's balancing; integers in closed form, polished by AdaRound, from many images; ranges end by end.
 
-Nothing is added to the work of a sampling step. What differs from PTQ4DiT as published:
+At 4-bit weights nothing is added to the work of a sampling step. What differs from PTQ4DiT as published:
 
-- The rounding is found in closed form (GPTQ's columns on a least squares target). Steps of AdaRound at a high rate start
-  from those integers, 500, or 1,500 where coarser activations leave more to learn: they see the whole block, where the
-  closed form sees one layer.
+- The rounding is found in closed form (GPTQ's columns on a least squares target). From those integers AdaRound starts
+  at a high rate, for 500 steps, or 1,500 where coarser activations leave more to learn: it sees the whole block, where
+  the closed form sees one layer.
 - It learns from eight times as many images as the paper, each at a few of its timesteps: with few it overfits.
 - The upper and the lower end of an input's static range are searched one by one, by the error of the layer's output:
   after GELU nearly all of the range lies above zero, and clipping it must not clip what lies below.
@@ -16,7 +16,8 @@ Nothing is added to the work of a sampling step. What differs from PTQ4DiT as pu
 
 That is for weights of up to 4 bits, whose rounding is most of the error. With more bits
 it is the activations' static range that limits: there the balancing exponent and the way timesteps are aggregated are
-searched layer by layer (after SmoothQuant), before the closed form of the other methods.
+searched layer by layer (after SmoothQuant), before the closed form of the other methods; and fc2 is balanced, too, by a
+scale for every channel in the rounding of its input, where there is one for all (``QuantConfig.balance_fc2``).
 ``assets/recipes/ours_parts.py`` measures what each part brings.
 """
 
@@ -30,10 +31,10 @@ from ptq4dit.affine import affine_from_range, fake_quantize
 from ptq4dit.calibration import Calibration
 from ptq4dit.config import FLOAT_BITS, LayerConfig, QuantConfig
 from ptq4dit.dit import Dit
-from ptq4dit.linears import BALANCED_ROLES, Layer, balanced_layers
+from ptq4dit.linears import Layer, balanced_layers
 from ptq4dit.methods.method import Job, Method
 from ptq4dit.quantized.activation import activation_spec, is_static, round_dynamic
-from ptq4dit.quantized.balance import activation_salience, model_factors
+from ptq4dit.quantized.balance import activation_salience, balanced_roles, model_factors
 from ptq4dit.quantized.convert import convert
 from ptq4dit.quantized.ranges import static_range
 from ptq4dit.quantized.weight import expand_weight, quantize_weight
@@ -71,7 +72,8 @@ def prepare(config: QuantConfig) -> QuantConfig:
     """PTQ4DiT's balancing with our reconstruction, or a search; another reconstruction may be wanted."""
     if searches(config):
         chosen = config.reconstruction or ReconstructionConfig(timesteps=10)
-        return replace(config, csb=False, ssc=False, weight_range="mse", activation_range="mse", reconstruction=chosen)
+        searched = replace(config, csb=False, ssc=False, balance_fc2=True, weight_range="mse")
+        return replace(searched, activation_range="minmax", reconstruction=chosen)
     learned = config.reconstruction or reconstruction_for(config)
     return replace(config, csb=True, ssc=True, weight_range="mse", reconstruction=learned)
 
@@ -123,10 +125,11 @@ def searched_factor(layer: Layer, stats: Calibration, config: LayerConfig) -> Fl
 def run(job: Job) -> Dit:
     """Balance or search factors, fold, round, reconstruct."""
     if searches(job.config):
+        roles = balanced_roles(balance_fc2=job.config.balance_fc2)
         factors = {
             name: searched_factor(layer, job.stats, job.config.layer(name))
             for name, layer in balanced_layers(job.dit.transformer).items()
-            if layer.role in BALANCED_ROLES
+            if layer.role in roles
         }
     else:
         factors = model_factors(job.stats, job.config)
@@ -147,7 +150,7 @@ METHOD = Method(
     title="Ours",
     citation="this project",
     summary="PTQ4DiT's balancing; integers in closed form, then a few steps of AdaRound, from many images.",
-    inference="nothing",
+    inference="nothing; above 4-bit weights a scale for every channel of fc2's input instead of one",
     prepare=prepare,
     run=run,
 )

@@ -55,11 +55,12 @@ def test_from_float_model_to_quantized_pictures(model, tmp_path, capsys):
 
 
 def test_what_the_paper_quantizes_can_be_asked_for(model, tmp_path, capsys):
-    every = ("--patch-embed", "--conditioning", "--modulation", "--final-layer", "--attention-bits", 8)
+    every = ("--balance-fc2", "--patch-embed", "--conditioning", "--modulation", "--final-layer", "--attention-bits", 8)
     more = ("--softmax-bits", 8, "--activation-range", "percentile", "--adaround", "--reconstruction-steps", 2)
     made = result(capsys, "quantize", model, "--out", tmp_path / "a", *every, *more, "--state", tmp_path / "state")
     config = ptq4dit.load_quantized(made["folder"]).transformer.ptq4dit_record.config
-    assert config.patch_embed and config.final_layer and (config.attention_bits, config.softmax_bits) == (8, 8)
+    assert config.balance_fc2 and config.patch_embed and config.final_layer
+    assert (config.attention_bits, config.softmax_bits) == (8, 8)
     assert (config.reconstruction.start, config.reconstruction.steps) == ("nearest", 2)
     assert (
         len(list((tmp_path / "state").glob("data-*"))) == 1 and len(list((tmp_path / "state").glob("*-block-*"))) == 2

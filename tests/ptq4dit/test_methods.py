@@ -8,7 +8,7 @@ import torch
 from scipy.stats import spearmanr
 
 from ptq4dit.backends.dispatch import with_backend
-from ptq4dit.config import METHOD_NAMES, CalibrationConfig, QuantConfig
+from ptq4dit.config import METHOD_NAMES, CalibrationConfig, LayerConfig, QuantConfig
 from ptq4dit.linears import balanced_layers
 from ptq4dit.methods.ours import candidates, searched_factor
 from ptq4dit.methods.ptq4dm import drawn_timesteps
@@ -241,7 +241,8 @@ def test_ours_balances_as_ptq4dit_at_few_bits_and_searches_above(dit, stats):
     prepare = METHODS["ours"].prepare
     few, many = (prepare(QuantConfig(method="ours", weight_bits=bits)) for bits in (4, 8))
     assert few.csb and few.ssc and few.reconstruction.objective == "guided"
-    assert not many.csb and many.activation_range == "mse" and many.reconstruction.objective == "samples"
+    assert not many.csb and many.activation_range == "minmax" and many.reconstruction.objective == "samples"
+    assert many.balance_fc2 and not few.balance_fc2
     coarse = prepare(QuantConfig(method="ours", weight_bits=4, activation_bits=6))
     assert coarse.csb and coarse.reconstruction.objective == "samples"
     assert coarse.reconstruction.steps == 3 * few.reconstruction.steps
@@ -254,6 +255,25 @@ def test_ours_balances_as_ptq4dit_at_few_bits_and_searches_above(dit, stats):
     assert torch.equal(output(same), output(other))
     plain = QuantConfig(method="ours", weight_bits=4, reconstruction=dataclasses.replace(SHORT, steps=0))
     assert not torch.equal(output(quantize(dit, stats, plain)), output(same))
+
+
+def test_ours_balances_fc2_above_four_bits(dit, stats):
+    """Its factor is one of the candidates, and less of its input's rounding reaches the output than with one scale."""
+    config = METHODS["ours"].prepare(QuantConfig(method="ours", reconstruction=dataclasses.replace(SHORT, steps=0)))
+    model = quantize(dit, stats, config)
+    for index, block in enumerate(model.transformer.transformer_blocks):
+        name = f"blocks.{index}.fc2"
+        assert any(torch.equal(block.ff.net[2].input_factor, factor) for factor in candidates(stats, name))
+    like, rows = dit.transformer.transformer_blocks[1].ff.net[2], stats.samples["blocks.1.fc2"].float()
+    ranges = stats.activation_min["blocks.1.fc2"].min(), stats.activation_max["blocks.1.fc2"].max()
+    nearest = QuantizedLinear.from_float(like, LayerConfig(weight_bits=16), ranges)
+    factor = searched_factor(balanced_layers(dit.transformer)["blocks.1.fc2"], stats, LayerConfig(weight_bits=16))
+    low, high = (ends["blocks.1.fc2"] * factor for ends in (stats.activation_min, stats.activation_max))
+    balanced = QuantizedLinear.from_float(
+        like, LayerConfig(weight_bits=16, balance_fc2=True), (low.min(), high.max()), factor=factor
+    )
+    wrong, less = ((layer(rows) - like(rows)).square().sum() for layer in (nearest, balanced))
+    assert less < wrong
 
 
 def test_ours_runs_on_integers_at_few_bits(dit, stats):
