@@ -16,8 +16,9 @@ At 4-bit weights nothing is added to the work of a sampling step. What differs f
 
 That is for weights of up to 4 bits, whose rounding is most of the error. With more bits
 it is the activations' static range that limits: there the balancing exponent and the way timesteps are aggregated are
-searched layer by layer (after SmoothQuant), before the closed form of the other methods; and fc2 is balanced, too, by a
-scale for every channel in the rounding of its input, where there is one for all (``QuantConfig.balance_fc2``).
+searched layer by layer (after SmoothQuant), before the closed form of the other methods; the channels that come from a
+modulation are shifted to the middle of their ranges (after RepQ-ViT), which modulation and bias absorb; and fc2 is
+balanced, too, by a scale for every channel in the rounding of its input (``QuantConfig.balance_fc2``).
 ``assets/recipes/ours_parts.py`` measures what each part brings.
 """
 
@@ -25,7 +26,7 @@ from dataclasses import replace
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from ptq4dit.affine import affine_from_range, fake_quantize
 from ptq4dit.calibration import Calibration
@@ -33,6 +34,7 @@ from ptq4dit.config import FLOAT_BITS, LayerConfig, QuantConfig
 from ptq4dit.dit import Dit
 from ptq4dit.linears import Layer, balanced_layers
 from ptq4dit.methods.method import Job, Method
+from ptq4dit.methods.repq import run_shifted, shiftable
 from ptq4dit.quantized.activation import activation_spec, is_static, round_dynamic
 from ptq4dit.quantized.balance import activation_salience, balanced_roles, model_factors
 from ptq4dit.quantized.convert import convert
@@ -71,7 +73,7 @@ def searches(config: QuantConfig) -> bool:
 def prepare(config: QuantConfig) -> QuantConfig:
     """PTQ4DiT's balancing with our reconstruction, or a search; another reconstruction may be wanted."""
     if searches(config):
-        chosen = config.reconstruction or ReconstructionConfig(timesteps=10)
+        chosen = config.reconstruction or ReconstructionConfig(sampling_steps=25, timesteps=10)
         searched = replace(config, csb=False, ssc=False, balance_fc2=True, weight_range="mse")
         return replace(searched, activation_range="minmax", reconstruction=chosen)
     learned = config.reconstruction or reconstruction_for(config)
@@ -122,18 +124,27 @@ def searched_factor(layer: Layer, stats: Calibration, config: LayerConfig) -> Fl
     return best
 
 
+def middles(stats: Calibration) -> dict[str, Float[Tensor, " channel"]]:
+    """Minus the middle of every channel's range over all timesteps, of qkv and fc1: what centers them."""
+    ends = {name: (stats.activation_min[name].amin(0), stats.activation_max[name].amax(0)) for name in shiftable(stats)}
+    return {name: -(low + high) / 2 for name, (low, high) in ends.items()}
+
+
 def run(job: Job) -> Dit:
     """Balance or search factors, fold, round, reconstruct."""
-    if searches(job.config):
-        roles = balanced_roles(balance_fc2=job.config.balance_fc2)
-        factors = {
-            name: searched_factor(layer, job.stats, job.config.layer(name))
-            for name, layer in balanced_layers(job.dit.transformer).items()
+    if not searches(job.config):
+        factors = model_factors(job.stats, job.config)
+        return job.reconstructed(convert(job.dit, job.stats, job.config, factors), factors)
+    roles = balanced_roles(balance_fc2=job.config.balance_fc2)
+
+    def balance(transformer: nn.Module, stats: Calibration) -> dict[str, Tensor]:
+        return {
+            name: searched_factor(layer, stats, job.config.layer(name))
+            for name, layer in balanced_layers(transformer).items()
             if layer.role in roles
         }
-    else:
-        factors = model_factors(job.stats, job.config)
-    return job.reconstructed(convert(job.dit, job.stats, job.config, factors), factors)
+
+    return run_shifted(job, middles(job.stats), balance)
 
 
 def _round_rows(rows: Tensor, low: Tensor, high: Tensor, config: LayerConfig) -> Tensor:

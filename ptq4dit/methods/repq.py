@@ -5,7 +5,7 @@ Simplified: q and k keep one static range each; the softmax is rounded only wher
 
 import copy
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -68,7 +68,7 @@ def shift_inputs(transformer: nn.Module, shifts: Mapping[str, Float[Tensor, " ch
         modulation.bias[rows] = (bias.double() + shift.to(bias.device)).to(bias.dtype)
         for linear in layer.linears:
             if linear.bias is None:
-                raise ValueError(f"Expected a bias in {name} to fold RepQ's shift into, got none. Use another method.")
+                raise ValueError(f"Expected a bias in {name} to fold a shift into, got none. Use another method.")
             linear.bias.copy_(linear.bias.double() - linear.weight.double() @ shift.to(linear.weight.device))
     return result
 
@@ -91,15 +91,34 @@ def shifted(stats: Calibration, shifts: Mapping[str, Tensor], transformer: nn.Mo
     )
 
 
+def shiftable(stats: Calibration) -> list[str]:
+    """The layers whose input a modulation shifts: qkv and fc1."""
+    return [name for name in stats.layers if name.rsplit(".", 1)[-1] in MODULATION_CHUNKS]
+
+
 def run(job: Job) -> Dit:
     """Shift, scale, fold, round."""
-    names = [name for name in job.stats.layers if name.rsplit(".", 1)[-1] in MODULATION_CHUNKS]
-    grids = {name: channel_grids(job.stats, name) for name in names}
+    grids = {name: channel_grids(job.stats, name) for name in shiftable(job.stats)}
     shifts = {name: shift for name, (_, shift) in grids.items()}
+    return run_shifted(job, shifts, lambda *_: {name: factor for name, (factor, _) in grids.items()})
+
+
+def run_shifted(
+    job: Job,
+    shifts: Mapping[str, Float[Tensor, " channel"]],
+    balance: Callable[[nn.Module, Calibration], Mapping[str, Float[Tensor, " channel"]]],
+) -> Dit:
+    """Shift inputs, fold factors, round, reconstruct if asked.
+
+    Args:
+        job: what to make.
+        shifts: see `shift_inputs`.
+        balance: (shifted transformer, its calibration) -> factors.
+    """
     transformer = shift_inputs(job.dit.transformer, shifts)
-    factors = {name: factor for name, (factor, _) in grids.items()}
-    moved = job.dit.with_transformer(transformer)
-    model = convert(moved, shifted(job.stats, shifts, transformer), job.config, factors)
+    moved, seen = job.dit.with_transformer(transformer), shifted(job.stats, shifts, transformer)
+    factors = balance(transformer, seen)
+    model = convert(moved, seen, job.config, factors)
     record = model.transformer.ptq4dit_record
     model.transformer.ptq4dit_record = dataclasses.replace(record, model=job.stats.model)  # what it was made from
     return job.reconstructed(model, factors, transformer)

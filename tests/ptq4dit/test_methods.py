@@ -10,7 +10,7 @@ from scipy.stats import spearmanr
 from ptq4dit.backends.dispatch import with_backend
 from ptq4dit.config import METHOD_NAMES, CalibrationConfig, LayerConfig, QuantConfig
 from ptq4dit.linears import balanced_layers
-from ptq4dit.methods.ours import candidates, searched_factor
+from ptq4dit.methods.ours import candidates, middles, searched_factor
 from ptq4dit.methods.ptq4dm import drawn_timesteps
 from ptq4dit.methods.qdit import searched_groups
 from ptq4dit.methods.registry import METHODS, Job, quantize
@@ -60,7 +60,7 @@ def test_every_method_makes_finite_pictures_and_says_who_made_it(dit, stats, nam
     assert all(linear.config.weight_bits == 4 and linear.config.activation_bits == 8 for linear in linears(model))
 
 
-@pytest.mark.parametrize("name", [n for n in METHOD_NAMES if n not in ("qdiffusion", "ptqd", "gptq", "ours")])
+@pytest.mark.parametrize("name", [n for n in METHOD_NAMES if n not in ("qdiffusion", "ptqd", "gptq")])
 def test_without_rounding_every_method_leaves_the_function(make_dit, name):
     """At 16 bits what is left of a method is its re-parameterization, which is exact."""
     dit = make_dit(dtype=torch.float64)
@@ -255,6 +255,20 @@ def test_ours_balances_as_ptq4dit_at_few_bits_and_searches_above(dit, stats):
     assert torch.equal(output(same), output(other))
     plain = QuantConfig(method="ours", weight_bits=4, reconstruction=dataclasses.replace(SHORT, steps=0))
     assert not torch.equal(output(quantize(dit, stats, plain)), output(same))
+
+
+def test_ours_centers_what_a_modulation_makes(make_dit):
+    """Exact in float64; afterwards every channel's range is as long above zero as below."""
+    dit = make_dit(dtype=torch.float64)
+    stats = calibrate(dit, CALIBRATION)
+    shifts = middles(stats)
+    assert list(shifts) == [n for n in stats.layers if n.endswith((".qkv", ".fc1"))]
+    moved = shift_inputs(dit.transformer, shifts)
+    assert (output(dit.with_transformer(moved)) - output(dit)).abs().max() < 1e-10
+    seen = calibrate(dit.with_transformer(moved), CALIBRATION)
+    for name in shifts:
+        low, high = seen.activation_min[name].amin(0), seen.activation_max[name].amax(0)
+        torch.testing.assert_close(high, -low, rtol=0, atol=1e-6)
 
 
 def test_ours_balances_fc2_above_four_bits(dit, stats):
