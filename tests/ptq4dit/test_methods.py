@@ -290,11 +290,13 @@ def test_ours_balances_fc2_above_four_bits(dit, stats):
     assert less < wrong
 
 
-def test_ours_runs_on_integers_at_few_bits(dit, stats):
-    """q, k and v learn one scale of their input, without which no integer product takes them."""
+@pytest.mark.parametrize("bits", [(4, 6), (8, 8)])
+def test_ours_runs_on_integers(dit, stats, bits):
+    """q, k and v learn one scale of their input, without which no integer product takes them; fc2 has its factor."""
     polished = dataclasses.replace(SHORT, activation_ends=True)
-    config = QuantConfig(method="ours", weight_bits=4, activation_bits=6, reconstruction=polished)
+    config = QuantConfig(method="ours", weight_bits=bits[0], activation_bits=bits[1], reconstruction=polished)
     model = quantize(dit, stats, config)
+    assert hasattr(model.transformer.transformer_blocks[0].ff.net[2], "input_factor") == (bits == (8, 8))
     close = torch.isclose(output(with_backend(model, "integer")), output(model), rtol=0.05, atol=0.05)
     assert close.float().mean() > 0.99
 
