@@ -166,11 +166,12 @@ def run(args: argparse.Namespace) -> None:
     exact = reparameterize(dit.transformer, factors)
     unseen = ptq4dit.collect(dit, dataclasses.replace(stats.config, first_sample=UNSEEN), images=8)
     for name in args.ways:
+        missing = [index for index in args.blocks if f"block {index}, {name}" not in results["curves"]]
+        if not missing:
+            continue
         data, seconds = sampled(dit, stats, WAYS[name])
-        for index in args.blocks:
+        for index in missing:
             key = f"block {index}, {name}"
-            if key in results["curves"]:
-                continue
             model = convert(dit, stats, quant, factors)
             held, inputs = (block_data(exact, model, part, index) for part in (unseen, data))
             block = BlockParts(model.transformer.transformer_blocks[index])
