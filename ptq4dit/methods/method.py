@@ -85,6 +85,7 @@ class Method:
         run: makes the model.
         reconstructs: whether it learns the rounding where the config asks for that.
         options: names of the settings that only it knows (``QuantConfig.options``).
+        balances_fc2: whether it has factors for fc2 where the config asks for that.
     """
 
     name: str
@@ -96,6 +97,7 @@ class Method:
     run: Callable[[Job], Dit]
     reconstructs: bool = True
     options: tuple[str, ...] = ()
+    balances_fc2: bool = False
 
     def prepared(self, config: QuantConfig) -> QuantConfig:
         """The config that it uses.
@@ -108,4 +110,6 @@ class Method:
             raise ValueError(f"Expected options of {self.title} among {sorted(known)}, got {unknown}.")
         if config.reconstruction is not None and not self.reconstructs:
             raise ValueError(f"{self.title} learns no rounding: set reconstruction=None, or choose another method.")
+        if config.balance_fc2 and not self.balances_fc2:
+            raise ValueError(f"{self.title} has no factors for fc2: set balance_fc2=False, or choose another method.")
         return self.prepare(config)

@@ -124,9 +124,11 @@ def searched_factor(layer: Layer, stats: Calibration, config: LayerConfig) -> Fl
     return best
 
 
-def middles(stats: Calibration) -> dict[str, Float[Tensor, " channel"]]:
-    """Minus the middle of every channel's range over all timesteps, of qkv and fc1: what centers them."""
-    ends = {name: (stats.activation_min[name].amin(0), stats.activation_max[name].amax(0)) for name in shiftable(stats)}
+def middles(transformer: nn.Module, stats: Calibration) -> dict[str, Float[Tensor, " channel"]]:
+    """Minus the middle of every channel's range over all timesteps, of qkv and fc1 with a bias: what centers them."""
+    layers = balanced_layers(transformer)
+    names = [name for name in shiftable(stats) if all(linear.bias is not None for linear in layers[name].linears)]
+    ends = {name: (stats.activation_min[name].amin(0), stats.activation_max[name].amax(0)) for name in names}
     return {name: -(low + high) / 2 for name, (low, high) in ends.items()}
 
 
@@ -144,7 +146,7 @@ def run(job: Job) -> Dit:
             if layer.role in roles
         }
 
-    return run_shifted(job, middles(job.stats), balance)
+    return run_shifted(job, middles(job.dit.transformer, job.stats), balance)
 
 
 def _round_rows(rows: Tensor, low: Tensor, high: Tensor, config: LayerConfig) -> Tensor:
@@ -164,4 +166,5 @@ METHOD = Method(
     inference="nothing; above 4-bit weights a scale for every channel of fc2's input instead of one",
     prepare=prepare,
     run=run,
+    balances_fc2=True,
 )

@@ -14,7 +14,13 @@ from ptq4dit.quantized.convert import convert
 
 
 def prepare(config: QuantConfig) -> QuantConfig:
-    """As wanted: the config's own switches are this method's."""
+    """As wanted: the config's own switches are this method's.
+
+    Raises:
+        ValueError: for ``balance_fc2`` without CSB.
+    """
+    if config.balance_fc2 and not config.csb:
+        raise ValueError("balance_fc2=True needs csb=True, whose factors it applies. Set it, or balance_fc2=False.")
     return config
 
 
@@ -32,4 +38,5 @@ METHOD = Method(
     inference="nothing",
     prepare=prepare,
     run=run,
+    balances_fc2=True,
 )

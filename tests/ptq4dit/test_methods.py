@@ -225,6 +225,8 @@ def test_refuses_what_a_method_does_not_know(dit, stats):
     cases = {
         "learns no rounding": {"method": "hadamard", "reconstruction": SHORT},
         "options of SmoothQuant among .*'alpha'": {"method": "smoothquant", "options": {"alhpa": 0.4}},
+        "Hadamard rotation has no factors for fc2": {"method": "hadamard", "balance_fc2": True},
+        "balance_fc2=True needs csb=True": {"csb": False, "ssc": False, "balance_fc2": True},
         "budget_size of at least 1": {"method": "qdit", "options": {"budget_size": 0}},
         "share of the timesteps": {"method": "ptq4dm", "options": {"share": 2}},
         "matches none of": {"overrides": {"blocks.9.*": {"weight_bits": 4}}},
@@ -257,12 +259,13 @@ def test_ours_balances_as_ptq4dit_at_few_bits_and_searches_above(dit, stats):
     assert not torch.equal(output(quantize(dit, stats, plain)), output(same))
 
 
-def test_ours_centers_what_a_modulation_makes(make_dit):
-    """Exact in float64; afterwards every channel's range is as long above zero as below."""
-    dit = make_dit(dtype=torch.float64)
+@pytest.mark.parametrize("bias", [True, False])
+def test_ours_centers_what_a_modulation_makes(make_dit, bias):
+    """Exact in float64; afterwards every channel's range is as long above zero as below. What has no bias stays."""
+    dit = make_dit(dtype=torch.float64, attention_bias=bias)
     stats = calibrate(dit, CALIBRATION)
-    shifts = middles(stats)
-    assert list(shifts) == [n for n in stats.layers if n.endswith((".qkv", ".fc1"))]
+    shifts = middles(dit.transformer, stats)
+    assert list(shifts) == [n for n in stats.layers if n.endswith((".qkv", ".fc1") if bias else ".fc1")]
     moved = shift_inputs(dit.transformer, shifts)
     assert (output(dit.with_transformer(moved)) - output(dit)).abs().max() < 1e-10
     seen = calibrate(dit.with_transformer(moved), CALIBRATION)
