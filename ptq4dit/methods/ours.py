@@ -34,7 +34,7 @@ from ptq4dit.config import FLOAT_BITS, LayerConfig, QuantConfig
 from ptq4dit.dit import Dit
 from ptq4dit.linears import Layer, balanced_layers
 from ptq4dit.methods.method import Job, Method
-from ptq4dit.methods.repq import run_shifted, shiftable
+from ptq4dit.methods.shifting import run_shifted, shiftable
 from ptq4dit.quantized.activation import activation_spec, is_static, round_dynamic
 from ptq4dit.quantized.balance import activation_salience, balanced_roles, model_factors
 from ptq4dit.quantized.convert import convert

@@ -14,7 +14,8 @@ from ptq4dit.methods.ours import candidates, middles, searched_factor
 from ptq4dit.methods.ptq4dm import drawn_timesteps
 from ptq4dit.methods.qdit import searched_groups
 from ptq4dit.methods.registry import METHODS, Job, quantize
-from ptq4dit.methods.repq import channel_grids, shift_inputs, shifted
+from ptq4dit.methods.repq import channel_grids
+from ptq4dit.methods.shifting import shift_inputs, shifted
 from ptq4dit.methods.smoothquant import smoothing_factors
 from ptq4dit.observe import calibrate
 from ptq4dit.paper.csb import balance_factors
