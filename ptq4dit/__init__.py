@@ -6,60 +6,62 @@ Names are imported when they are first used, so that ``import ptq4dit`` does not
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from ptq4dit.version import __version__ as __version__
+
 if TYPE_CHECKING:
     from ptq4dit import lab, metrics, paper
     from ptq4dit.backends.dispatch import with_backend
     from ptq4dit.backends.options import IntegerOptions
-    from ptq4dit.calibration import Calibration
-    from ptq4dit.checkpoint import load_quantized, save_quantized
-    from ptq4dit.config import CalibrationConfig, QuantConfig
+    from ptq4dit.calibration.run import Cancelled, calibrate
+    from ptq4dit.calibration.statistics import Calibration
+    from ptq4dit.calibration.trajectories import Trajectories, collect
+    from ptq4dit.checkpoint.hub import fetch_quantized, push_to_hub
+    from ptq4dit.checkpoint.packed import load_quantized, save_quantized
+    from ptq4dit.config.calibration import CalibrationConfig
+    from ptq4dit.config.quantization import QuantConfig
+    from ptq4dit.config.reconstruction import ReconstructionConfig
     from ptq4dit.deploy.export import export
-    from ptq4dit.dit import Dit, bundle, load
-    from ptq4dit.hub import fetch_quantized, push_to_hub
-    from ptq4dit.linears import Layer, balanced_layers
     from ptq4dit.methods.method import Method
     from ptq4dit.methods.registry import METHODS, quantize
-    from ptq4dit.observe import Cancelled, calibrate
+    from ptq4dit.model.bundle import Dit, bundle, load
+    from ptq4dit.model.layers import Layer, balanced_layers
     from ptq4dit.quantized.convert import describe
     from ptq4dit.quantized.layer_error import layer_errors, layer_errors_per_timestep
-    from ptq4dit.reconstruction.config import ReconstructionConfig
     from ptq4dit.reconstruction.run import reconstruct
-    from ptq4dit.sampling import DenoiseState, decode, denoise, generate
-    from ptq4dit.trajectories import Trajectories, collect
+    from ptq4dit.sampling.denoise import DenoiseState, decode, denoise, generate
 
-__version__ = "0.1.0"
 
 _MODULE_OF = {
-    "Calibration": "calibration",
-    "CalibrationConfig": "config",
-    "Cancelled": "observe",
-    "DenoiseState": "sampling",
-    "Dit": "dit",
+    "Calibration": "calibration.statistics",
+    "CalibrationConfig": "config.calibration",
+    "Cancelled": "calibration.run",
+    "DenoiseState": "sampling.denoise",
+    "Dit": "model.bundle",
     "IntegerOptions": "backends.options",
-    "Layer": "linears",
-    "QuantConfig": "config",
-    "balanced_layers": "linears",
-    "bundle": "dit",
-    "calibrate": "observe",
-    "decode": "sampling",
-    "denoise": "sampling",
+    "Layer": "model.layers",
+    "QuantConfig": "config.quantization",
+    "balanced_layers": "model.layers",
+    "bundle": "model.bundle",
+    "calibrate": "calibration.run",
+    "decode": "sampling.denoise",
+    "denoise": "sampling.denoise",
     "export": "deploy.export",
     "describe": "quantized.convert",
-    "fetch_quantized": "hub",
-    "generate": "sampling",
+    "fetch_quantized": "checkpoint.hub",
+    "generate": "sampling.denoise",
     "layer_errors": "quantized.layer_error",
     "layer_errors_per_timestep": "quantized.layer_error",
-    "load": "dit",
-    "load_quantized": "checkpoint",
-    "push_to_hub": "hub",
+    "load": "model.bundle",
+    "load_quantized": "checkpoint.packed",
+    "push_to_hub": "checkpoint.hub",
     "quantize": "methods.registry",
     "METHODS": "methods.registry",
     "Method": "methods.method",
-    "ReconstructionConfig": "reconstruction.config",
-    "Trajectories": "trajectories",
-    "collect": "trajectories",
+    "ReconstructionConfig": "config.reconstruction",
+    "Trajectories": "calibration.trajectories",
+    "collect": "calibration.trajectories",
     "reconstruct": "reconstruction.run",
-    "save_quantized": "checkpoint",
+    "save_quantized": "checkpoint.packed",
     "with_backend": "backends.dispatch",
 }
 _SUBMODULES = ("lab", "metrics", "paper")

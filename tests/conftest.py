@@ -59,7 +59,7 @@ def make_dit():
     """Build a tiny random bundle: ``make_dit(seed=0, dtype=torch.float32, **transformer config)``."""
 
     def make(seed=0, dtype=torch.float32, **overrides):
-        from ptq4dit.dit import bundle
+        from ptq4dit.model.bundle import bundle
 
         transformer = torch.nn.Module.to(random_transformer(seed, **overrides), dtype)
         names = {0: "sphere", 1: "cube", 2: "cone", 3: "torus", 4: "cross"}

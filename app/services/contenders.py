@@ -51,7 +51,7 @@ def making(variant: Variant, strength: int, stop: Event) -> Generator[str, None,
 @shared(maxsize=4 * QUANTIZED_MODELS)
 def megabytes(variant: Variant, strength: int) -> float:
     """The variant's transformer on disk: packed integers and scales, or floats. Makes the model if need be."""
-    from ptq4dit.checkpoint import packed_bytes
+    from ptq4dit.checkpoint.packed import packed_bytes
 
     return packed_bytes(contender(variant, strength)) / 1e6
 
@@ -86,9 +86,9 @@ def _quantized(variant: Variant, strength: int) -> _Quantized:
 
 def _quantize(variant: Variant, strength: int, stop: Event, told: dict[str, str]) -> Dit:
     import ptq4dit
-    from ptq4dit.benchmark.config import OWN_RECONSTRUCTION
+    from ptq4dit.config.methods import method_names
 
-    model, own = explored(strength), variant.method in OWN_RECONSTRUCTION
+    model, own = explored(strength), variant.method in method_names(learns="own")
     shared_data = variant.reconstruct and not own
     config = ptq4dit.QuantConfig(
         method=variant.method,
@@ -119,7 +119,7 @@ def _quantize(variant: Variant, strength: int, stop: Event, told: dict[str, str]
 def _reconstruction() -> ReconstructionConfig:
     """The settings of the stored benchmark, so that a run here can be held against it; or else its defaults."""
     from ptq4dit.benchmark.config import BenchmarkConfig
-    from ptq4dit.reconstruction.config import ReconstructionConfig
+    from ptq4dit.config.reconstruction import ReconstructionConfig
 
     try:
         settings: dict[str, Any] = dict(load_benchmark().config.get("reconstruction", {}))

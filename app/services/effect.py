@@ -78,7 +78,7 @@ def layer_effect(layer: str, weight_bits: int, activation_bits: int, strength: i
 def rounded(layer: str, variant: str, weight_bits: int, activation_bits: int, strength: int) -> Operands:
     """What the layer multiplies, balanced as the variant says, before and after rounding."""
     import ptq4dit
-    from ptq4dit.config import FLOAT_BITS
+    from ptq4dit.config.quantization import FLOAT_BITS
     from ptq4dit.quantized.operands import layer_operands
     from ptq4dit.quantized.weight import expand_weight, round_weight
 

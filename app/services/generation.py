@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from ptq4dit import Dit
-    from ptq4dit.sampling import DenoiseState
+    from ptq4dit.sampling.denoise import DenoiseState
 
 PREVIEW_SECONDS = 0.25  # between two intermediate pictures; decoding one takes a fraction of it
 FINISHED_RUNS = 128  # kept for all visitors, about 100 kB each
@@ -176,7 +176,7 @@ class _Clocked:
 
 
 def _trajectory(model: Dit, request: Request, stop: Event) -> Iterator[DenoiseState]:
-    from ptq4dit.sampling import denoise
+    from ptq4dit.sampling.denoise import denoise
 
     return denoise(
         model,
@@ -224,7 +224,7 @@ def _decode(model: Dit, latents: list[Tensor]) -> Tensor:
     """(contender, 3, height, width) in [0, 1]; the contenders share one VAE, so one batch does."""
     import torch
 
-    from ptq4dit.sampling import decode
+    from ptq4dit.sampling.denoise import decode
 
     return decode(model, torch.cat(latents))
 

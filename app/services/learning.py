@@ -169,7 +169,7 @@ def balance(name: str, strength: int, amount: float) -> Balance:
 @shared(maxsize=16)
 def _operands(name: str, strength: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, int]:
     """X (row, channel) and W (channel, out) in 32 bits, s(X) and s(W) (channel,), at the layer's middle timestep."""
-    from ptq4dit.linears import balanced_layers
+    from ptq4dit.model.layers import balanced_layers
 
     require_layer(name)
     model = explored(strength)

@@ -10,12 +10,14 @@ PLAIN = "ptq4dit-nearest"
 
 def choices() -> list[tuple[str, str]]:
     """Title and key of every method; those that learn their rounding say so."""
-    from ptq4dit.benchmark.config import RECONSTRUCTED
-    from ptq4dit.config import METHOD_NAMES
+    from ptq4dit.config.methods import method_names
 
     slow = " (learns its rounding, about a minute)"
-    offered = [(title(name) + (slow if name in RECONSTRUCTED else ""), name) for name in METHOD_NAMES]
-    return [*offered[: METHOD_NAMES.index(PTQ4DIT)], (title(PLAIN), PLAIN), *offered[METHOD_NAMES.index(PTQ4DIT) :]]
+    offered = [
+        (title(name) + ("" if name in method_names(learns="nothing") else slow), name) for name in method_names()
+    ]
+    place = method_names().index(PTQ4DIT)
+    return [*offered[:place], (title(PLAIN), PLAIN), *offered[place:]]
 
 
 def title(key: str) -> str:
@@ -27,18 +29,17 @@ def title(key: str) -> str:
 
 def variant(key: str, weight_bits: int, activation_bits: int) -> Variant:
     """The variant that a method's key stands for, as the benchmark runs it. Raises ValueError for an unknown one."""
-    from ptq4dit.benchmark.config import RECONSTRUCTED
-    from ptq4dit.config import METHOD_NAMES
+    from ptq4dit.config.methods import method_names
 
-    if key not in (*METHOD_NAMES, PLAIN):
-        raise ValueError(f"method: expected one of {', '.join(METHOD_NAMES)} or {PLAIN}; got {key!r}")
+    if key not in (*method_names(), PLAIN):
+        raise ValueError(f"method: expected one of {', '.join(method_names())} or {PLAIN}; got {key!r}")
     return Variant(
         weight_bits=weight_bits,
         activation_bits=activation_bits,
         csb=True,
         ssc=True,
         method=PTQ4DIT if key == PLAIN else key,
-        reconstruct=key in RECONSTRUCTED,
+        reconstruct=key not in (*method_names(learns="nothing"), PLAIN),
     )
 
 

@@ -67,7 +67,7 @@ def channel_payload(layer: str, channel: int, strength: int) -> dict[str, str]:
 
     Raises ValueError for a channel that the layer lacks.
     """
-    from ptq4dit.linears import get_layer
+    from ptq4dit.model.layers import get_layer
 
     require_layer(layer)
     model = explored(strength)

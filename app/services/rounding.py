@@ -20,7 +20,7 @@ from app.services.result_files import read_result, result_file
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from ptq4dit.config import LayerConfig
+    from ptq4dit.config.quantization import LayerConfig
 
 COMMAND = "python assets/recipes/rounding.py"
 ABOUT, ARRAYS = "rounding.json", "rounding.npz"
@@ -42,7 +42,7 @@ def clipped_grid(weight: Tensor, settings: LayerConfig, fiftieths: np.ndarray) -
     """The grid of a weight (d_out, d_in) whose ranges are clipped to (2, d_out) fiftieths: lower ends, upper ends."""
     import torch
 
-    from ptq4dit.affine import affine_from_range, value_range
+    from ptq4dit.numerics.affine import affine_from_range, value_range
     from ptq4dit.quantized.weight import weight_spec
 
     spec = weight_spec(settings)

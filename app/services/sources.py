@@ -70,7 +70,7 @@ def sources() -> list[Source]:
 
 
 def hardware_words(named: object) -> str:
-    """A machine as the files name it: words, or what `python -m ptq4dit bench` found out about it."""
+    """A machine as the files name it: words, or what `python -m ptq4dit speed` found out about it."""
     if isinstance(named, dict):
         return f"{named.get('processor', '')}, {named.get('cores', '?')} cores"
     return str(named or "")

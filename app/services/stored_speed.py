@@ -1,4 +1,4 @@
-"""Stored speed, memory and bytes of every backend on the demo model: `python -m ptq4dit bench` writes it; no torch."""
+"""Stored speed, memory and bytes of every backend on the demo model: `python -m ptq4dit speed` writes it; no torch."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 from app.services.result_files import read_result, result_file
 
-COMMAND = "python -m ptq4dit bench"
+COMMAND = "python -m ptq4dit speed"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -18,7 +18,7 @@ sys.path.insert(0, str(ROOT))
 
 from ptq4dit.benchmark.measure import REAL_FORMAT
 from ptq4dit.metrics.classifier import judge, load_classifier
-from ptq4dit.tensorfile import write_tensors
+from ptq4dit.storage.tensors import write_tensors
 
 UNSEEN_SEED = 3  # training rendered seed 0, its checks seed 1, the evaluation seed 2
 

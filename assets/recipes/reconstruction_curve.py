@@ -28,13 +28,13 @@ import torch
 from matplotlib.figure import Figure
 
 import ptq4dit
+from ptq4dit.config.reconstruction import ReconstructionConfig
 from ptq4dit.paper.reparam import reparameterize
 from ptq4dit.quantized.balance import model_factors
 from ptq4dit.quantized.convert import convert
 from ptq4dit.reconstruction.adaround import Softened, train_block
 from ptq4dit.reconstruction.blocks import BlockParts, modulation
 from ptq4dit.reconstruction.closed_form import round_block
-from ptq4dit.reconstruction.config import ReconstructionConfig
 from ptq4dit.reconstruction.data import BlockData
 from ptq4dit.reconstruction.run import block_error
 from ptq4dit.reconstruction.walk import Walk

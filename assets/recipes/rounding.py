@@ -24,8 +24,8 @@ import ptq4dit
 from app.services import effect, rounding
 from app.services.models import explored
 from app.state import BITS, STRENGTHS
-from ptq4dit.affine import least_squares_range, value_range
-from ptq4dit.config import FLOAT_BITS
+from ptq4dit.config.quantization import FLOAT_BITS
+from ptq4dit.numerics.affine import least_squares_range, value_range
 from ptq4dit.quantized.operands import energies, layer_operands
 from ptq4dit.quantized.weight import expand_weight, round_weight, weight_spec
 

@@ -24,7 +24,7 @@ import torch
 
 import ptq4dit
 from ptq4dit import lab
-from ptq4dit.config import TimestepSalience
+from ptq4dit.config.quantization import TimestepSalience
 from ptq4dit.metrics.image import psnr
 from ptq4dit.metrics.interval import paired_difference
 from ptq4dit.quantized.balance import model_factors

@@ -10,13 +10,13 @@ import torch
 from jaxtyping import Float, Int, Int8
 from torch import Tensor, nn
 
-from ptq4dit.affine import affine_from_range, quantize, value_range
-from ptq4dit.backends.forward import predict
 from ptq4dit.backends.integer import IntegerTransformer
-from ptq4dit.config import FLOAT_BITS, LayerConfig
+from ptq4dit.config.quantization import FLOAT_BITS, LayerConfig
+from ptq4dit.model.forward import predict
+from ptq4dit.numerics.affine import affine_from_range, quantize, value_range
 from ptq4dit.quantized.activation import activation_spec, is_static
-from ptq4dit.quantized.clock import TimestepClock
 from ptq4dit.quantized.linear import QuantizedLinear, QuantizedPatchEmbed
+from ptq4dit.quantized.timestep_groups import TimestepClock
 
 MIN_ROWS = 17
 """``torch._int_mm`` on CUDA wants more than 16 rows."""

@@ -5,10 +5,10 @@ import importlib
 from typing import Any
 
 from ptq4dit.backends.integer import IntegerTransformer
-from ptq4dit.backends.lean import full_copy
 from ptq4dit.backends.options import IntegerOptions
-from ptq4dit.config import require_backend
-from ptq4dit.dit import Dit
+from ptq4dit.backends.shared_copies import full_copy
+from ptq4dit.config.quantization import require_backend
+from ptq4dit.model.bundle import Dit
 
 _INTEGER = {"cpu": "ptq4dit.backends.openvino", "cuda": "ptq4dit.backends.cuda"}
 """Device -> module whose ``build(twin, options)`` gives an `IntegerTransformer`."""

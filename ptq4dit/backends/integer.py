@@ -8,7 +8,7 @@ from diffusers.models.modeling_outputs import Transformer2DModelOutput
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from ptq4dit.backends.forward import Modulation, modulate
+from ptq4dit.model.forward import Modulation, modulate
 
 Step = Callable[[Tensor, Modulation], Tensor]
 """(latents, modulation of each row) -> the transformer's output."""

@@ -14,15 +14,15 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ptq4dit.backends import openvino_graph, openvino_linear, plan
-from ptq4dit.backends.forward import Modulation
 from ptq4dit.backends.integer import IntegerTransformer
-from ptq4dit.backends.lean import lean_copy, return_freed_memory
-from ptq4dit.backends.mapped import map_integers, release_pages
+from ptq4dit.backends.mapped_weights import map_integers, release_pages
 from ptq4dit.backends.openvino_cache import CompiledCache, cache_folder, content_key, payload_bytes
 from ptq4dit.backends.openvino_graph import build_graph
 from ptq4dit.backends.options import IntegerOptions, chosen_precision
-from ptq4dit.config import FLOAT_BITS
-from ptq4dit.linears import ROLES
+from ptq4dit.backends.shared_copies import lean_copy, return_freed_memory
+from ptq4dit.config.quantization import FLOAT_BITS
+from ptq4dit.model.forward import Modulation
+from ptq4dit.model.layers import ROLES
 from ptq4dit.quantized.linear import QuantizedLinear
 
 _CONDITIONING = (".norm1.emb.", ".norm1.linear.", "proj_out_1.")

@@ -9,9 +9,9 @@ import openvino
 from jaxtyping import Float
 from torch import Tensor
 
-from ptq4dit.backends.forward import Modulation
 from ptq4dit.backends.openvino import OpenVinoStep
-from ptq4dit.linears import ROLES
+from ptq4dit.model.forward import Modulation
+from ptq4dit.model.layers import ROLES
 
 PRODUCTS = tuple(f"product {role}" for role in ROLES)
 """Kinds of the block linears; that of fc1 has GELU and the rounding of its output inside."""

@@ -8,8 +8,8 @@ from jaxtyping import Float, Int, Int8
 from torch import Tensor, nn
 
 from ptq4dit.backends.reference import unsigned_zero_point
-from ptq4dit.config import FLOAT_BITS
-from ptq4dit.linears import ROLES
+from ptq4dit.config.quantization import FLOAT_BITS
+from ptq4dit.model.layers import ROLES
 from ptq4dit.quantized.attention import QuantizedAttnProcessor
 from ptq4dit.quantized.linear import QuantizedLinear
 

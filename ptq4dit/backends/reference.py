@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
-from ptq4dit.affine import AffineSpec, quantize
+from ptq4dit.numerics.affine import AffineSpec, quantize
 
 
 def quantize_input(

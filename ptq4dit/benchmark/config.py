@@ -2,13 +2,9 @@
 
 from dataclasses import dataclass, field
 
-from ptq4dit.config import METHOD_NAMES, QuantConfig
-from ptq4dit.reconstruction.config import ReconstructionConfig
-
-RECONSTRUCTED = ("ptq4dit", "qdiffusion", "ptqd", "gptq", "ours")
-"""Methods whose rounding is learned."""
-OWN_RECONSTRUCTION = ("ours",)
-"""Those of them that bring their own reconstruction, and the data for it, instead of taking the benchmark's."""
+from ptq4dit.config.methods import method_names
+from ptq4dit.config.quantization import QuantConfig
+from ptq4dit.config.reconstruction import ReconstructionConfig
 
 PTQ4DIT_VARIANTS: dict[str, dict[str, object]] = {
     f"{name}{'+dynamic' if dynamic else ''}{'+reconstruction' if learned else ''}": {
@@ -36,10 +32,10 @@ class BenchmarkConfig:
         pictures: in a set, classes in turn.
         steps, guidance_scale, sampler: of sampling; None for the model's own sampler.
         factorial_bits: pairs at which the factorial of PTQ4DiT's parts runs too.
-        reconstruction: for all methods of `RECONSTRUCTED` that do not bring their own.
+        reconstruction: for all methods of those methods that learn by what they are given.
     """
 
-    methods: tuple[str, ...] = METHOD_NAMES
+    methods: tuple[str, ...] = field(default_factory=method_names)
     bits: tuple[tuple[int, int], ...] = ((4, 8), (8, 8), (4, 6), (3, 8), (6, 8))
     strengths: tuple[int, ...] = (1, 8)
     seeds: tuple[int, ...] = (2000, 2001, 2002)
@@ -51,14 +47,14 @@ class BenchmarkConfig:
     reconstruction: ReconstructionConfig = field(default_factory=lambda: ReconstructionConfig(images=16, timesteps=10))
 
     def __post_init__(self) -> None:
-        if unknown := [name for name in self.methods if name not in METHOD_NAMES]:
-            raise ValueError(f"Unknown methods {unknown}. Expected some of {', '.join(METHOD_NAMES)}.")
+        if unknown := [name for name in self.methods if name not in method_names()]:
+            raise ValueError(f"Unknown methods {unknown}. Expected some of {', '.join(method_names())}.")
         if self.pictures < 5 or not self.seeds:
             raise ValueError(f"Expected at least 5 pictures and one seed, got {self.pictures} and {self.seeds}.")
 
     def shared_reconstruction(self, method: str) -> ReconstructionConfig | None:
         """What a method is given: the benchmark's reconstruction, or None if it takes none or its own."""
-        return self.reconstruction if method in RECONSTRUCTED and method not in OWN_RECONSTRUCTION else None
+        return self.reconstruction if method in method_names(learns="shared") else None
 
     def jobs(self) -> list[tuple[str, int, QuantConfig]]:
         """Key, strength and config of every model, the most telling first."""

@@ -9,14 +9,14 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from ptq4dit.benchmark.config import BenchmarkConfig
-from ptq4dit.dit import Dit
 from ptq4dit.metrics.classifier import Classifier, judge, load_classifier
 from ptq4dit.metrics.distribution import class_accuracy, inception_score, precision_recall
 from ptq4dit.metrics.frechet import frechet_distance
 from ptq4dit.metrics.image import psnr, ssim
 from ptq4dit.metrics.pictures import read_pictures
-from ptq4dit.sampling import decode, denoise
-from ptq4dit.tensorfile import read_tensors
+from ptq4dit.model.bundle import Dit
+from ptq4dit.sampling.denoise import decode, denoise
+from ptq4dit.storage.tensors import read_tensors
 
 REAL_FORMAT = "ptq4dit-real-features-1"
 

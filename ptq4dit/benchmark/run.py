@@ -18,16 +18,16 @@ import torch
 
 from ptq4dit.benchmark.config import BenchmarkConfig
 from ptq4dit.benchmark.measure import Drawn, Judge, compare, draw
-from ptq4dit.calibration import Calibration
-from ptq4dit.checkpoint import packed_bytes
-from ptq4dit.config import QuantConfig
-from ptq4dit.dit import Dit
-from ptq4dit.lab import amplification_factors, amplify_salience
+from ptq4dit.calibration.run import Cancelled
+from ptq4dit.calibration.statistics import Calibration
+from ptq4dit.calibration.trajectories import Trajectories
+from ptq4dit.checkpoint.packed import packed_bytes
+from ptq4dit.config.quantization import QuantConfig
 from ptq4dit.methods.registry import METHODS, quantize
 from ptq4dit.metrics.interval import mean_interval
-from ptq4dit.observe import Cancelled
+from ptq4dit.model.bundle import Dit
 from ptq4dit.reconstruction.run import training_data
-from ptq4dit.trajectories import Trajectories
+from ptq4dit.salience_dial import amplification_factors, amplify_salience
 
 FORMAT = "ptq4dit-benchmark-1"
 _LISTS = ("drift_by_step", "psnr_each")

@@ -1,11 +1,11 @@
-"""The command line: ``python -m ptq4dit info | calibrate | quantize | sample | evaluate | benchmark | bench``."""
+"""The command line: ``python -m ptq4dit info | calibrate | quantize | sample | evaluate | benchmark | speed``."""
 
 import argparse
 import sys
 from collections.abc import Sequence
 from types import ModuleType
 
-from ptq4dit.cli import bench, benchmark, calibrate, evaluate, info, quantize, sample
+from ptq4dit.cli import benchmark, calibrate, evaluate, info, quantize, sample, speed
 
 COMMANDS: dict[str, ModuleType] = {
     "info": info,
@@ -14,9 +14,11 @@ COMMANDS: dict[str, ModuleType] = {
     "sample": sample,
     "evaluate": evaluate,
     "benchmark": benchmark,
-    "bench": bench,
+    "speed": speed,
 }
 """Name -> module with ``HELP``, ``add_options(parser)`` and ``run(options) -> Report``."""
+_FORMER = {"speed": ("bench",)}
+"""Former names of a command, which go on working."""
 _END = (
     "The result goes to stdout, progress and errors to stderr. Exit status: 0 done, 2 something was wrong with what "
     "was asked, 130 interrupted."
@@ -27,7 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status. Bad input is a sentence on stderr and status 2, not a traceback."""
     options = build_parser().parse_args(arguments)
     try:
-        COMMANDS[options.command].run(options).write(options.json)
+        options.module.run(options).write(options.json)
     except (ValueError, OSError) as error:
         sys.stderr.write(f"ptq4dit {options.command}: {' '.join(str(error).split())}\n")
         return 2
@@ -45,8 +47,14 @@ def build_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True)
     for name, module in COMMANDS.items():
         command = commands.add_parser(
-            name, help=module.HELP, description=module.HELP, epilog=_END, formatter_class=_Formatter
+            name,
+            aliases=_FORMER.get(name, ()),
+            help=module.HELP,
+            description=module.HELP,
+            epilog=_END,
+            formatter_class=_Formatter,
         )
+        command.set_defaults(module=module)
         module.add_options(command)
         command.add_argument("--json", action="store_true", help="print the result as JSON")
     return parser

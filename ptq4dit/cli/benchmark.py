@@ -9,8 +9,8 @@ from ptq4dit.benchmark.config import BenchmarkConfig
 from ptq4dit.cli.judge import add_judge, open_judge
 from ptq4dit.cli.report import Report, show_job
 from ptq4dit.cli.source import add_model, model_source, open_calibration, open_float
-from ptq4dit.config import METHOD_NAMES
-from ptq4dit.reconstruction.config import ReconstructionConfig
+from ptq4dit.config.methods import method_names
+from ptq4dit.config.reconstruction import ReconstructionConfig
 
 HELP = "Measure every method from the same noise; goes on where it stopped. Simulated quantization."
 
@@ -20,7 +20,7 @@ def add_options(command: argparse.ArgumentParser) -> None:
     add_model(command, "a float model; the demo if none")
     command.add_argument("--out", default=None, help="JSON file; results/benchmark.json of the model if not given")
     command.add_argument("--calibration", default=None, help="file written by calibrate; the model's own if not given")
-    command.add_argument("--methods", nargs="+", default=list(METHOD_NAMES), help="names in the registry")
+    command.add_argument("--methods", nargs="+", default=list(method_names()), help="names in the registry")
     command.add_argument("--bits", nargs="+", default=["W4A8", "W8A8", "W4A6", "W3A8", "W6A8"], help="such as W4A8")
     command.add_argument("--strengths", type=int, nargs="+", default=[1, 8], help="settings of the salience dial")
     command.add_argument("--seeds", type=int, nargs="+", default=[2000, 2001, 2002], help="one set of pictures each")

@@ -7,7 +7,7 @@ import ptq4dit
 from ptq4dit.cli.options import add_sampling
 from ptq4dit.cli.report import Report, lines, show_steps
 from ptq4dit.cli.source import add_model, model_source, open_float, short_name
-from ptq4dit.config import CalibrationConfig
+from ptq4dit.config.calibration import CalibrationConfig
 
 HELP = "Observe a float model while it samples, and write its calibration."
 

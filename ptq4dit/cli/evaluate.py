@@ -56,7 +56,7 @@ def _models(options: argparse.Namespace) -> tuple["Dit", "Dit"]:
     if record is None:
         stats, config = open_calibration(options.calibration, source), quantization(options, options.seed)
         return ptq4dit.quantize(model, stats, config, progress=show_reconstruction), model
-    from ptq4dit.fingerprint import fingerprint
+    from ptq4dit.model.fingerprint import fingerprint
 
     dit = open_float(options.reference or _known(model.source), options.device)
     if fingerprint(dit.transformer) != record.model:

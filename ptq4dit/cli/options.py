@@ -3,8 +3,9 @@
 import argparse
 from typing import get_args
 
-from ptq4dit.config import METHOD_NAMES, ActivationGranularity, Backend, QuantConfig, TimestepSalience
-from ptq4dit.reconstruction.config import ReconstructionConfig
+from ptq4dit.config.methods import method_names
+from ptq4dit.config.quantization import ActivationGranularity, Backend, QuantConfig, TimestepSalience
+from ptq4dit.config.reconstruction import ReconstructionConfig
 
 _ATTENTION = {"attention": "q, k and v", "softmax": "the softmax's output"}
 
@@ -20,11 +21,11 @@ def add_quantization(command: argparse.ArgumentParser) -> None:
     """Everything that `quantization` reads."""
     defaults = QuantConfig()
     command.usage = "%(prog)s [options] [model]"
-    bits, methods = "2 to 8, or 16 for float", f"recipe: {', '.join(METHOD_NAMES)}"
+    bits, methods = "2 to 8, or 16 for float", f"recipe: {', '.join(method_names())}"
     command.add_argument("--calibration", default=None, help="file written by calibrate; the model's own if not given")
     command.add_argument("--weight-bits", type=int, default=defaults.weight_bits, help=bits)
     command.add_argument("--activation-bits", type=int, default=defaults.activation_bits, help=bits)
-    command.add_argument("--method", choices=METHOD_NAMES, default=defaults.method, metavar="NAME", help=methods)
+    command.add_argument("--method", choices=method_names(), default=defaults.method, metavar="NAME", help=methods)
     command.add_argument("--csb", action=argparse.BooleanOptionalAction, default=True, help="balance channels")
     command.add_argument("--ssc", action=argparse.BooleanOptionalAction, default=True, help="weigh timesteps by rho")
     command.add_argument("--balance-fc2", action="store_true", help="balance fc2 too, as its input is rounded")

@@ -8,7 +8,7 @@ import ptq4dit
 from ptq4dit.cli.options import add_quantization, quantization
 from ptq4dit.cli.report import Report, lines, show_reconstruction
 from ptq4dit.cli.source import add_model, model_source, open_calibration, open_float, short_name
-from ptq4dit.whole_folder import require_replaceable
+from ptq4dit.storage.folder import require_replaceable
 
 HELP = "Quantize a float model with its calibration, and write a checkpoint that loads without either."
 
@@ -24,8 +24,8 @@ def add_options(command: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> Report:
     """Quantize and save."""
-    from ptq4dit.checkpoint import packed_bytes
-    from ptq4dit.manifest import KIND
+    from ptq4dit.checkpoint.manifest import KIND
+    from ptq4dit.checkpoint.packed import packed_bytes
 
     config, source = quantization(options, options.seed), model_source(options)
     name = f"{short_name(source)}-{config.label.lower()}"

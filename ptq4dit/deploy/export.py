@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from ptq4dit.backends.plan import block_linears
-from ptq4dit.dit import Dit
+from ptq4dit.model.bundle import Dit
 from ptq4dit.quantized.convert import describe
-from ptq4dit.whole_folder import MANIFEST, require_replaceable, whole_folder
+from ptq4dit.storage.folder import MANIFEST, require_replaceable, whole_folder
 
 TARGETS = ("openvino", "onnx")
 KIND = "ptq4dit-export"

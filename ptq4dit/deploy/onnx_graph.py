@@ -13,10 +13,10 @@ import torch
 from onnx import TensorProto
 from torch import Tensor, nn
 
-from ptq4dit.backends.forward import equal_embedders
 from ptq4dit.backends.plan import IntegerLinear, block_linears, integer_linear_of
 from ptq4dit.deploy.onnx_writer import OPSET, OnnxWriter, Port
 from ptq4dit.deploy.sinusoid import frequencies
+from ptq4dit.model.forward import equal_embedders
 from ptq4dit.quantized.linear import QuantizedLinear
 
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor
 
-from ptq4dit.packing import pack_int4
+from ptq4dit.numerics.packing import pack_int4
 
 OPSET, IR_VERSION = 21, 10
 _LARGEST_FILE = 1_500_000_000

@@ -7,10 +7,10 @@ import numpy as np
 import openvino
 from openvino import opset15 as op
 
-from ptq4dit.backends.forward import equal_embedders
 from ptq4dit.backends.openvino_graph import build_graph
 from ptq4dit.backends.openvino_linear import Node, linear
 from ptq4dit.deploy.sinusoid import frequencies
+from ptq4dit.model.forward import equal_embedders
 
 
 def write_openvino(twin: Any, folder: Path) -> dict[str, Any]:

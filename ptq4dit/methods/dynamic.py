@@ -6,7 +6,7 @@ layer-wise distillation is left out.
 
 from dataclasses import replace
 
-from ptq4dit.config import QuantConfig
+from ptq4dit.config.quantization import QuantConfig
 from ptq4dit.methods.method import Method
 from ptq4dit.methods.rtn import run
 
@@ -24,5 +24,6 @@ METHOD = Method(
     inference="a minimum and a maximum for every token in front of every linear",
     prepare=prepare,
     run=run,
+    place=110,
     reconstructs=False,
 )

@@ -7,10 +7,10 @@ differs from Q-Diffusion in closed form is the range of the activations that it 
 
 from dataclasses import replace
 
-from ptq4dit.config import QuantConfig
+from ptq4dit.config.quantization import QuantConfig
+from ptq4dit.config.reconstruction import ReconstructionConfig
 from ptq4dit.methods.method import Method
 from ptq4dit.methods.qdiffusion import run
-from ptq4dit.reconstruction.config import ReconstructionConfig
 
 
 def prepare(config: QuantConfig) -> QuantConfig:
@@ -27,4 +27,6 @@ METHOD = Method(
     inference="nothing",
     prepare=prepare,
     run=run,
+    place=80,
+    learns="shared",
 )

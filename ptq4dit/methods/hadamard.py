@@ -6,7 +6,7 @@ them run online (QuaRot folds most of a language model's).
 
 from dataclasses import replace
 
-from ptq4dit.config import QuantConfig
+from ptq4dit.config.quantization import QuantConfig
 from ptq4dit.methods.method import Method
 from ptq4dit.methods.rtn import run
 
@@ -24,5 +24,6 @@ METHOD = Method(
     inference="a Hadamard transform of every token in front of every linear",
     prepare=prepare,
     run=run,
+    place=90,
     reconstructs=False,
 )

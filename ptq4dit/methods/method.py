@@ -4,16 +4,17 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Literal
 
 from torch import Tensor, nn
 
-from ptq4dit.calibration import Calibration
-from ptq4dit.config import QuantConfig
-from ptq4dit.dit import Dit
+from ptq4dit.calibration.statistics import Calibration
+from ptq4dit.calibration.trajectories import Trajectories
+from ptq4dit.config.quantization import QuantConfig
+from ptq4dit.model.bundle import Dit
 from ptq4dit.paper.reparam import reparameterize
 from ptq4dit.quantized.balance import absorbed
 from ptq4dit.reconstruction.run import reconstruct, training_data
-from ptq4dit.trajectories import Trajectories
 
 
 @dataclass(kw_only=True)
@@ -83,6 +84,9 @@ class Method:
         inference: what it adds to the work of a static integer model; ``"nothing"`` for many.
         prepare: the config that it uses, made from the wanted one; bits and the choice of layers stay.
         run: makes the model.
+        place: where tables show it: from low to high.
+        learns: whether its published form learns its rounding: ``"shared"`` by the reconstruction that the config
+            gives, ``"own"`` by one that it brings, with data of its own.
         reconstructs: whether it learns the rounding where the config asks for that.
         options: names of the settings that only it knows (``QuantConfig.options``).
         balances_fc2: whether it has factors for fc2 where the config asks for that.
@@ -95,6 +99,8 @@ class Method:
     inference: str
     prepare: Callable[[QuantConfig], QuantConfig]
     run: Callable[[Job], Dit]
+    place: int
+    learns: Literal["nothing", "shared", "own"] = "nothing"
     reconstructs: bool = True
     options: tuple[str, ...] = ()
     balances_fc2: bool = False

@@ -28,19 +28,19 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from ptq4dit.affine import affine_from_range, fake_quantize
-from ptq4dit.calibration import Calibration
-from ptq4dit.config import FLOAT_BITS, LayerConfig, QuantConfig
-from ptq4dit.dit import Dit
-from ptq4dit.linears import Layer, balanced_layers
+from ptq4dit.calibration.statistics import Calibration
+from ptq4dit.config.quantization import FLOAT_BITS, LayerConfig, QuantConfig
+from ptq4dit.config.reconstruction import ReconstructionConfig
 from ptq4dit.methods.method import Job, Method
 from ptq4dit.methods.shifting import run_shifted, shiftable
+from ptq4dit.model.bundle import Dit
+from ptq4dit.model.layers import Layer, balanced_layers
+from ptq4dit.numerics.affine import affine_from_range, fake_quantize
 from ptq4dit.quantized.activation import activation_spec, is_static, round_dynamic
 from ptq4dit.quantized.balance import activation_salience, balanced_roles, model_factors
 from ptq4dit.quantized.convert import convert
 from ptq4dit.quantized.ranges import static_range
 from ptq4dit.quantized.weight import expand_weight, quantize_weight
-from ptq4dit.reconstruction.config import ReconstructionConfig
 
 ALPHAS = (0.25, 0.375, 0.5, 0.625, 0.75, 0.875, 1.0)
 """Exponents tried; 0.5 is CSB, more moves more of the activation's salience into the weight."""
@@ -166,5 +166,7 @@ METHOD = Method(
     inference="nothing; above 4-bit weights a scale for every channel of fc2's input instead of one",
     prepare=prepare,
     run=run,
+    place=130,
+    learns="own",
     balances_fc2=True,
 )

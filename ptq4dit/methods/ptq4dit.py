@@ -6,9 +6,9 @@ the closed form), and as the released code has it all other linears, the patch e
 rounded (``patch_embed``, ``conditioning``, ``modulation``, ``final_layer``, ``attention_bits``, ``softmax_bits``).
 """
 
-from ptq4dit.config import QuantConfig
-from ptq4dit.dit import Dit
+from ptq4dit.config.quantization import QuantConfig
 from ptq4dit.methods.method import Job, Method
+from ptq4dit.model.bundle import Dit
 from ptq4dit.quantized.balance import model_factors
 from ptq4dit.quantized.convert import convert
 
@@ -38,5 +38,7 @@ METHOD = Method(
     inference="nothing",
     prepare=prepare,
     run=run,
+    place=120,
+    learns="shared",
     balances_fc2=True,
 )

@@ -8,9 +8,9 @@ from dataclasses import replace
 
 import torch
 
-from ptq4dit.config import QuantConfig
-from ptq4dit.dit import Dit
+from ptq4dit.config.quantization import QuantConfig
 from ptq4dit.methods.method import Job, Method
+from ptq4dit.model.bundle import Dit
 from ptq4dit.quantized.convert import convert
 
 
@@ -58,6 +58,7 @@ METHOD = Method(
     inference="nothing",
     prepare=prepare,
     run=run,
+    place=20,
     reconstructs=False,
     options=("share", "center"),
 )

@@ -5,10 +5,10 @@ Simplified: the mixed-precision choice of steps is left out, so that all methods
 
 from dataclasses import replace
 
-from ptq4dit.dit import Dit
 from ptq4dit.methods import qdiffusion
 from ptq4dit.methods.method import Job, Method
-from ptq4dit.noise_correction import estimate_noise_correction
+from ptq4dit.model.bundle import Dit
+from ptq4dit.sampling.noise_correction import estimate_noise_correction
 
 
 def run(job: Job) -> Dit:
@@ -27,4 +27,6 @@ METHOD = Method(
     inference="one multiplication and one addition for every latent value",
     prepare=qdiffusion.prepare,
     run=run,
+    place=50,
+    learns="shared",
 )

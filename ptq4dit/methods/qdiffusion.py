@@ -6,11 +6,11 @@ config the closed form stands in for AdaRound's 20,000 steps (``ReconstructionCo
 
 from dataclasses import replace
 
-from ptq4dit.config import QuantConfig
-from ptq4dit.dit import Dit
+from ptq4dit.config.quantization import QuantConfig
+from ptq4dit.config.reconstruction import ReconstructionConfig
 from ptq4dit.methods.method import Job, Method
+from ptq4dit.model.bundle import Dit
 from ptq4dit.quantized.convert import convert
-from ptq4dit.reconstruction.config import ReconstructionConfig
 
 
 def prepare(config: QuantConfig) -> QuantConfig:
@@ -34,4 +34,6 @@ METHOD = Method(
     inference="nothing",
     prepare=prepare,
     run=run,
+    place=40,
+    learns="shared",
 )

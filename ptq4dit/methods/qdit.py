@@ -10,10 +10,10 @@ from dataclasses import replace
 
 import torch
 
-from ptq4dit.config import LayerConfig, Override, QuantConfig
-from ptq4dit.dit import Dit
-from ptq4dit.linears import Layer, balanced_layers
+from ptq4dit.config.quantization import LayerConfig, Override, QuantConfig
 from ptq4dit.methods.method import Job, Method
+from ptq4dit.model.bundle import Dit
+from ptq4dit.model.layers import Layer, balanced_layers
 from ptq4dit.quantized.convert import convert
 from ptq4dit.quantized.weight import expand_weight, quantize_weight
 
@@ -90,5 +90,6 @@ METHOD = Method(
     inference="ranges found for every token, and a scale for every group inside the products",
     prepare=prepare,
     run=run,
+    place=70,
     options=("budget_size",),
 )

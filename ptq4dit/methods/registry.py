@@ -1,36 +1,23 @@
 """The registry of methods, and `quantize`, which runs the one that a config names."""
 
+import importlib
 import os
 from collections.abc import Callable
 from pathlib import Path
 
 from ptq4dit.backends.dispatch import with_backend
-from ptq4dit.calibration import Calibration
-from ptq4dit.config import METHOD_NAMES, QuantConfig
-from ptq4dit.dit import Dit
-from ptq4dit.linears import require_finite
-from ptq4dit.methods import (
-    dynamic,
-    gptq,
-    hadamard,
-    ours,
-    ptq4dit,
-    ptq4dm,
-    ptqd,
-    qdiffusion,
-    qdit,
-    repq,
-    rtn,
-    smoothquant,
-    svdquant,
-)
+from ptq4dit.calibration.statistics import Calibration
+from ptq4dit.calibration.trajectories import Trajectories
+from ptq4dit.config.methods import method_names
+from ptq4dit.config.quantization import QuantConfig
 from ptq4dit.methods.method import Job, Method
-from ptq4dit.trajectories import Trajectories
+from ptq4dit.model.bundle import Dit
+from ptq4dit.model.layers import require_finite
 
-_RECIPES = (rtn, ptq4dm, smoothquant, qdiffusion, ptqd, repq, qdit, gptq, hadamard, svdquant, dynamic, ptq4dit, ours)
-METHODS: dict[str, Method] = {recipe.METHOD.name: recipe.METHOD for recipe in _RECIPES}
+METHODS: dict[str, Method] = {
+    name: importlib.import_module(f"ptq4dit.methods.{name}").METHOD for name in method_names()
+}
 """Name -> method, in the order in which tables show them."""
-assert tuple(METHODS) == METHOD_NAMES
 
 
 def quantize(
@@ -54,7 +41,7 @@ def quantize(
         config: method, bits, ranges and the rest; None for PTQ4DiT at W8A8 without reconstruction.
         data: inputs of the model for reconstruction; sampled when needed if not given.
         progress: told about every step of reconstruction.
-        cancelled: asked between pieces of work; once it says True, `observe.Cancelled` is raised.
+        cancelled: asked between pieces of work; once it says True, `ptq4dit.Cancelled` is raised.
         folder: where reconstruction keeps its state after each block, to go on after a stop.
 
     Returns:

@@ -9,12 +9,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ptq4dit.affine import AffineSpec, affine_from_range
-from ptq4dit.calibration import Calibration
-from ptq4dit.config import QuantConfig
-from ptq4dit.dit import Dit
+from ptq4dit.calibration.statistics import Calibration
+from ptq4dit.config.quantization import QuantConfig
 from ptq4dit.methods.method import Job, Method
 from ptq4dit.methods.shifting import run_shifted, shiftable
+from ptq4dit.model.bundle import Dit
+from ptq4dit.numerics.affine import AffineSpec, affine_from_range
 
 _BITS = 8
 """Bits of the channel-wise grids that are averaged; the ratio of two scales hardly depends on it."""
@@ -58,4 +58,5 @@ METHOD = Method(
     inference="nothing (shifts instead of products after the softmax, where that is rounded)",
     prepare=prepare,
     run=run,
+    place=60,
 )

@@ -5,9 +5,9 @@ Simplified: nothing; weights have one range for each output channel, activations
 
 from dataclasses import replace
 
-from ptq4dit.config import QuantConfig
-from ptq4dit.dit import Dit
+from ptq4dit.config.quantization import QuantConfig
 from ptq4dit.methods.method import Job, Method
+from ptq4dit.model.bundle import Dit
 from ptq4dit.quantized.convert import convert
 
 
@@ -29,5 +29,6 @@ METHOD = Method(
     inference="nothing",
     prepare=prepare,
     run=run,
+    place=10,
     reconstructs=False,
 )

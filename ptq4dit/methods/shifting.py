@@ -9,11 +9,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from ptq4dit.calibration import Calibration
-from ptq4dit.dit import Dit
-from ptq4dit.fingerprint import fingerprint
-from ptq4dit.linears import balanced_layers
+from ptq4dit.calibration.statistics import Calibration
 from ptq4dit.methods.method import Job
+from ptq4dit.model.bundle import Dit
+from ptq4dit.model.fingerprint import fingerprint
+from ptq4dit.model.layers import balanced_layers
 from ptq4dit.paper.reparam import MODULATION_CHUNKS
 from ptq4dit.quantized.convert import convert
 

@@ -10,10 +10,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ptq4dit.calibration import Calibration
-from ptq4dit.config import QuantConfig
-from ptq4dit.dit import Dit
+from ptq4dit.calibration.statistics import Calibration
+from ptq4dit.config.quantization import QuantConfig
 from ptq4dit.methods.method import Job, Method
+from ptq4dit.model.bundle import Dit
 from ptq4dit.quantized.convert import convert
 
 SMOOTHED_ROLES = ("qkv", "fc1")
@@ -61,5 +61,6 @@ METHOD = Method(
     inference="nothing",
     prepare=prepare,
     run=run,
+    place=30,
     options=("alpha",),
 )

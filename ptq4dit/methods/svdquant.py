@@ -6,7 +6,7 @@ alternating refinement, and is simulated in float32 instead of 16 bits.
 
 from dataclasses import replace
 
-from ptq4dit.config import QuantConfig
+from ptq4dit.config.quantization import QuantConfig
 from ptq4dit.methods.method import Method
 from ptq4dit.methods.smoothquant import run
 
@@ -24,5 +24,6 @@ METHOD = Method(
     inference="a float product of rank 16 beside every linear",
     prepare=prepare,
     run=run,
+    place=100,
     options=("alpha", "rank"),
 )

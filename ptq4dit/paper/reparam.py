@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from ptq4dit.linears import BALANCED_ROLES, Layer, balanced_layers, unknown_layer
+from ptq4dit.model.layers import BALANCED_ROLES, Layer, balanced_layers, unknown_layer
 
 MODULATION_CHUNKS = {"qkv": (0, 1), "fc1": (3, 4)}
 """(shift, scale) rows of ``norm1.linear``, whose output is chunked into shift_msa, scale_msa, gate_msa, shift_mlp,

@@ -4,9 +4,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from ptq4dit.affine import AffineSpec, affine_from_range, fake_quantize, value_range
-from ptq4dit.config import FLOAT_BITS, LayerConfig
-from ptq4dit.quantized.clock import TimestepClock
+from ptq4dit.config.quantization import FLOAT_BITS, LayerConfig
+from ptq4dit.numerics.affine import AffineSpec, affine_from_range, fake_quantize, value_range
+from ptq4dit.quantized.timestep_groups import TimestepClock
 
 
 def activation_spec(config: LayerConfig) -> AffineSpec:

@@ -7,11 +7,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from ptq4dit.affine import AffineSpec, affine_from_range
-from ptq4dit.config import FLOAT_BITS, LayerConfig
-from ptq4dit.logarithmic import fake_quantize_log
+from ptq4dit.config.quantization import FLOAT_BITS, LayerConfig
+from ptq4dit.numerics.affine import AffineSpec, affine_from_range
+from ptq4dit.numerics.logarithmic import fake_quantize_log
 from ptq4dit.quantized.activation import is_static, round_dynamic, round_static
-from ptq4dit.quantized.clock import TimestepClock
+from ptq4dit.quantized.timestep_groups import TimestepClock
 
 SoftmaxQuantizer = Literal["uniform", "log_sqrt2"]
 PARTS = ("q", "k", "v", "softmax")

@@ -6,9 +6,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ptq4dit.calibration import Calibration
-from ptq4dit.config import QuantConfig, TimestepSalience
-from ptq4dit.linears import BALANCED_ROLES, Role
+from ptq4dit.calibration.statistics import Calibration
+from ptq4dit.config.quantization import QuantConfig, TimestepSalience
+from ptq4dit.model.layers import BALANCED_ROLES, Role
 from ptq4dit.paper.csb import balance_factors
 from ptq4dit.paper.ssc import calibrated_salience, middle_timestep_salience
 

@@ -10,18 +10,18 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from ptq4dit.calibration import Calibration
-from ptq4dit.config import FLOAT_BITS, LayerConfig, QuantConfig
-from ptq4dit.dit import Dit
-from ptq4dit.linears import Layer, balanced_layers, extra_layers, require_finite
+from ptq4dit.calibration.statistics import Calibration
+from ptq4dit.config.quantization import FLOAT_BITS, LayerConfig, QuantConfig
+from ptq4dit.model.bundle import Dit
+from ptq4dit.model.layers import Layer, balanced_layers, extra_layers, require_finite
 from ptq4dit.paper.reparam import reparameterize
 from ptq4dit.quantized.activation import is_static
 from ptq4dit.quantized.attention import QuantizedAttnProcessor
 from ptq4dit.quantized.balance import absorbed
-from ptq4dit.quantized.clock import TimestepClock, attach_clock
 from ptq4dit.quantized.linear import QuantizedLinear, QuantizedPatchEmbed
 from ptq4dit.quantized.ranges import layer_range
 from ptq4dit.quantized.record import QuantRecord, summarize
+from ptq4dit.quantized.timestep_groups import TimestepClock, attach_clock
 
 
 def quantized_layers(transformer: nn.Module, config: QuantConfig) -> dict[str, Layer]:

@@ -4,8 +4,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from ptq4dit.calibration import Calibration
-from ptq4dit.config import QuantConfig
+from ptq4dit.calibration.statistics import Calibration
+from ptq4dit.config.quantization import QuantConfig
 from ptq4dit.quantized.operands import VARIANTS, energies, layer_operands
 
 

@@ -6,12 +6,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from ptq4dit.affine import AffineSpec, affine_from_range
-from ptq4dit.config import FLOAT_BITS, LayerConfig
+from ptq4dit.config.quantization import FLOAT_BITS, LayerConfig
+from ptq4dit.numerics.affine import AffineSpec, affine_from_range
+from ptq4dit.numerics.rotation import Rotation
 from ptq4dit.quantized.activation import is_static, round_dynamic, round_static
-from ptq4dit.quantized.clock import TimestepClock
+from ptq4dit.quantized.timestep_groups import TimestepClock
 from ptq4dit.quantized.weight import expand_weight, groups_of, quantize_weight
-from ptq4dit.rotation import Rotation
 
 
 class QuantizedLinear(nn.Module):

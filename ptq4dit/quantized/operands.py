@@ -6,10 +6,10 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from ptq4dit.affine import affine_from_range, fake_quantize
-from ptq4dit.calibration import Calibration
-from ptq4dit.config import FLOAT_BITS, LayerConfig, QuantConfig
-from ptq4dit.linears import get_layer
+from ptq4dit.calibration.statistics import Calibration
+from ptq4dit.config.quantization import FLOAT_BITS, LayerConfig, QuantConfig
+from ptq4dit.model.layers import get_layer
+from ptq4dit.numerics.affine import affine_from_range, fake_quantize
 from ptq4dit.quantized.activation import activation_spec, is_static, round_dynamic
 from ptq4dit.quantized.balance import layer_factor
 from ptq4dit.quantized.ranges import static_range

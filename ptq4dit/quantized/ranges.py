@@ -4,11 +4,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ptq4dit.affine import AffineSpec, least_squares_range, percentile_range
-from ptq4dit.calibration import Calibration
-from ptq4dit.config import LayerConfig
+from ptq4dit.calibration.statistics import Calibration
+from ptq4dit.config.quantization import LayerConfig
+from ptq4dit.numerics.affine import AffineSpec, least_squares_range, percentile_range
+from ptq4dit.numerics.rotation import Rotation
 from ptq4dit.quantized.activation import is_static
-from ptq4dit.rotation import Rotation
 
 _MOMENTUM = 0.9
 """Weight of the past in the moving average over timesteps; PyTorch's own observers use 0.99 over many more batches."""

@@ -5,9 +5,10 @@ from dataclasses import dataclass
 
 import torch
 
-from ptq4dit.calibration import Calibration
-from ptq4dit.config import CalibrationConfig, QuantConfig
-from ptq4dit.linears import BALANCED_ROLES
+from ptq4dit.calibration.statistics import Calibration
+from ptq4dit.config.calibration import CalibrationConfig
+from ptq4dit.config.quantization import QuantConfig
+from ptq4dit.model.layers import BALANCED_ROLES
 from ptq4dit.paper.ssc import spearman_rho
 
 

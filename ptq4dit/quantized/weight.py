@@ -4,7 +4,8 @@ import torch
 from jaxtyping import Float, Int, Integer, UInt8
 from torch import Tensor
 
-from ptq4dit.affine import (
+from ptq4dit.config.quantization import LayerConfig
+from ptq4dit.numerics.affine import (
     AffineSpec,
     affine_from_range,
     dequantize,
@@ -13,7 +14,6 @@ from ptq4dit.affine import (
     quantize,
     value_range,
 )
-from ptq4dit.config import LayerConfig
 
 _CHUNK = 2**18
 """Values searched at a time: small enough to stay in a core's cache."""

@@ -10,13 +10,13 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from ptq4dit.config import FLOAT_BITS
+from ptq4dit.config.quantization import FLOAT_BITS
+from ptq4dit.config.reconstruction import ReconstructionConfig
 from ptq4dit.quantized.activation import is_static
 from ptq4dit.quantized.attention import QuantizedAttnProcessor
 from ptq4dit.quantized.linear import QuantizedLinear
 from ptq4dit.reconstruction.blocks import BlockParts
 from ptq4dit.reconstruction.closed_form import STAGES, target_weight
-from ptq4dit.reconstruction.config import ReconstructionConfig
 from ptq4dit.reconstruction.data import BlockData
 from ptq4dit.reconstruction.grid import Grid
 from ptq4dit.reconstruction.rounding import straight_through

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from ptq4dit.quantized.clock import TimestepClock
+from ptq4dit.quantized.timestep_groups import TimestepClock
 
 
 class BlockParts(nn.Module):

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from ptq4dit.config import FLOAT_BITS
+from ptq4dit.config.quantization import FLOAT_BITS
 from ptq4dit.quantized.activation import is_static
 from ptq4dit.quantized.linear import QuantizedLinear
 from ptq4dit.reconstruction.blocks import BlockParts, input_of

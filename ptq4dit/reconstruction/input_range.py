@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ptq4dit.affine import affine_from_range
+from ptq4dit.numerics.affine import affine_from_range
 from ptq4dit.quantized.activation import activation_spec, round_static
 from ptq4dit.quantized.linear import QuantizedLinear
 from ptq4dit.reconstruction.blocks import BlockParts, input_of

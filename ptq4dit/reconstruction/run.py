@@ -13,19 +13,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ptq4dit.config import CalibrationConfig
-from ptq4dit.dit import Dit
-from ptq4dit.fingerprint import fingerprint
-from ptq4dit.observe import Cancelled
+from ptq4dit.calibration.run import Cancelled
+from ptq4dit.calibration.trajectories import Trajectories, collect
+from ptq4dit.config.calibration import CalibrationConfig
+from ptq4dit.config.reconstruction import ReconstructionConfig
+from ptq4dit.model.bundle import Dit
+from ptq4dit.model.fingerprint import fingerprint
 from ptq4dit.quantized.linear import QuantizedLinear
 from ptq4dit.reconstruction.adaround import Softened, train_block
 from ptq4dit.reconstruction.blocks import BlockParts
 from ptq4dit.reconstruction.closed_form import round_block
-from ptq4dit.reconstruction.config import ReconstructionConfig
 from ptq4dit.reconstruction.data import BlockData
 from ptq4dit.reconstruction.state import State
 from ptq4dit.reconstruction.walk import Walk
-from ptq4dit.trajectories import Trajectories, collect
 
 Progress = Callable[[int, int, float], None]
 """(pieces of work done, pieces in all, seconds left as estimated; infinite while nothing can be said)."""

@@ -7,13 +7,13 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
-from ptq4dit.fingerprint import fingerprint
+from ptq4dit.calibration.trajectories import Trajectories
+from ptq4dit.config.reconstruction import ReconstructionConfig
+from ptq4dit.model.fingerprint import fingerprint
 from ptq4dit.quantized.linear import QuantizedLinear
 from ptq4dit.quantized.record import QuantRecord
 from ptq4dit.reconstruction.blocks import BlockParts
-from ptq4dit.reconstruction.config import ReconstructionConfig
-from ptq4dit.tensorfile import read_tensors, write_tensors
-from ptq4dit.trajectories import Trajectories
+from ptq4dit.storage.tensors import read_tensors, write_tensors
 
 _FORMAT = "ptq4dit-reconstruction-3"
 

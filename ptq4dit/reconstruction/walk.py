@@ -5,9 +5,9 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
+from ptq4dit.calibration.trajectories import Trajectories
 from ptq4dit.reconstruction.blocks import BlockParts, modulation, tell_clock
 from ptq4dit.reconstruction.data import CHUNK_TOKENS, BlockData
-from ptq4dit.trajectories import Trajectories
 
 
 class Walk:

@@ -11,11 +11,11 @@ from unittest.mock import patch
 from diffusers import AutoencoderKL, DDIMScheduler
 
 from ptq4dit.backends.integer import IntegerTransformer
-from ptq4dit.dit import Dit, bundle, load
-from ptq4dit.sampling import decode, denoise
+from ptq4dit.model.bundle import Dit, bundle, load
+from ptq4dit.sampling.denoise import decode, denoise
 from ptq4dit.speed.config import XL, SpeedConfig
+from ptq4dit.speed.interleaved import summary
 from ptq4dit.speed.subject import Subject
-from ptq4dit.speed.turns import summary
 
 _SD_BLOCKS = (128, 256, 512, 512)
 """Widths of the autoencoder that DiT-XL/2 decodes with."""

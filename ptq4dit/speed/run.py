@@ -12,15 +12,15 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
-from ptq4dit.speed.child import resident_in_a_child
 from ptq4dit.speed.config import SpeedConfig
 from ptq4dit.speed.contestants.contestant import Contestant, Loaded
 from ptq4dit.speed.contestants.registry import BASELINE, chosen
 from ptq4dit.speed.exact import exact_output, relative_error
 from ptq4dit.speed.floor import floors, measure_machine, profile_floors
 from ptq4dit.speed.images import measure_images
+from ptq4dit.speed.interleaved import ratio, summary, time_in_turn
+from ptq4dit.speed.memory_probe import resident_in_a_child
 from ptq4dit.speed.subject import Subject, prepare
-from ptq4dit.speed.turns import ratio, summary, time_in_turn
 
 FORMAT = "ptq4dit-speed-1"
 _LARGE_BYTES = 500_000_000

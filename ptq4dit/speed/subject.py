@@ -10,11 +10,11 @@ from diffusers import AutoencoderKL, DDIMScheduler, DiTTransformer2DModel
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from ptq4dit.calibration import Calibration
-from ptq4dit.config import CalibrationConfig
-from ptq4dit.dit import Dit, bundle, load
-from ptq4dit.frequencies import set_frequencies
-from ptq4dit.observe import calibrate
+from ptq4dit.calibration.run import calibrate
+from ptq4dit.calibration.statistics import Calibration
+from ptq4dit.config.calibration import CalibrationConfig
+from ptq4dit.model.bundle import Dit, bundle, load
+from ptq4dit.model.frequencies import set_frequencies
 from ptq4dit.speed.config import XL, SpeedConfig
 
 _XL = {

@@ -56,7 +56,7 @@ def test_every_step_is_seen_once_and_in_order(explored_model, eager):
 
 
 def test_drift_is_the_relative_error_of_the_latents(explored_model):
-    from ptq4dit.sampling import denoise
+    from ptq4dit.sampling.denoise import denoise
 
     *_, last = run(ask())
     models = [contenders.contender(variant, 1) for variant in (FULL_PRECISION, W2A4)]

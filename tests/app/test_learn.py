@@ -40,7 +40,7 @@ def traces(place):
 def test_rounding_is_the_engines(bits, values):
     import torch
 
-    from ptq4dit.affine import AffineSpec, affine_from_range, dequantize, quantize
+    from ptq4dit.numerics.affine import AffineSpec, affine_from_range, dequantize, quantize
 
     spec = AffineSpec(bits=bits)
     x = torch.tensor(values)

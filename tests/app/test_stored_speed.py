@@ -23,7 +23,7 @@ CONTESTANTS = {
 
 @pytest.fixture
 def folder(tmp_path):
-    made = {"command": "python -m ptq4dit bench", "commit": "abc1234", "hardware": "a test"}
+    made = {"command": "python -m ptq4dit speed", "commit": "abc1234", "hardware": "a test"}
     (tmp_path / "speed.json").write_text(json.dumps({"made": made, "contestants": CONTESTANTS}))
     return tmp_path
 
@@ -41,7 +41,7 @@ def test_the_fastest_comes_first_and_what_failed_is_left_out(folder, monkeypatch
 
 
 def test_nothing_measured_shows_nothing(tmp_path, monkeypatch):
-    with pytest.raises(ValueError, match="run python -m ptq4dit bench"):
+    with pytest.raises(ValueError, match="run python -m ptq4dit speed"):
         stored_speed.load_speed(tmp_path)
     monkeypatch.setattr(compare_view, "load_speed", lambda: stored_speed.load_speed(tmp_path))
     assert compare_view.stored_speed() is None

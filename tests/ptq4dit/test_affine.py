@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from ptq4dit.affine import (
+from ptq4dit.numerics.affine import (
     AffineSpec,
     affine_from_range,
     dequantize,

@@ -4,10 +4,10 @@ import pytest
 import torch
 from diffusers.models.attention_processor import Attention, AttnProcessor, AttnProcessor2_0
 
-from ptq4dit.affine import AffineSpec, affine_from_range, fake_quantize
-from ptq4dit.config import LayerConfig
+from ptq4dit.config.quantization import LayerConfig
+from ptq4dit.numerics.affine import AffineSpec, affine_from_range, fake_quantize
 from ptq4dit.quantized.attention import QuantizedAttnProcessor
-from ptq4dit.quantized.clock import TimestepClock
+from ptq4dit.quantized.timestep_groups import TimestepClock
 
 
 def attention(processor=None, dtype=torch.float64):

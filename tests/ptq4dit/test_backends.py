@@ -6,21 +6,22 @@ import pytest
 import torch
 
 from ptq4dit.backends.dispatch import with_backend
-from ptq4dit.backends.forward import modulate, predict
-from ptq4dit.backends.lean import lean_copy, resident_bytes
 from ptq4dit.backends.openvino import cpu_capabilities, linear_precisions
 from ptq4dit.backends.openvino_linear import products_saturate
 from ptq4dit.backends.openvino_profile import profile_step
 from ptq4dit.backends.options import IntegerOptions, chosen_precision
 from ptq4dit.backends.plan import IntegerLinear
-from ptq4dit.checkpoint import load_quantized, save_quantized
-from ptq4dit.config import CalibrationConfig, QuantConfig
-from ptq4dit.linears import ROLES
+from ptq4dit.backends.shared_copies import lean_copy, resident_bytes
+from ptq4dit.calibration.run import calibrate
+from ptq4dit.checkpoint.packed import load_quantized, save_quantized
+from ptq4dit.config.calibration import CalibrationConfig
+from ptq4dit.config.quantization import QuantConfig
 from ptq4dit.methods.registry import quantize
 from ptq4dit.metrics.tensor import relative_error
-from ptq4dit.observe import calibrate
+from ptq4dit.model.forward import modulate, predict
+from ptq4dit.model.layers import ROLES
 from ptq4dit.quantized.convert import describe
-from ptq4dit.sampling import denoise, generate
+from ptq4dit.sampling.denoise import denoise, generate
 
 BOUND = 1e-4
 """Squared relative error of one forward that flips of single roundings stay below, and wrong numbers exceed."""

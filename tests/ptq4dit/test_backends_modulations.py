@@ -3,13 +3,14 @@
 import pytest
 import torch
 
-from ptq4dit.backends import modulations
-from ptq4dit.backends.forward import modulate, predict
-from ptq4dit.backends.modulations import Modulations, run_of
-from ptq4dit.config import CalibrationConfig, QuantConfig
+from ptq4dit.calibration.run import calibrate
+from ptq4dit.config.calibration import CalibrationConfig
+from ptq4dit.config.quantization import QuantConfig
 from ptq4dit.methods.registry import quantize
-from ptq4dit.observe import calibrate
-from ptq4dit.sampling import denoise, guided
+from ptq4dit.model.forward import modulate, predict
+from ptq4dit.sampling import predictor
+from ptq4dit.sampling.denoise import denoise, guided
+from ptq4dit.sampling.predictor import Modulations, run_of
 
 CONFIGS = {
     "float": None,
@@ -54,7 +55,7 @@ def test_blocks_with_embedders_of_their_own_use_them(dit):
 @pytest.mark.parametrize("limit", [0, 10**9])
 def test_computed_in_pieces_or_at_once(dit, limit, monkeypatch):
     calls = []
-    monkeypatch.setattr(modulations, "modulate", lambda *given: (calls.append(len(given[1])), modulate(*given))[1])
+    monkeypatch.setattr(predictor, "modulate", lambda *given: (calls.append(len(given[1])), modulate(*given))[1])
     labels = torch.tensor([3, 1, 3, 5])
     known = Modulations(dit.transformer, [90, 40, 7], labels, limit)
     for timestep in (90, 40, 7):
@@ -69,7 +70,7 @@ def test_computed_in_pieces_or_at_once(dit, limit, monkeypatch):
 
 def test_a_run_embeds_once(dit, monkeypatch):
     calls = []
-    monkeypatch.setattr(modulations, "modulate", lambda *given: (calls.append(len(given[1])), modulate(*given))[1])
+    monkeypatch.setattr(predictor, "modulate", lambda *given: (calls.append(len(given[1])), modulate(*given))[1])
     assert len(list(denoise(dit, [1, 2], steps=4))) == 4
     assert calls == [12]  # four timesteps, two classes and none
 

@@ -6,11 +6,13 @@ import math
 import pytest
 import torch
 
-from ptq4dit.config import METHOD_NAMES, CalibrationConfig, QuantConfig
+from ptq4dit.calibration.run import calibrate
+from ptq4dit.config.calibration import CalibrationConfig
+from ptq4dit.config.methods import method_names
+from ptq4dit.config.quantization import QuantConfig
+from ptq4dit.config.reconstruction import ReconstructionConfig
 from ptq4dit.methods.registry import quantize
-from ptq4dit.observe import calibrate
-from ptq4dit.reconstruction.config import ReconstructionConfig
-from ptq4dit.sampling import generate
+from ptq4dit.sampling.denoise import generate
 
 CALIBRATION = CalibrationConfig(timesteps=3, samples_per_timestep=4, steps=4)
 LEARNED = ReconstructionConfig(steps=1, images=4, timesteps=1, held_out=0.25, batch_size=4)
@@ -76,7 +78,7 @@ def test_weights_that_are_not_finite_are_named(dit, path, value):
         calibrate(changed(dit, fill(path, value)), CALIBRATION)
 
 
-@pytest.mark.parametrize("method", METHOD_NAMES)
+@pytest.mark.parametrize("method", method_names())
 def test_every_method_names_a_weight_that_broke_after_calibration(dit, stats, method):
     with pytest.raises(ValueError, match=r"finite weights, got nan or infinity in 'transformer_blocks\.1\.ff\.net\.2"):
         quantize(
@@ -115,7 +117,7 @@ def odd(request, dit):
     return model, stats
 
 
-@pytest.mark.parametrize("method", METHOD_NAMES)
+@pytest.mark.parametrize("method", method_names())
 def test_odd_models_get_finite_weights_and_pictures_close_to_full_precision(odd, method):
     """At 8 bits; nothing to balance is no reason to fail."""
     model, stats = odd
@@ -132,7 +134,7 @@ def test_one_timestep_has_one_group_of_timesteps(dit):
     )
 
 
-@pytest.mark.parametrize("method", METHOD_NAMES)
+@pytest.mark.parametrize("method", method_names())
 def test_every_method_refuses_the_calibration_of_another_model(dit, other, method):
     with pytest.raises(ValueError, match="Expected the model that was calibrated"):
         quantize(dit, other, QuantConfig(method=method, **parts(method)))

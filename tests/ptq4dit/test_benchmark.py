@@ -9,13 +9,14 @@ from ptq4dit.benchmark.config import PTQ4DIT_VARIANTS, BenchmarkConfig
 from ptq4dit.benchmark.measure import Judge, compare, draw
 from ptq4dit.benchmark.run import benchmark, provenance
 from ptq4dit.benchmark.table import markdown
-from ptq4dit.checkpoint import packed_bytes, save_quantized
-from ptq4dit.config import CalibrationConfig, QuantConfig
+from ptq4dit.calibration.run import Cancelled, calibrate
+from ptq4dit.checkpoint.packed import packed_bytes, save_quantized
+from ptq4dit.config.calibration import CalibrationConfig
+from ptq4dit.config.quantization import QuantConfig
+from ptq4dit.config.reconstruction import ReconstructionConfig
 from ptq4dit.methods.registry import quantize
 from ptq4dit.metrics.classifier import SceneClassifier
-from ptq4dit.observe import Cancelled, calibrate
-from ptq4dit.reconstruction.config import ReconstructionConfig
-from ptq4dit.sampling import generate
+from ptq4dit.sampling.denoise import generate
 
 CONFIG = BenchmarkConfig(
     methods=("rtn", "ptq4dit"),

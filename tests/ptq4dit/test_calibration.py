@@ -3,14 +3,14 @@ import dataclasses
 import pytest
 import torch
 
-from ptq4dit.calibration import Calibration
-from ptq4dit.config import CalibrationConfig
-from ptq4dit.linears import balanced_layers
+from ptq4dit.calibration.run import Cancelled, calibrate, observed_positions
+from ptq4dit.calibration.statistics import Calibration
+from ptq4dit.config.calibration import CalibrationConfig
 from ptq4dit.methods.registry import quantize
-from ptq4dit.observe import Cancelled, calibrate, observed_positions
+from ptq4dit.model.layers import balanced_layers
 from ptq4dit.paper.reparam import reparameterize
 from ptq4dit.paper.salience import channel_salience
-from ptq4dit.sampling import denoise
+from ptq4dit.sampling.denoise import denoise
 
 CONFIG = CalibrationConfig(timesteps=3, samples_per_timestep=4, steps=5, rows_per_timestep=6, seed=2)
 
@@ -49,7 +49,7 @@ def test_equals_looking_at_every_input(dit):
         layer.linears[0].register_forward_pre_hook(lambda _, args, name=name: seen[name].append(args[0]))
         for name, layer in balanced_layers(dit.transformer).items()
     ]
-    from ptq4dit.observe import _random_class
+    from ptq4dit.calibration.run import _random_class
 
     list(denoise(dit, [_random_class(dit, config, 0)], 3, config.guidance_scale, config.seed))
     for hook in hooks:

@@ -7,14 +7,15 @@ from pathlib import Path
 import pytest
 import torch
 
-from ptq4dit.checkpoint import load_quantized, save_quantized
-from ptq4dit.config import CalibrationConfig, QuantConfig
+from ptq4dit.calibration.run import calibrate
+from ptq4dit.checkpoint.packed import load_quantized, save_quantized
+from ptq4dit.config.calibration import CalibrationConfig
+from ptq4dit.config.quantization import QuantConfig
+from ptq4dit.config.reconstruction import ReconstructionConfig
 from ptq4dit.methods.registry import quantize
-from ptq4dit.observe import calibrate
 from ptq4dit.paper.ssc import spearman_rho
 from ptq4dit.quantized.convert import describe
-from ptq4dit.reconstruction.config import ReconstructionConfig
-from ptq4dit.sampling import generate
+from ptq4dit.sampling.denoise import generate
 
 CALIBRATION = CalibrationConfig(timesteps=3, samples_per_timestep=4, steps=4)
 
@@ -152,7 +153,7 @@ def test_a_setting_that_an_older_checkpoint_does_not_know_has_its_default(model,
 
 def test_a_failed_save_leaves_the_older_checkpoint(model, tmp_path, monkeypatch):
     save_quantized(model, tmp_path / "model")
-    monkeypatch.setattr("ptq4dit.checkpoint.save_file", lambda *_: 1 / 0)
+    monkeypatch.setattr("ptq4dit.checkpoint.packed.save_file", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         save_quantized(model, tmp_path / "model")
     assert load_quantized(tmp_path / "model").id2label == model.id2label

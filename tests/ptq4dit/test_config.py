@@ -1,6 +1,7 @@
 import pytest
 
-from ptq4dit.config import CalibrationConfig, QuantConfig
+from ptq4dit.config.calibration import CalibrationConfig
+from ptq4dit.config.quantization import QuantConfig
 
 
 @pytest.mark.parametrize(

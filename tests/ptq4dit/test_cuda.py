@@ -6,9 +6,10 @@ from torch import nn
 
 from ptq4dit.backends import cuda
 from ptq4dit.backends.reference import integer_linear, quantize_input, unsigned_zero_point
-from ptq4dit.config import CalibrationConfig, LayerConfig, QuantConfig
+from ptq4dit.calibration.run import calibrate
+from ptq4dit.config.calibration import CalibrationConfig
+from ptq4dit.config.quantization import LayerConfig, QuantConfig
 from ptq4dit.methods.registry import quantize
-from ptq4dit.observe import calibrate
 from ptq4dit.quantized.linear import QuantizedLinear
 
 

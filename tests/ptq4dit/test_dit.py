@@ -3,10 +3,10 @@ import json
 import pytest
 import torch
 
-from ptq4dit.dit import load
-from ptq4dit.fingerprint import fingerprint
-from ptq4dit.linears import balanced_layers, get_layer
-from ptq4dit.sampling import generate
+from ptq4dit.model.bundle import load
+from ptq4dit.model.fingerprint import fingerprint
+from ptq4dit.model.layers import balanced_layers, get_layer
+from ptq4dit.sampling.denoise import generate
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +47,7 @@ def test_half_precision_shards_load_into_the_type_asked_for(dit, tmp_path, dtype
 
 
 def test_missing_names_are_filled_in(make_dit):
-    from ptq4dit.dit import bundle
+    from ptq4dit.model.bundle import bundle
 
     dit = make_dit()
     named = bundle(dit.transformer, dit.vae, dit.scheduler, {"1": "cube"})
@@ -87,7 +87,7 @@ def test_refuses_unknown_layers_and_other_models(dit):
 
 
 def test_fingerprint_sees_weights_config_and_rescaling(make_dit):
-    from ptq4dit.lab import amplify_salience
+    from ptq4dit.salience_dial import amplify_salience
 
     dit = make_dit()
     prints = {

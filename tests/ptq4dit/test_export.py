@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from ptq4dit.config import CalibrationConfig, QuantConfig
+from ptq4dit.calibration.run import calibrate
+from ptq4dit.config.calibration import CalibrationConfig
+from ptq4dit.config.quantization import QuantConfig
 from ptq4dit.deploy.export import export
 from ptq4dit.methods.registry import quantize
-from ptq4dit.observe import calibrate
 
 SETTINGS = {
     "W8A8": {},

@@ -6,12 +6,13 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from ptq4dit import hub
-from ptq4dit.checkpoint import load_quantized
-from ptq4dit.config import CalibrationConfig, QuantConfig
+from ptq4dit.calibration.run import calibrate
+from ptq4dit.checkpoint import hub
+from ptq4dit.checkpoint.packed import load_quantized
+from ptq4dit.config.calibration import CalibrationConfig
+from ptq4dit.config.quantization import QuantConfig
 from ptq4dit.methods.registry import quantize
-from ptq4dit.observe import calibrate
-from ptq4dit.sampling import generate
+from ptq4dit.sampling.denoise import generate
 
 
 @pytest.fixture

@@ -6,14 +6,15 @@ import itertools
 import pytest
 import torch
 
-from ptq4dit.config import CalibrationConfig, QuantConfig
-from ptq4dit.observe import calibrate
+from ptq4dit.calibration.run import calibrate
+from ptq4dit.calibration.trajectories import collect
+from ptq4dit.config.calibration import CalibrationConfig
+from ptq4dit.config.quantization import QuantConfig
 from ptq4dit.quantized.convert import convert
 from ptq4dit.reconstruction.blocks import BlockParts, input_of
 from ptq4dit.reconstruction.closed_form import round_block
 from ptq4dit.reconstruction.input_range import SHARES, search_input_range
 from ptq4dit.reconstruction.walk import Walk
-from ptq4dit.trajectories import collect
 
 FC2 = "ff.net.2"
 CALIBRATION = CalibrationConfig(timesteps=3, samples_per_timestep=6, steps=5, rows_per_timestep=16, seed=1)

@@ -11,9 +11,10 @@ from ptq4dit.backends import openvino as backend
 from ptq4dit.backends.dispatch import with_backend
 from ptq4dit.backends.openvino_cache import CompiledCache, cache_folder, content_key, payload_bytes
 from ptq4dit.backends.options import IntegerOptions
-from ptq4dit.config import CalibrationConfig, QuantConfig
+from ptq4dit.calibration.run import calibrate
+from ptq4dit.config.calibration import CalibrationConfig
+from ptq4dit.config.quantization import QuantConfig
 from ptq4dit.methods.registry import quantize
-from ptq4dit.observe import calibrate
 
 
 @pytest.fixture(scope="module")

@@ -9,12 +9,12 @@ import torch
 from openvino import opset15
 from torch import nn
 
-from ptq4dit.affine import dequantize
 from ptq4dit.backends.openvino import linear_precisions, require_integer_products
 from ptq4dit.backends.openvino_linear import integer_product, products_saturate
 from ptq4dit.backends.plan import integer_linear_of
 from ptq4dit.backends.reference import integer_linear, quantize_input, unsigned_zero_point
-from ptq4dit.config import LayerConfig
+from ptq4dit.config.quantization import LayerConfig
+from ptq4dit.numerics.affine import dequantize
 from ptq4dit.quantized.linear import QuantizedLinear
 
 NAME = "blocks.0.fc1"

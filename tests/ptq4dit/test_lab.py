@@ -1,14 +1,15 @@
 import pytest
 import torch
 
-from ptq4dit.config import CalibrationConfig, QuantConfig
-from ptq4dit.lab import amplification_factors, amplify_salience
+from ptq4dit.calibration.run import calibrate
+from ptq4dit.config.calibration import CalibrationConfig
+from ptq4dit.config.quantization import QuantConfig
 from ptq4dit.methods.registry import quantize
 from ptq4dit.metrics import psnr
-from ptq4dit.observe import calibrate
 from ptq4dit.paper.reparam import reparameterize
 from ptq4dit.quantized.balance import model_factors
-from ptq4dit.sampling import generate
+from ptq4dit.salience_dial import amplification_factors, amplify_salience
+from ptq4dit.sampling.denoise import generate
 
 CALIBRATION = CalibrationConfig(timesteps=3, samples_per_timestep=4, steps=5)
 

@@ -1,14 +1,15 @@
 import pytest
 import torch
 
-from ptq4dit.config import CalibrationConfig, QuantConfig
-from ptq4dit.lab import amplify_salience
-from ptq4dit.linears import balanced_layers
+from ptq4dit.calibration.run import calibrate
+from ptq4dit.config.calibration import CalibrationConfig
+from ptq4dit.config.quantization import QuantConfig
 from ptq4dit.methods.registry import quantize
 from ptq4dit.metrics import relative_error
-from ptq4dit.observe import calibrate
+from ptq4dit.model.layers import balanced_layers
 from ptq4dit.quantized.layer_error import layer_errors, layer_errors_per_timestep
 from ptq4dit.quantized.operands import channel_errors, layer_operands
+from ptq4dit.salience_dial import amplify_salience
 
 CALIBRATION = CalibrationConfig(timesteps=3, samples_per_timestep=4, steps=5, rows_per_timestep=8)
 CONFIG = QuantConfig(weight_bits=4, activation_bits=6)

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from ptq4dit.logarithmic import dequantize_log, fake_quantize_log, quantize_log
+from ptq4dit.numerics.logarithmic import dequantize_log, fake_quantize_log, quantize_log
 
 
 @pytest.mark.parametrize(("base", "root"), [("log2", 2.0), ("log_sqrt2", 2.0**0.5)])

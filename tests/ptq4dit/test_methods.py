@@ -8,8 +8,13 @@ import torch
 from scipy.stats import spearmanr
 
 from ptq4dit.backends.dispatch import with_backend
-from ptq4dit.config import METHOD_NAMES, CalibrationConfig, LayerConfig, QuantConfig
-from ptq4dit.linears import balanced_layers
+from ptq4dit.calibration.recorder import _per_sample_sums
+from ptq4dit.calibration.run import calibrate
+from ptq4dit.calibration.trajectories import collect
+from ptq4dit.config.calibration import CalibrationConfig
+from ptq4dit.config.methods import method_names
+from ptq4dit.config.quantization import LayerConfig, QuantConfig
+from ptq4dit.config.reconstruction import ReconstructionConfig
 from ptq4dit.methods.ours import candidates, middles, searched_factor
 from ptq4dit.methods.ptq4dm import drawn_timesteps
 from ptq4dit.methods.qdit import searched_groups
@@ -17,15 +22,12 @@ from ptq4dit.methods.registry import METHODS, Job, quantize
 from ptq4dit.methods.repq import channel_grids
 from ptq4dit.methods.shifting import shift_inputs, shifted
 from ptq4dit.methods.smoothquant import smoothing_factors
-from ptq4dit.observe import calibrate
+from ptq4dit.model.layers import balanced_layers
 from ptq4dit.paper.csb import balance_factors
 from ptq4dit.paper.reparam import reparameterize
 from ptq4dit.quantized.balance import layer_factor
 from ptq4dit.quantized.linear import QuantizedLinear
-from ptq4dit.reconstruction.config import ReconstructionConfig
-from ptq4dit.recorder import _per_sample_sums
-from ptq4dit.sampling import generate
-from ptq4dit.trajectories import collect
+from ptq4dit.sampling.denoise import generate
 
 CALIBRATION = CalibrationConfig(timesteps=4, samples_per_timestep=4, steps=6, rows_per_timestep=16)
 SHORT = ReconstructionConfig(steps=3, images=4, timesteps=3, held_out=0.25, batch_size=4)
@@ -49,7 +51,7 @@ def options(name):
     return {"rank": 4} if name == "svdquant" else {"budget_size": 8} if name == "qdit" else {}
 
 
-@pytest.mark.parametrize("name", METHOD_NAMES)
+@pytest.mark.parametrize("name", method_names())
 def test_every_method_makes_finite_pictures_and_says_who_made_it(dit, stats, name):
     config = QuantConfig(method=name, weight_bits=4, options=options(name))
     if METHODS[name].prepare(config).reconstruction is not None:
@@ -61,7 +63,7 @@ def test_every_method_makes_finite_pictures_and_says_who_made_it(dit, stats, nam
     assert all(linear.config.weight_bits == 4 and linear.config.activation_bits == 8 for linear in linears(model))
 
 
-@pytest.mark.parametrize("name", [n for n in METHOD_NAMES if n not in ("qdiffusion", "ptqd", "gptq")])
+@pytest.mark.parametrize("name", [n for n in method_names() if n not in ("qdiffusion", "ptqd", "gptq")])
 def test_without_rounding_every_method_leaves_the_function(make_dit, name):
     """At 16 bits what is left of a method is its re-parameterization, which is exact."""
     dit = make_dit(dtype=torch.float64)
@@ -354,6 +356,6 @@ def test_refuses_a_weight_that_is_not_a_number(make_dit, stats):
 
 
 def _fingerprint(dit):
-    from ptq4dit.fingerprint import fingerprint
+    from ptq4dit.model.fingerprint import fingerprint
 
     return fingerprint(dit.transformer)

@@ -1,7 +1,7 @@
 import torch
 
-from ptq4dit.noise_correction import NoiseCorrection, _split, estimate_noise_correction
-from ptq4dit.sampling import generate, guided
+from ptq4dit.sampling.denoise import generate, guided
+from ptq4dit.sampling.noise_correction import NoiseCorrection, _split, estimate_noise_correction
 
 
 def gaussian(*shape, seed=0):

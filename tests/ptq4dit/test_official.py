@@ -6,11 +6,11 @@ import pytest
 import torch
 from torch.nn.functional import gelu, layer_norm, linear, silu
 
-from ptq4dit.dit import load
-from ptq4dit.frequencies import frequencies_of, set_frequencies, trained_with
 from ptq4dit.metrics.tensor import relative_error
-from ptq4dit.official import LazyVae, imagenet_labels
-from ptq4dit.sampling import decode, denoise
+from ptq4dit.model.bundle import load
+from ptq4dit.model.frequencies import frequencies_of, set_frequencies, trained_with
+from ptq4dit.model.official import LazyVae, imagenet_labels
+from ptq4dit.sampling.denoise import decode, denoise
 
 WIDTH, DEPTH, HEADS, PATCH, SIDE, CLASSES = 32, 2, 2, 2, 4, 6
 

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from ptq4dit.packing import pack_int4, unpack_int4
+from ptq4dit.numerics.packing import pack_int4, unpack_int4
 
 
 @pytest.mark.parametrize("columns", [1, 2, 7, 16])

@@ -4,18 +4,19 @@ import pytest
 import torch
 from torch import nn
 
-from ptq4dit.affine import AffineSpec, affine_from_range, dequantize
-from ptq4dit.config import CalibrationConfig, LayerConfig, QuantConfig
-from ptq4dit.linears import balanced_layers
+from ptq4dit.calibration.run import calibrate
+from ptq4dit.config.calibration import CalibrationConfig
+from ptq4dit.config.quantization import LayerConfig, QuantConfig
 from ptq4dit.methods.registry import quantize
-from ptq4dit.observe import calibrate
+from ptq4dit.model.layers import balanced_layers
+from ptq4dit.numerics.affine import AffineSpec, affine_from_range, dequantize
 from ptq4dit.paper.csb import balance_factors
 from ptq4dit.paper.salience import channel_salience
 from ptq4dit.paper.ssc import calibrated_salience
 from ptq4dit.quantized.balance import layer_factor, model_factors
 from ptq4dit.quantized.convert import convert, describe
 from ptq4dit.quantized.linear import QuantizedLinear
-from ptq4dit.sampling import generate
+from ptq4dit.sampling.denoise import generate
 
 CALIBRATION = CalibrationConfig(timesteps=3, samples_per_timestep=4, steps=5, rows_per_timestep=8)
 FLOAT = QuantConfig(weight_bits=16, activation_bits=16)

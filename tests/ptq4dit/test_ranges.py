@@ -2,8 +2,15 @@ import numpy as np
 import pytest
 import torch
 
-from ptq4dit.affine import PERCENTILES, AffineSpec, affine_from_range, fake_quantize, percentile_range, value_range
-from ptq4dit.config import LayerConfig
+from ptq4dit.config.quantization import LayerConfig
+from ptq4dit.numerics.affine import (
+    PERCENTILES,
+    AffineSpec,
+    affine_from_range,
+    fake_quantize,
+    percentile_range,
+    value_range,
+)
 from ptq4dit.quantized.ranges import grouped_range, static_range
 from ptq4dit.quantized.weight import expand_weight, quantize_weight
 

@@ -8,10 +8,13 @@ import math
 import pytest
 import torch
 
-from ptq4dit.calibration import Calibration
-from ptq4dit.config import CalibrationConfig, QuantConfig
+from ptq4dit.calibration.run import Cancelled, calibrate
+from ptq4dit.calibration.statistics import Calibration
+from ptq4dit.calibration.trajectories import collect
+from ptq4dit.config.calibration import CalibrationConfig
+from ptq4dit.config.quantization import QuantConfig
+from ptq4dit.config.reconstruction import ReconstructionConfig
 from ptq4dit.methods.registry import quantize
-from ptq4dit.observe import Cancelled, calibrate
 from ptq4dit.paper.reparam import reparameterize
 from ptq4dit.quantized.balance import absorbed, model_factors
 from ptq4dit.quantized.convert import convert
@@ -19,7 +22,6 @@ from ptq4dit.quantized.linear import QuantizedLinear
 from ptq4dit.reconstruction.adaround import softened
 from ptq4dit.reconstruction.blocks import BlockParts, modulation, tell_clock
 from ptq4dit.reconstruction.closed_form import round_block
-from ptq4dit.reconstruction.config import ReconstructionConfig
 from ptq4dit.reconstruction.rounding import (
     inverse_rectified_sigmoid,
     rectified_sigmoid,
@@ -28,7 +30,6 @@ from ptq4dit.reconstruction.rounding import (
 )
 from ptq4dit.reconstruction.run import block_error, held_out, reconstruct, training_data
 from ptq4dit.reconstruction.walk import Walk
-from ptq4dit.trajectories import collect
 
 CALIBRATION = CalibrationConfig(timesteps=3, samples_per_timestep=6, steps=5, rows_per_timestep=16, seed=1)
 W4A8 = QuantConfig(weight_bits=4)

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from ptq4dit.linears import balanced_layers
+from ptq4dit.model.layers import balanced_layers
 from ptq4dit.paper.reparam import reparameterize
 
 

@@ -4,7 +4,7 @@ import pytest
 import scipy.linalg
 import torch
 
-from ptq4dit.rotation import Rotation, factors, hadamard
+from ptq4dit.numerics.rotation import Rotation, factors, hadamard
 
 
 @pytest.mark.parametrize("order", [1, 2, 4, 12, 16, 20, 24, 28, 36, 128])

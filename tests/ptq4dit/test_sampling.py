@@ -4,7 +4,7 @@ import itertools
 import pytest
 import torch
 
-from ptq4dit.sampling import SAMPLERS, decode, denoise, generate, image_generator
+from ptq4dit.sampling.denoise import SAMPLERS, decode, denoise, generate, image_generator
 
 
 def pipeline_image(dit, labels, steps, guidance, seed, scheduler=None):

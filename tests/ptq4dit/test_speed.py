@@ -8,14 +8,14 @@ import torch
 
 from ptq4dit.cli import main
 from ptq4dit.speed import run as speed
-from ptq4dit.speed.child import resident_in_a_child
 from ptq4dit.speed.config import SpeedConfig
 from ptq4dit.speed.contestants import registry
 from ptq4dit.speed.exact import exact_output, relative_error
 from ptq4dit.speed.floor import floors, work
+from ptq4dit.speed.interleaved import ratio, summary, time_in_turn
+from ptq4dit.speed.memory_probe import resident_in_a_child
 from ptq4dit.speed.subject import prepare
 from ptq4dit.speed.table import markdown
-from ptq4dit.speed.turns import ratio, summary, time_in_turn
 
 SMALL = {"batches": (2,), "rounds": 2, "threads": 1}
 

@@ -3,10 +3,10 @@ import dataclasses
 import pytest
 import torch
 
-from ptq4dit.config import CalibrationConfig
-from ptq4dit.observe import Cancelled, observed_positions
-from ptq4dit.sampling import denoise, image_generator, initial_noise, make_scheduler
-from ptq4dit.trajectories import Trajectories, collect
+from ptq4dit.calibration.run import Cancelled, observed_positions
+from ptq4dit.calibration.trajectories import Trajectories, collect
+from ptq4dit.config.calibration import CalibrationConfig
+from ptq4dit.sampling.denoise import denoise, image_generator, initial_noise, make_scheduler
 
 CONFIG = CalibrationConfig(timesteps=3, samples_per_timestep=4, steps=5, seed=2)
 TENSORS = ("latents", "timesteps", "labels", "images")
@@ -77,7 +77,7 @@ def test_is_what_sampling_gives_the_model(dit, data):
 
 
 def test_sees_the_images_of_the_calibration(dit, data):
-    from ptq4dit.observe import _random_class
+    from ptq4dit.calibration.run import _random_class
 
     for image in range(4):
         assert _random_class(dit, CONFIG, image) in data.labels[data.images == image].tolist()

@@ -1,6 +1,6 @@
 """All contestants, in the order of the tables."""
 
-from ptq4dit.speed.contestants import onnxruntime, openvino_float, ours, torch_float, torchao
+from ptq4dit.speed.contestants import integer, onnxruntime, openvino_float, torch_float, torchao
 from ptq4dit.speed.contestants.contestant import Contestant
 
 BASELINE = torch_float.BASELINE
@@ -9,7 +9,7 @@ ALL: dict[str, Contestant] = {
     for contestant in (
         *(BASELINE, torch_float.COMPILED, torch_float.HALF),
         *(openvino_float.FLOAT, openvino_float.HALF),
-        *ours.OURS,
+        *integer.ALL_PRECISIONS,
         *(openvino_float.NNCF, openvino_float.NNCF_HALF),
         *(torchao.DYNAMIC, torchao.STATIC, onnxruntime.STATIC, onnxruntime.DYNAMIC),
     )

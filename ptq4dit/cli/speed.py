@@ -1,4 +1,4 @@
-"""``bench``: how fast a model runs and how much memory it takes, ours beside what else a user could pick."""
+"""``speed``: how fast a model runs and how much memory it takes, ours beside what else a user could pick."""
 
 import argparse
 import os
@@ -36,9 +36,9 @@ def add_options(command: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> Report:
     """Measure and report; everything is also in ``--out``."""
-    from ptq4dit.speed.made import made_by
     from ptq4dit.speed.run import measure_speed, write
     from ptq4dit.speed.table import markdown
+    from ptq4dit.storage.provenance import made_by
 
     source = options.named or options.model or demo_path()
     config = SpeedConfig(
@@ -84,7 +84,7 @@ def _command(options: argparse.Namespace) -> str:
     given = [f"{flag} {value}" for flag, value in flags.items() if value not in (None, "")]
     switches = ["--together"] * options.together + ["--profile"] * options.profile
     named = [name for name in (options.named or options.model,) if name]
-    return " ".join(["python -m ptq4dit bench", *named, *given, *switches])
+    return " ".join(["python -m ptq4dit speed", *named, *given, *switches])
 
 
 def _say(text: str) -> None:

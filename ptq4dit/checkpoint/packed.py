@@ -18,17 +18,18 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from ptq4dit.backends.dispatch import with_backend
-from ptq4dit.config import CalibrationConfig, QuantConfig
-from ptq4dit.dit import Dit, bundle
-from ptq4dit.frequencies import set_frequencies
-from ptq4dit.manifest import FORMAT, KIND, layer_specs, read_manifest, stored_specs, write_manifest
-from ptq4dit.noise_correction import NoiseCorrection
-from ptq4dit.packing import pack_int4, unpack_int4
+from ptq4dit.checkpoint.manifest import FORMAT, KIND, layer_specs, read_manifest, stored_specs, write_manifest
+from ptq4dit.config.calibration import CalibrationConfig
+from ptq4dit.config.quantization import QuantConfig
+from ptq4dit.model.bundle import Dit, bundle
+from ptq4dit.model.frequencies import set_frequencies
+from ptq4dit.numerics.packing import pack_int4, unpack_int4
 from ptq4dit.quantized.convert import install, make_clock, quantized_layers, unfilled
 from ptq4dit.quantized.linear import QuantizedLinear
 from ptq4dit.quantized.record import QuantRecord
-from ptq4dit.tensorfile import read_tensors, write_tensors
-from ptq4dit.whole_folder import require_replaceable, whole_folder
+from ptq4dit.sampling.noise_correction import NoiseCorrection
+from ptq4dit.storage.folder import require_replaceable, whole_folder
+from ptq4dit.storage.tensors import read_tensors, write_tensors
 
 _WEIGHTS, _CONFIG = "transformer/quantized.safetensors", "transformer/config.json"
 _CORRECTION, _CORRECTION_FORMAT = "noise_correction.safetensors", "ptq4dit-noise-correction-1"

@@ -19,7 +19,7 @@ def resident_in_a_child(key: str, subject: Path, folder: Path, batch: int, threa
         ``first_call_s`` in that process; an ``error`` instead if it failed.
     """
     arguments = [key, str(subject), str(folder), str(batch), str(threads)]
-    command = [sys.executable, "-m", "ptq4dit.speed.child", *arguments]
+    command = [sys.executable, "-m", "ptq4dit.speed.memory_probe", *arguments]
     done = subprocess.run(command, capture_output=True, text=True, timeout=_LIMIT_S)
     if done.returncode:
         return {"error": (done.stderr.strip().splitlines() or [f"exit status {done.returncode}"])[-1]}

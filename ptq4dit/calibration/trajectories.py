@@ -11,11 +11,11 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from ptq4dit.config import CalibrationConfig
-from ptq4dit.dit import Dit
-from ptq4dit.observe import Cancelled, observed_positions
-from ptq4dit.sampling import denoise, image_generator
-from ptq4dit.tensorfile import read_tensors, write_tensors
+from ptq4dit.calibration.run import Cancelled, observed_positions
+from ptq4dit.config.calibration import CalibrationConfig
+from ptq4dit.model.bundle import Dit
+from ptq4dit.sampling.denoise import denoise, image_generator
+from ptq4dit.storage.tensors import read_tensors, write_tensors
 
 _FORMAT = "ptq4dit-trajectories-1"
 _TENSORS = ("latents", "timesteps", "labels", "images")

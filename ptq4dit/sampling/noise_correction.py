@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from ptq4dit.dit import Dit
+from ptq4dit.model.bundle import Dit
 
 _NAMES = ("timesteps", "correlation", "bias", "variance")
 

@@ -11,8 +11,8 @@ from ptq4dit.backends.dispatch import with_backend
 from ptq4dit.backends.openvino import cpu_capabilities
 from ptq4dit.backends.openvino_profile import profile_step
 from ptq4dit.backends.options import FloatPrecision, IntegerOptions, chosen_precision
-from ptq4dit.checkpoint import load_quantized, save_quantized
-from ptq4dit.config import QuantConfig
+from ptq4dit.checkpoint.packed import load_quantized, save_quantized
+from ptq4dit.config.quantization import QuantConfig
 from ptq4dit.methods.registry import quantize
 from ptq4dit.speed.contestants.contestant import Call, Contestant, Loaded
 from ptq4dit.speed.subject import Inputs, Subject
@@ -101,7 +101,7 @@ _KINDS: tuple[tuple[FloatPrecision, str], ...] = (
     ("mixed", "attention bf16, rest fp32"),
     ("bf16", "rest bf16"),
 )
-OURS = (
+ALL_PRECISIONS = (
     *(_contestant(bits, precision, kind) for bits in (8, 4) for precision, kind in _KINDS),
     _contestant(8, "f32", "rest fp32, fixed batch", fixed=True),
 )

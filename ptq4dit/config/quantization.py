@@ -1,80 +1,23 @@
-"""What a calibration and a quantization are asked to do: frozen, validated, JSON there and back."""
+"""What a quantization is asked to do: frozen, validated, JSON there and back."""
 
 import dataclasses
-import json
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from typing import Any, Literal, TypeVar, get_args
+from numbers import Integral
+from typing import Any, Literal, get_args
 
-from ptq4dit.reconstruction.config import ReconstructionConfig
+from ptq4dit.config.base import Config, from_fields, require_choice, require_integer
+from ptq4dit.config.methods import method_names
+from ptq4dit.config.reconstruction import ReconstructionConfig
 
 WeightRange = Literal["minmax", "percentile", "mse"]
 ActivationRange = Literal["minmax", "moving", "percentile", "mse"]
 ActivationGranularity = Literal["per_tensor", "per_timestep_group", "per_token"]
 Backend = Literal["simulated", "integer"]
 TimestepSalience = Literal["per_timestep", "per_sample", "mean", "max"]
-METHOD_NAMES: tuple[str, ...] = (
-    *("rtn", "ptq4dm", "smoothquant", "qdiffusion", "ptqd", "repq", "qdit", "gptq", "hadamard", "svdquant"),
-    *("dynamic", "ptq4dit", "ours"),
-)
-"""Names of the recipes in `ptq4dit.methods`, in the order in which tables show them."""
-ConfigT = TypeVar("ConfigT", bound="_Config")
-MadeT = TypeVar("MadeT")
 FLOAT_BITS = 16
 """The number of bits that means: leave this operand in float."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Config:
-    def to_json(self) -> str:
-        """All fields as one JSON object."""
-        return json.dumps(dataclasses.asdict(self), sort_keys=True)
-
-    @classmethod
-    def from_json(cls: type[ConfigT], text: str) -> ConfigT:
-        """The config that `to_json` wrote.
-
-        Raises:
-            ValueError: if a field is unknown or its value is refused.
-        """
-        return from_fields(cls, json.loads(text))
-
-
-@dataclass(frozen=True, kw_only=True)
-class CalibrationConfig(_Config):
-    """How activations are observed.
-
-    Attributes:
-        timesteps: how many timesteps are observed, spread evenly over the sampling steps.
-        samples_per_timestep: images sampled; each one is observed at every observed timestep.
-        guidance_scale: classifier-free guidance while sampling; 1.0 means none (no unconditional half is seen).
-        seed: chooses classes, noise and the kept token rows.
-        steps: sampling steps of each trajectory.
-        rows_per_timestep: token rows kept per layer and timestep, drawn uniformly from all that passed.
-        first_sample: index of the first image; processes that share a calibration take disjoint ranges of images.
-    """
-
-    timesteps: int = 25
-    samples_per_timestep: int = 32
-    guidance_scale: float = 4.0
-    seed: int = 0
-    steps: int = 50
-    rows_per_timestep: int = 8
-    first_sample: int = 0
-
-    def __post_init__(self) -> None:
-        for name in ("timesteps", "samples_per_timestep", "steps", "rows_per_timestep"):
-            _require_integer(name, getattr(self, name), at_least=1)
-        for name in ("seed", "first_sample"):
-            _require_integer(name, getattr(self, name), at_least=0)
-        if self.timesteps > self.steps:
-            raise ValueError(
-                f"Expected at most as many timesteps as sampling steps, got timesteps={self.timesteps} and "
-                f"steps={self.steps}. Raise steps or lower timesteps."
-            )
-        require_guidance(self.guidance_scale)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,14 +44,14 @@ class LayerConfig:
     def __post_init__(self) -> None:
         for name in ("weight_bits", "activation_bits"):
             _require_bits(name, getattr(self, name))
-        _require_choice("activation_granularity", self.activation_granularity, get_args(ActivationGranularity))
-        _require_choice("weight_range", self.weight_range, get_args(WeightRange))
-        _require_choice("activation_range", self.activation_range, get_args(ActivationRange))
+        require_choice("activation_granularity", self.activation_granularity, get_args(ActivationGranularity))
+        require_choice("weight_range", self.weight_range, get_args(WeightRange))
+        require_choice("activation_range", self.activation_range, get_args(ActivationRange))
         for name in ("group_size", "activation_group_size"):
             if getattr(self, name) is not None:
-                _require_integer(name, getattr(self, name), at_least=1)
-        _require_integer("timestep_groups", self.timestep_groups, at_least=1)
-        _require_integer("rank", self.rank, at_least=0)
+                require_integer(name, getattr(self, name), at_least=1)
+        require_integer("timestep_groups", self.timestep_groups, at_least=1)
+        require_integer("rank", self.rank, at_least=0)
         if self.activation_group_size is not None and self.activation_granularity != "per_token":
             raise ValueError(
                 "activation_group_size needs ranges that are found for every token: set "
@@ -137,7 +80,7 @@ class Override:
 
 
 @dataclass(frozen=True, kw_only=True)
-class QuantConfig(_Config):
+class QuantConfig(Config):
     """How a DiT is quantized. ``csb=False, ssc=False`` is plain round-to-nearest.
 
     Attributes:
@@ -202,6 +145,7 @@ class QuantConfig(_Config):
     backend: str = "simulated"
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         object.__setattr__(self, "options", tuple(sorted((str(k), v) for k, v in dict(self.options).items())))
         object.__setattr__(self, "overrides", _overrides(self.overrides))
         if self.weight_symmetric is None:
@@ -210,8 +154,8 @@ class QuantConfig(_Config):
             object.__setattr__(self, "reconstruction", from_fields(ReconstructionConfig, self.reconstruction))
         for name in ("attention_bits", "softmax_bits"):
             _require_bits(name, getattr(self, name))
-        _require_choice("method", self.method, METHOD_NAMES)
-        _require_choice("timestep_salience", self.timestep_salience, get_args(TimestepSalience))
+        require_choice("method", self.method, method_names())
+        require_choice("timestep_salience", self.timestep_salience, get_args(TimestepSalience))
         self.layer("")
         for override in self.overrides:
             self.layer(override.pattern)
@@ -253,24 +197,13 @@ class QuantConfig(_Config):
         return LayerConfig(**own)
 
 
-def require_guidance(guidance_scale: float) -> None:
-    """Refuse a guidance scale that is not a finite number of at least 1."""
-    if not math.isfinite(guidance_scale) or guidance_scale < 1:
-        raise ValueError(f"Expected a finite guidance_scale of at least 1.0 (1.0 means none), got {guidance_scale}.")
-
-
 def require_backend(backend: str) -> None:
     """Refuse a name that is no `Backend`."""
-    _require_choice("backend", backend, get_args(Backend))
-
-
-def _require_integer(name: str, value: object, at_least: int) -> None:
-    if not isinstance(value, int) or isinstance(value, bool) or value < at_least:
-        raise ValueError(f"Expected {name} to be an integer of at least {at_least}, got {value!r}.")
+    require_choice("backend", backend, get_args(Backend))
 
 
 def _require_bits(name: str, value: object) -> None:
-    if not isinstance(value, int) or not (2 <= value <= 8 or value == FLOAT_BITS):
+    if not isinstance(value, Integral) or (value != FLOAT_BITS and not 2 <= int(value) <= 8):
         raise ValueError(f"Expected {name} to be 2 to 8, or {FLOAT_BITS} to leave it in float, got {value!r}.")
 
 
@@ -279,25 +212,3 @@ def _overrides(given: Any) -> tuple[Override, ...]:
     if isinstance(given, Mapping):
         given = [{"pattern": pattern} | dict(settings) for pattern, settings in given.items()]
     return tuple(item if isinstance(item, Override) else from_fields(Override, item) for item in given)
-
-
-def from_fields(cls: type[MadeT], values: Mapping[str, Any]) -> MadeT:
-    """A dataclass from a mapping that may be a stranger's.
-
-    Raises:
-        ValueError: if a field is unknown or missing, or its value is refused.
-    """
-    fields = dataclasses.fields(cls)  # type: ignore[arg-type]
-    known = {field.name for field in fields}
-    if unknown := sorted(set(values) - known):
-        raise ValueError(f"Expected only the fields {sorted(known)} in {cls.__name__}, got also {unknown}.")
-    nothing = dataclasses.MISSING
-    needed = {field.name for field in fields if field.default is nothing and field.default_factory is nothing}
-    if missing := sorted(needed - set(values)):
-        raise ValueError(f"Expected the fields {missing} in {cls.__name__}, got none of them.")
-    return cls(**values)
-
-
-def _require_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
-    if value not in choices:
-        raise ValueError(f"Expected {name} to be one of {choices}, got {value!r}.")

@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from diffusers import DiTPipeline, DiTTransformer2DModel
 
-from ptq4dit.frequencies import Frequencies, frequencies_of, set_frequencies, trained_with
-from ptq4dit.official import VAE, LazyVae, imagenet_labels, load_official, official_scheduler
+from ptq4dit.model.frequencies import Frequencies, frequencies_of, set_frequencies, trained_with
+from ptq4dit.model.official import VAE, LazyVae, imagenet_labels, load_official, official_scheduler
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -7,12 +7,12 @@ import torch
 from jaxtyping import Float, Float64
 from torch import Tensor, nn
 
-from ptq4dit.calibration import Calibration, layer_weight_salience, to_half
-from ptq4dit.config import CalibrationConfig
-from ptq4dit.dit import Dit
-from ptq4dit.extra_ranges import ExtraRanges
-from ptq4dit.fingerprint import fingerprint
-from ptq4dit.linears import balanced_layers
+from ptq4dit.calibration.statistics import Calibration, layer_weight_salience, to_half
+from ptq4dit.calibration.unbalanced import ExtraRanges
+from ptq4dit.config.calibration import CalibrationConfig
+from ptq4dit.model.bundle import Dit
+from ptq4dit.model.fingerprint import fingerprint
+from ptq4dit.model.layers import balanced_layers
 from ptq4dit.paper.ssc import spearman_rho
 
 

@@ -6,9 +6,8 @@ import json
 import torch
 from torch import nn
 
-from ptq4dit.frequencies import frequencies_of
-from ptq4dit.linears import balanced_layers
-from ptq4dit.paper.salience import weight_salience
+from ptq4dit.model.frequencies import frequencies_of
+from ptq4dit.model.layers import balanced_layers
 
 _SAMPLED = 256
 
@@ -32,7 +31,8 @@ def fingerprint(transformer: nn.Module) -> str:
     if frequencies_of(transformer) != "diffusers":
         digest.update(frequencies_of(transformer).encode())
     for layer in balanced_layers(transformer).values():
-        digest.update(_bytes(weight_salience([linear.weight for linear in layer.linears])))
+        columns = [linear.weight.abs().amax(dim=0) for linear in layer.linears]
+        digest.update(_bytes(torch.stack(columns).amax(dim=0)))
     for name, parameter in sorted(transformer.named_parameters()):
         digest.update(f"{name}{tuple(parameter.shape)}".encode())
         digest.update(_bytes(parameter.flatten()[:: max(1, parameter.numel() // _SAMPLED)]))

@@ -11,9 +11,9 @@ from diffusers import DDIMScheduler, DDPMScheduler, DPMSolverMultistepScheduler
 from jaxtyping import Float
 from torch import Tensor
 
-from ptq4dit.backends.modulations import run_of
-from ptq4dit.config import require_guidance
-from ptq4dit.dit import Dit
+from ptq4dit.config.calibration import require_guidance
+from ptq4dit.model.bundle import Dit
+from ptq4dit.sampling.predictor import run_of
 
 NoisePredictor = Callable[[Tensor, int], Tensor]
 """(latents, timestep) -> predicted noise, same shape."""

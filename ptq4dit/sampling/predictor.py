@@ -8,9 +8,7 @@ from diffusers import DiTTransformer2DModel
 from jaxtyping import Int
 from torch import Tensor, nn
 
-from ptq4dit.backends.forward import Modulation, modulate, predict
-from ptq4dit.backends.integer import IntegerTransformer
-from ptq4dit.quantized.clock import is_clock_hook
+from ptq4dit.model.forward import InTwoParts, Modulation, modulate, predict
 
 _BYTES = 128 * 2**20
 """Modulation kept at a time; a longer run computes it in pieces."""
@@ -25,7 +23,7 @@ class Modulations:
         """Nothing is computed yet.
 
         Args:
-            transformer: diffusers' ``DiTTransformer2DModel`` or an `IntegerTransformer`.
+            transformer: diffusers' ``DiTTransformer2DModel`` or a model that comes `InTwoParts`.
             timesteps: in the order in which they will be asked for.
             labels: class index of every row of the batch.
             limit: bytes of modulation to keep at a time; one timestep's always is.
@@ -54,7 +52,7 @@ class Modulations:
         count, device = len(self._labels), self._labels.device
         pairs = torch.tensor(timesteps, device=device).repeat_interleave(count), self._labels.repeat(len(timesteps))
         make = self._transformer
-        result = make.modulate(*pairs) if isinstance(make, IntegerTransformer) else modulate(make, *pairs)
+        result = make.modulate(*pairs) if isinstance(make, InTwoParts) else modulate(make, *pairs)
         return {step: result.take(self._rows + index * count) for index, step in enumerate(timesteps)}
 
 
@@ -67,7 +65,7 @@ def run_of(transformer: Any, timesteps: Sequence[int], labels: Int[Tensor, " row
     known, modules = Modulations(transformer, timesteps, labels), list(transformer.modules())
 
     def output(latents: Tensor, timestep: int) -> Tensor:
-        if isinstance(transformer, IntegerTransformer):
+        if isinstance(transformer, InTwoParts):
             return transformer.predict(latents, known.at(timestep))
         if is_plain(transformer, modules):
             return predict(transformer, latents, known.at(timestep))
@@ -83,7 +81,7 @@ def is_plain(transformer: Any, modules: Sequence[nn.Module]) -> bool:
         return False
     return all(
         not module._forward_hooks
-        and all(is_clock_hook(hook) for hook in module._forward_pre_hooks.values())
+        and all(getattr(hook, "changes_nothing", False) for hook in module._forward_pre_hooks.values())
         and "forward" not in vars(module)
         for module in modules
     )

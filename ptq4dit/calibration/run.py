@@ -5,12 +5,12 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor
 
-from ptq4dit.calibration import Calibration
-from ptq4dit.config import CalibrationConfig
-from ptq4dit.dit import Dit
-from ptq4dit.linears import require_finite
-from ptq4dit.recorder import Recorder
-from ptq4dit.sampling import denoise, image_generator, make_scheduler
+from ptq4dit.calibration.recorder import Recorder
+from ptq4dit.calibration.statistics import Calibration
+from ptq4dit.config.calibration import CalibrationConfig
+from ptq4dit.model.bundle import Dit
+from ptq4dit.model.layers import require_finite
+from ptq4dit.sampling.denoise import denoise, image_generator, make_scheduler
 
 _CLASS_STREAM, _ROW_STREAM = 1, 2
 

@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from ptq4dit.linears import extra_layers
+from ptq4dit.model.layers import extra_layers
 
 
 class ExtraRanges:

@@ -6,13 +6,11 @@ they equal the model's own forward. Both work on the model's own modules, float 
 """
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
-
-from ptq4dit.quantized.clock import TimestepClock
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -37,6 +35,19 @@ class Modulation:
         blocks = self.blocks.permute(1, 2, 0, 3).index_select(2, rows).permute(2, 0, 1, 3)
         final = self.final.transpose(0, 1).index_select(1, rows).transpose(0, 1)
         return Modulation(blocks=blocks, final=final, timesteps=self.timesteps[rows])
+
+
+@runtime_checkable
+class InTwoParts(Protocol):
+    """A transformer that offers both parts itself, as the integer backend's does."""
+
+    def modulate(self, timesteps: Int[Tensor, " row"], labels: Int[Tensor, " row"]) -> Modulation:
+        """See `modulate`."""
+
+    def predict(
+        self, latents: Float[Tensor, "row channel height width"], modulation: Modulation
+    ) -> Float[Tensor, "row out_channel height width"]:
+        """See `predict`."""
 
 
 @torch.no_grad()
@@ -124,5 +135,5 @@ def _equal(state: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
 def tell_clock(transformer: Any, timesteps: Int[Tensor, " row"]) -> None:
     """Say which timesteps the next rows belong to, where a model's scales depend on it."""
     clock = getattr(transformer, "ptq4dit_clock", None)
-    if isinstance(clock, TimestepClock):
+    if clock is not None:
         clock.tell(timesteps)

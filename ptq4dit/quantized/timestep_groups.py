@@ -67,13 +67,11 @@ def attach_clock(transformer: nn.Module, clock: TimestepClock) -> None:
     transformer.register_forward_pre_hook(_Listener(), with_kwargs=True)
 
 
-def is_clock_hook(hook: object) -> bool:
-    """Whether a hook is the one of `attach_clock`."""
-    return isinstance(hook, _Listener)
-
-
 class _Listener:
     """Finds the clock on the module that is called, so that a copied transformer tells its own one."""
+
+    changes_nothing = True
+    """A forward in two parts may leave this hook out: it tells the clock itself."""
 
     def __call__(self, transformer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         timesteps = kwargs.get("timestep", args[1] if len(args) > 1 else None)

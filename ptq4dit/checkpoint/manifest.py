@@ -10,9 +10,10 @@ from typing import Any
 import diffusers
 import torch
 
-import ptq4dit
-from ptq4dit.config import LayerConfig, QuantConfig, from_fields
-from ptq4dit.whole_folder import MANIFEST
+from ptq4dit.config.base import from_fields
+from ptq4dit.config.quantization import LayerConfig, QuantConfig
+from ptq4dit.storage.folder import MANIFEST
+from ptq4dit.version import __version__
 
 KIND = "ptq4dit-checkpoint"
 FORMAT = f"{KIND}-3"
@@ -24,7 +25,7 @@ _REQUIRED = {
 
 def write_manifest(folder: Path, content: Mapping[str, Any]) -> None:
     """Write the manifest of a folder whose other files are all there: ``content``, format, versions and checksums."""
-    versions = {"ptq4dit": ptq4dit.__version__, "torch": torch.__version__, "diffusers": diffusers.__version__}
+    versions = {"ptq4dit": __version__, "torch": torch.__version__, "diffusers": diffusers.__version__}
     files = sorted(path for path in folder.rglob("*") if path.is_file() and path != folder / MANIFEST)
     sums = {path.relative_to(folder).as_posix(): _digest(path) for path in files}
     whole = {"format": FORMAT, "versions": versions} | dict(content) | {"sha256": sums}

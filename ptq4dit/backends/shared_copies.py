@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from ptq4dit.backends.forward import equal_embedders
+from ptq4dit.model.forward import equal_embedders
 from ptq4dit.quantized.linear import QuantizedLinear
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 from huggingface_hub import HfApi, get_token, snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
 
-from ptq4dit.checkpoint import save_quantized
-from ptq4dit.dit import Dit
+from ptq4dit.checkpoint.packed import save_quantized
+from ptq4dit.model.bundle import Dit
 
 _REPOSITORY = re.compile(r"\w[\w.-]*/\w[\w.-]*")
 _FILES = ["manifest.json", "*.safetensors", "*/*.safetensors", "*/*.json"]

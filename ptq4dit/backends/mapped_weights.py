@@ -19,7 +19,7 @@ def map_integers(transformer: Any, cache: CompiledCache, key: str) -> Callable[[
     that is mapped stays readable when the cache removes it.
 
     Args:
-        transformer: a lean transformer, see `lean.lean_copy`.
+        transformer: a lean transformer, see `shared_copies.lean_copy`.
         cache: where the file is, or is written.
         key: of the compiled model, which says what the integers are.
 

@@ -12,12 +12,12 @@ import torch
 from jaxtyping import Float, Float16, Int
 from torch import Tensor, nn
 
-from ptq4dit.config import CalibrationConfig
-from ptq4dit.fingerprint import fingerprint
-from ptq4dit.linears import balanced_layers
+from ptq4dit.config.calibration import CalibrationConfig
+from ptq4dit.model.fingerprint import fingerprint
+from ptq4dit.model.layers import balanced_layers
 from ptq4dit.paper.reparam import reparameterize
 from ptq4dit.paper.salience import weight_salience
-from ptq4dit.tensorfile import read_tensors, write_tensors
+from ptq4dit.storage.tensors import read_tensors, write_tensors
 
 _FORMAT = "ptq4dit-calibration-2"
 _MAPPINGS = (
@@ -44,7 +44,7 @@ class Calibration:
         sample_salience: layer -> ``(d_in,)``, ``sum_n e^(-rho_n) s(X_n) / sum_n e^(-rho_n)`` over single sequences n of
             all timesteps, as the released code weighs them; empty after `rescaled`, which cannot know it.
         sample_weight: layer -> ``()``, ``sum_n e^(-rho_n)``.
-        extra_min: site -> ``(T, channels)``, for the inputs of `linears.extra_layers` (one channel for the patch
+        extra_min: site -> ``(T, channels)``, for the inputs of `layers.extra_layers` (one channel for the patch
             embedding) and for ``blocks.<i>.q``, ``.k``, ``.v`` and ``.softmax`` (one channel).
         extra_max: site -> ``(T, channels)``.
     """

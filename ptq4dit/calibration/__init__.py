@@ -1,0 +1,1 @@
+"""What is observed of a model while it samples."""

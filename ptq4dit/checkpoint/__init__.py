@@ -1,0 +1,1 @@
+"""Quantized models as files: packed folders, their manifest, the hub."""

@@ -1,0 +1,1 @@
+"""What a calibration, a quantization and a reconstruction are asked to do."""

@@ -1,0 +1,64 @@
+"""What all configs share: JSON there and back, and checks that say what was expected and what came."""
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from numbers import Integral
+from typing import Any, TypeVar
+
+ConfigT = TypeVar("ConfigT", bound="Config")
+MadeT = TypeVar("MadeT")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """A frozen dataclass that writes itself as JSON."""
+
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if isinstance(value, Integral) and not isinstance(value, bool | int):
+                object.__setattr__(self, field.name, int(value))  # NumPy's integers: JSON knows Python's only
+
+    def to_json(self) -> str:
+        """All fields as one JSON object."""
+        return json.dumps(dataclasses.asdict(self), sort_keys=True)
+
+    @classmethod
+    def from_json(cls: type[ConfigT], text: str) -> ConfigT:
+        """The config that `to_json` wrote.
+
+        Raises:
+            ValueError: if a field is unknown or its value is refused.
+        """
+        return from_fields(cls, json.loads(text))
+
+
+def from_fields(cls: type[MadeT], values: Mapping[str, Any]) -> MadeT:
+    """A dataclass from a mapping that may be a stranger's.
+
+    Raises:
+        ValueError: if a field is unknown or missing, or its value is refused.
+    """
+    fields = dataclasses.fields(cls)  # type: ignore[arg-type]
+    known = {field.name for field in fields}
+    if unknown := sorted(set(values) - known):
+        raise ValueError(f"Expected only the fields {sorted(known)} in {cls.__name__}, got also {unknown}.")
+    nothing = dataclasses.MISSING
+    needed = {field.name for field in fields if field.default is nothing and field.default_factory is nothing}
+    if missing := sorted(needed - set(values)):
+        raise ValueError(f"Expected the fields {missing} in {cls.__name__}, got none of them.")
+    return cls(**values)
+
+
+def require_integer(name: str, value: object, at_least: int) -> None:
+    """Refuse anything but an integer of at least so much; NumPy's integers are integers."""
+    if not isinstance(value, Integral) or isinstance(value, bool) or value < at_least:
+        raise ValueError(f"Expected {name} to be an integer of at least {at_least}, got {value!r}.")
+
+
+def require_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
+    """Refuse a value that is not among the choices."""
+    if value not in choices:
+        raise ValueError(f"Expected {name} to be one of {choices}, got {value!r}.")

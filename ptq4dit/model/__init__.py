@@ -1,0 +1,1 @@
+"""A model to quantize: loading it, its layer map, its identity."""

@@ -1,0 +1,1 @@
+"""Sampling with a model: denoising step by step, guidance, noise correction."""
