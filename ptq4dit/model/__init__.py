@@ -1,0 +1,1 @@
+"""Load a model, know its family and its layers."""
