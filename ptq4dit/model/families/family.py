@@ -88,7 +88,7 @@ class Block:
         )
 
     def modulation(self, linear: str, *, shift: int | None, scale: int, chunks: int) -> Modulation:
-        """The modulation by ``linear``, whose output is cut into ``chunks``; ``shift`` and ``scale`` are two of them."""
+        """The modulation by ``linear``, whose output is cut into ``chunks``: the numbers of shift and scale."""
         width = self.shape(linear)[0] // chunks
         return Modulation(
             linear=f"{self.path}.{linear}",
