@@ -1,6 +1,6 @@
 """Every other transformer: its repeated blocks are found, and linears that are given one tensor are one site."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -58,6 +58,17 @@ class Generic(Family):
                 f"{type(transformer).__name__} without any. Pass the denoising transformer of a pipeline."
             )
         return found
+
+
+def recall(transformer: nn.Module, sites: Mapping[str, tuple[str, ...]]) -> None:
+    """Have a model remember which linears read one tensor, as another copy of it was seen to do.
+
+    Args:
+        transformer: a model that no file describes; those that are described need nothing.
+        sites: site name -> paths, from a calibration or a checkpoint.
+    """
+    if sites and not hasattr(transformer, _SEEN):
+        setattr(transformer, _SEEN, {path: (index,) for index, paths in enumerate(sites.values()) for path in paths})
 
 
 @contextmanager
