@@ -64,7 +64,9 @@ def _problem(module: nn.Module) -> str | None:
 
 
 def _computed(module: nn.Module) -> bool:
-    return nn.utils.parametrize.is_parametrized(module) or isinstance(getattr(module, "weight", None), torch.Tensor)
+    """Quantized layers have a weight, too, but as a buffer."""
+    weight = None if "weight" in module._buffers else getattr(module, "weight", None)
+    return nn.utils.parametrize.is_parametrized(module) or isinstance(weight, torch.Tensor)
 
 
 def _require_own_memory(transformer: nn.Module, paths: tuple[str, ...]) -> None:
