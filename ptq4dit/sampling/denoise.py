@@ -14,6 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ptq4dit.model.bundle import Bundle
+from ptq4dit.model.pipelines import takes
 from ptq4dit.sampling.pipeline_run import decode_with_pipeline, run_pipeline
 from ptq4dit.sampling.predictor import run_of
 from ptq4dit.sampling.prompts import EncodedPrompts
@@ -160,6 +161,15 @@ def guided(
         return unconditional + guidance_scale * (conditional - unconditional)
 
     return predict
+
+
+def default_settings(model: Bundle) -> tuple[int, float | None]:
+    """Sampling steps and guidance scale of a run that is not told otherwise; None for a pipeline that has none."""
+    if not model.text_conditioned:
+        return _STEPS, _GUIDANCE
+    known = takes(model.stock)
+    scales = [known[name].default for name in ("guidance_scale", "true_cfg_scale") if name in known]
+    return known["num_inference_steps"].default, next((scale for scale in scales if scale is not None), None)
 
 
 def make_scheduler(model: Bundle, steps: int, sampler: str | None) -> Any:

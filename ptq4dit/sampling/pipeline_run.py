@@ -50,7 +50,8 @@ def run_pipeline(
             itself come when its states are asked for.
     """
     pipeline = model.pipeline
-    arguments = {**_conditions(pipeline, prompts, options), **_asked(pipeline, steps, guidance_scale, options)}
+    arguments = _conditions(pipeline, prompts, options)
+    arguments |= _asked(pipeline, steps, guidance_scale, arguments)
     arguments["generator"] = [image_generator(seed, index) for seed, index in seeds]
 
     def run(report: Report) -> None:
@@ -146,7 +147,8 @@ def decode_with_pipeline(model: Bundle, latents: Tensor, options: Mapping[str, A
     """
     pipeline = model.pipeline
     texts: list[str] = [""] * len(latents)
-    arguments = {**_conditions(pipeline, texts, options, encoders=False), **_asked(pipeline, 1, None, options)}
+    arguments = _conditions(pipeline, texts, options, encoders=False)
+    arguments |= _asked(pipeline, 1, None, arguments)
     scheduler = copy.deepcopy(pipeline.scheduler)
     scheduler.step = _like(scheduler.step, lambda *_, **__: (latents, latents))
     blank = latents.new_zeros(len(latents), 1, 1)
@@ -203,9 +205,7 @@ def _conditions(
     return {**options, "prompt": list(prompts)}
 
 
-def _asked(
-    pipeline: Any, steps: int | None, guidance_scale: float | None, options: Mapping[str, Any]
-) -> dict[str, Any]:
+def _asked(pipeline: Any, steps: int | None, guidance_scale: float | None, given: Mapping[str, Any]) -> dict[str, Any]:
     """Steps and guidance by the names that the pipeline has for them; what is None is left to it.
 
     A pipeline whose ``guidance_scale`` has no default (Qwen-Image) guides by ``true_cfg_scale``, and only if there is
@@ -216,6 +216,18 @@ def _asked(
     if guidance_scale is None:
         return found
     if "true_cfg_scale" in takes and takes["guidance_scale"].default is None:
-        blank = {"negative_prompt": " "} if guidance_scale > 1 and "negative_prompt" not in options else {}
-        return found | blank | {"true_cfg_scale": float(guidance_scale)}
+        negative = _negative(pipeline, given) if guidance_scale > 1 else {}
+        return found | negative | {"true_cfg_scale": float(guidance_scale)}
     return found | {"guidance_scale": float(guidance_scale)} if "guidance_scale" in takes else found
+
+
+def _negative(pipeline: Any, given: Mapping[str, Any]) -> dict[str, Any]:
+    """The negative prompt without which a pipeline does not guide, if none is given."""
+    if any(given.get(name) is not None for name in ("negative_prompt", "negative_prompt_embeds")):
+        return {}
+    if "prompt" not in given:
+        raise ValueError(
+            f"Expected encoded prompts with negative ones for guidance in a {type(pipeline).__name__}, got none. Encode "
+            'them with options={"negative_prompt": " "}.'
+        )
+    return {"negative_prompt": " "}
