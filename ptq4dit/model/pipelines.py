@@ -32,8 +32,9 @@ def read_pipeline(
         index = DiffusionPipeline.load_config(name)
         _require_transformer(name, index)
         names = {int(key): str(value) for key, value in (index.get("id2label") or {}).items()}
-        labels = {"id2label": names} if names else {}
-        return _from_pretrained(name, dtype, variant, labels), index
+        given: dict[str, Any] = {"id2label": names} if names else {}
+        given |= {part: None for part, kind in index.items() if kind == [None, None]}  # saved without it
+        return _from_pretrained(name, dtype, variant, given), index
     except (OSError, ImportError, AttributeError) as error:
         raise ValueError(
             f"Expected a folder with a diffusers pipeline or a reachable hub id, got {name!r}, which could not be "
@@ -41,16 +42,16 @@ def read_pipeline(
         ) from error
 
 
-def _from_pretrained(name: str, dtype: torch.dtype, variant: str | None, labels: Mapping[str, Any]) -> Any:
+def _from_pretrained(name: str, dtype: torch.dtype, variant: str | None, given: Mapping[str, Any]) -> Any:
     if variant is not None:
-        return DiffusionPipeline.from_pretrained(name, dtype=dtype, variant=variant, **labels)
+        return DiffusionPipeline.from_pretrained(name, dtype=dtype, variant=variant, **given)
     if Path(name).is_dir():
-        return DiffusionPipeline.from_pretrained(name, dtype=dtype, variant=_only_variant(Path(name)), **labels)
+        return DiffusionPipeline.from_pretrained(name, dtype=dtype, variant=_only_variant(Path(name)), **given)
     try:
-        return DiffusionPipeline.from_pretrained(name, dtype=dtype, **labels)
+        return DiffusionPipeline.from_pretrained(name, dtype=dtype, **given)
     except OSError:
         try:
-            return DiffusionPipeline.from_pretrained(name, dtype=dtype, variant="fp16", **labels)
+            return DiffusionPipeline.from_pretrained(name, dtype=dtype, variant="fp16", **given)
         except (OSError, ValueError):
             pass
         raise

@@ -17,7 +17,7 @@ from ptq4dit.model.bundle import Bundle
 from ptq4dit.model.pipelines import takes
 from ptq4dit.sampling.pipeline_run import decode_with_pipeline, run_pipeline
 from ptq4dit.sampling.predictor import run_of
-from ptq4dit.sampling.prompts import EncodedPrompts
+from ptq4dit.sampling.prompts import Prompts
 from ptq4dit.sampling.request import require_request
 from ptq4dit.sampling.schedule import SAMPLERS as SAMPLERS
 from ptq4dit.sampling.schedule import clean_latents, fresh_scheduler, scaled, step_arguments, step_timesteps, whole_step
@@ -40,7 +40,7 @@ def denoise(
     sampler: str | None = None,
     cancelled: Callable[[], bool] | None = None,
     *,
-    prompts: Sequence[str] | EncodedPrompts | None = None,
+    prompts: Prompts | None = None,
     options: Mapping[str, Any] | None = None,
     first_index: int = 0,
     whole: bool = False,
@@ -99,7 +99,7 @@ def generate(
     seed: int = 0,
     sampler: str | None = None,
     *,
-    prompts: Sequence[str] | EncodedPrompts | None = None,
+    prompts: Prompts | None = None,
     options: Mapping[str, Any] | None = None,
 ) -> Float[Tensor, "image 3 height width"]:
     """Draw one image per class label or prompt; the arguments are those of `denoise`.

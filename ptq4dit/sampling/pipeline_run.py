@@ -227,7 +227,7 @@ def _negative(pipeline: Any, given: Mapping[str, Any]) -> dict[str, Any]:
         return {}
     if "prompt" not in given:
         raise ValueError(
-            f"Expected encoded prompts with negative ones for guidance in a {type(pipeline).__name__}, got none. Encode "
-            'them with options={"negative_prompt": " "}.'
+            f"Expected encoded prompts with negative ones for guidance in a {type(pipeline).__name__}, got none. "
+            'Encode them with options={"negative_prompt": " "}.'
         )
     return {"negative_prompt": " "}

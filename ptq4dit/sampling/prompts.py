@@ -9,13 +9,19 @@ from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import torch
 from torch import Tensor
 
 from ptq4dit.model.bundle import Bundle
 from ptq4dit.model.pipelines import text_encoders
+
+if TYPE_CHECKING:
+    Prompts: TypeAlias = "Sequence[str] | EncodedPrompts"
+else:
+    Prompts = Any
+"""What is taken for prompts; looked at by `require_prompts`, which says what is wrong in a sentence."""
 
 _AT_ONCE = 8
 """Prompts that the encoders read together: what they need in memory stays small."""
@@ -67,7 +73,7 @@ def read_prompts(path: str | os.PathLike[str]) -> list[str]:
     return prompts
 
 
-def require_prompts(prompts: Sequence[str] | EncodedPrompts) -> None:
+def require_prompts(prompts: Prompts) -> None:
     """Refuse what is no list of prompts.
 
     Raises:

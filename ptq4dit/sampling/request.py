@@ -6,14 +6,14 @@ from numbers import Integral, Real
 
 from ptq4dit.config.calibration import require_guidance
 from ptq4dit.model.bundle import Bundle
-from ptq4dit.sampling.prompts import EncodedPrompts, require_prompts
+from ptq4dit.sampling.prompts import Prompts, require_prompts
 from ptq4dit.sampling.schedule import SAMPLERS
 
 
 def require_request(
     model: Bundle,
     class_labels: Sequence[int] | None,
-    prompts: Sequence[str] | EncodedPrompts | None,
+    prompts: Prompts | None,
     steps: int | None,
     guidance_scale: float | None,
     seed: int,
@@ -41,9 +41,7 @@ def require_request(
         raise ValueError(f"Expected sampler to be one of {sorted(SAMPLERS)} or None for the model's, got {sampler!r}.")
 
 
-def _require_condition(
-    model: Bundle, class_labels: Sequence[int] | None, prompts: Sequence[str] | EncodedPrompts | None
-) -> None:
+def _require_condition(model: Bundle, class_labels: Sequence[int] | None, prompts: Prompts | None) -> None:
     if class_labels is not None and prompts is not None:
         raise ValueError("Expected class_labels or prompts, got both.")
     if model.text_conditioned:
