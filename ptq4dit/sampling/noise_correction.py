@@ -32,7 +32,7 @@ class NoiseCorrection:
     bias: Float[Tensor, "timestep channel"]
     variance: Float[Tensor, " timestep"]
 
-    def correct(self, noise: Float[Tensor, "n channel height width"], timestep: int) -> Tensor:
+    def correct(self, noise: Float[Tensor, "n channel height width"], timestep: int | float) -> Tensor:
         """``(eps_q - E[r_t]) / (1 + k_t)``, values between calibrated timesteps interpolated linearly."""
         k, bias = self._at(self.correlation[:, None], timestep), self._at(self.bias, timestep)
         return (noise - bias.to(noise)[None, :, None, None]) / (1 + k.to(noise))
@@ -46,8 +46,8 @@ class NoiseCorrection:
         """What `tensors` gave."""
         return NoiseCorrection(**{name: tensors[name] for name in _NAMES})
 
-    def _at(self, values: Tensor, timestep: int) -> Tensor:
-        above = int(torch.searchsorted(self.timesteps, timestep).clamp(max=len(self.timesteps) - 1))
+    def _at(self, values: Tensor, timestep: int | float) -> Tensor:
+        above = int(torch.searchsorted(self.timesteps.double(), float(timestep)).clamp(max=len(self.timesteps) - 1))
         below = max(0, above - 1)
         gap = int(self.timesteps[above] - self.timesteps[below])
         share = 1.0 if gap == 0 else min(1.0, max(0.0, (timestep - int(self.timesteps[below])) / gap))
