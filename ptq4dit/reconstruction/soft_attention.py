@@ -5,7 +5,7 @@ import copy
 from torch import Tensor
 
 from ptq4dit.config.quantization import FLOAT_BITS
-from ptq4dit.quantized.activation import is_static
+from ptq4dit.quantized.activation import activation_spec, is_static
 from ptq4dit.quantized.attention import QuantizedAttnProcessor
 from ptq4dit.reconstruction.rounding import round_learned, straight_through
 
@@ -30,7 +30,8 @@ class SoftAttention(QuantizedAttnProcessor):
             return x
         if not is_static(config) or not hasattr(self, f"{part}_scale"):
             return straight_through(x, super()._round(part, x.detach()))
-        scale, low = getattr(self, f"{part}_scale"), -getattr(self, f"{part}_zero_point").to(x.dtype)
+        scale, zero_point = getattr(self, f"{part}_scale"), getattr(self, f"{part}_zero_point")
+        low = activation_spec(config).qmin - zero_point.to(x.dtype)
         if scale.ndim:
             clock = self._clock[0]
             assert clock is not None

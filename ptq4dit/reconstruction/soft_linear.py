@@ -5,7 +5,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from ptq4dit.config.quantization import FLOAT_BITS
-from ptq4dit.quantized.activation import is_static
+from ptq4dit.quantized.activation import activation_spec, is_static
 from ptq4dit.quantized.linear import QuantizedLinear
 from ptq4dit.reconstruction.grid import Grid
 from ptq4dit.reconstruction.layer_input import as_rows, from_rows
@@ -29,7 +29,7 @@ class SoftRange(nn.Module):
         """Take over a layer's range."""
         super().__init__()
         self._first, self._clock = linear.activation_scale, linear.clock
-        low: Tensor = -linear.activation_zero_point.to(self._start.dtype)
+        low: Tensor = activation_spec(linear.config).qmin - linear.activation_zero_point.to(self._first.dtype)
         self.low, self.high = low, low + (2**linear.config.activation_bits - 1)
         self._ends = () if low.ndim else (float(self.low), float(self.high))
         self.log_scale = nn.Parameter(torch.zeros_like(self._first))
