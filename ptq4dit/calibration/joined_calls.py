@@ -46,7 +46,9 @@ def join(parts: Sequence[Part]) -> dict[str, Any]:
     places = [place for part in parts for place in part.places()]
     conditions = {name: _cat([call.conditions[name] for call in calls]) for name in calls[0].conditions}
     halves = torch.tensor([half for _, half, _ in places])
-    if halves.any() and _second_is_conditional(halves, conditions, batched=len(calls[0].latents) > len(parts[0].images)):
+    if halves.any() and _second_is_conditional(
+        halves, conditions, batched=len(calls[0].latents) > len(parts[0].images)
+    ):
         halves = 1 - halves
     keys = [(step, half, image) for (step, _, image), half in zip(places, halves.tolist(), strict=True)]
     order = torch.tensor(sorted(range(len(keys)), key=keys.__getitem__))

@@ -207,9 +207,7 @@ def collect(
     parts: list[Part] = []
     for index, batch in enumerate(batches):
         done = 0
-        recording = Recording(
-            transformer=dit.transformer, images=len(batch), positions=observed_positions(config)
-        )
+        recording = Recording(transformer=dit.transformer, images=len(batch), positions=observed_positions(config))
         with recording.running():
             for done in _sampled_steps(dit, config, batch, cancelled, prompts):
                 if progress is not None:

@@ -38,11 +38,11 @@ def train_block(
 ) -> None:
     """Run AdaRound (Nagel et al. 2020) on one block, in place.
 
-    Minimizes ``|y - block(x)|^2`` summed over channels and streams, averaged over tokens, with the annealed regularization of BRECQ
-    (Li et al. 2021); weight scales and biases are fixed. From nearest rounding it starts at the float weights. From the
-    closed form it starts at the integers found there, leaning by a share of `LEAN` towards the target that they
-    round: whatever has no reason to change stays. Static activation scales are learned (LSQ) if the config says so, at
-    a rate that falls as a cosine.
+    Minimizes ``|y - block(x)|^2`` summed over channels and streams, averaged over tokens, with the annealed
+    regularization of BRECQ (Li et al. 2021); weight scales and biases are fixed. From nearest rounding it starts at the
+    float weights. From the closed form it starts at the integers found there, leaning by a share of `LEAN` towards the
+    target that they round: whatever has no reason to change stays. Static activation scales are learned (LSQ) if the
+    config says so, at a rate that falls as a cosine.
 
     Args:
         pair: the block, float and quantized.
@@ -70,7 +70,7 @@ def train_block(
 
 
 class Softened:
-    """A block whose quantized linears are `SoftLinear` for the time being, and its rounded attentions `SoftAttention`."""
+    """A block whose quantized linears are `SoftLinear` for the time being, its rounded attentions `SoftAttention`."""
 
     def __init__(self, pair: BlockPair, layers: dict[str, SoftLinear]) -> None:
         """Take over; `installed` puts them in."""
@@ -167,9 +167,7 @@ def _share_input(layers: list[SoftLinear]) -> None:
 
 def _loss(soft: Softened, batch: BlockData, config: ReconstructionConfig, step: int) -> Float[Tensor, ""]:
     batch.tell()
-    wrong = (
-        batch.views(output - target) for output, target in zip(soft(batch.inputs), batch.targets, strict=True)
-    )
+    wrong = (batch.views(output - target) for output, target in zip(soft(batch.inputs), batch.targets, strict=True))
     loss = torch.stack([one.square().sum(-1).mean() for one in wrong]).sum()
     done = step / config.steps
     if not config.regularization or done < config.warmup:

@@ -7,7 +7,6 @@ from typing import Any, TypeVar
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-
 _Found = TypeVar("_Found")
 
 

@@ -37,8 +37,8 @@ def round_block(
     Layer after layer: the best of a few static activation ranges, the least squares target given the rounded inputs
     (`least_squares_weight`), `gptq`, `best_scale` and one pass of `coordinate_descent`, and the bias that keeps the
     mean of the float layer's output. Tokens weigh as much as the gate that their sample's output is multiplied with;
-    of pairs, what guidance makes of their tokens counts beside them (`BlockData.views`). Layers with float weights stay,
-    and those that a forward does not use or whose gate is shut for all samples.
+    of pairs, what guidance makes of their tokens counts beside them (`BlockData.views`). Layers stay that have
+    float weights, that a forward does not use, or whose gate is shut for all samples.
 
     Args:
         pair: the block, float and quantized.

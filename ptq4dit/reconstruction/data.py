@@ -62,9 +62,7 @@ class BlockData:
         """Samples that stay together: 2 if they are pairs."""
         return 2 if self.guidance > 1 else 1
 
-    def draw(
-        self, rows: Shaped[Tensor, " sample"], count: int, generator: torch.Generator
-    ) -> Shaped[Tensor, " drawn"]:
+    def draw(self, rows: Shaped[Tensor, " sample"], count: int, generator: torch.Generator) -> Shaped[Tensor, " drawn"]:
         """About ``count`` of these rows, chosen at random with repetition; pairs stay pairs."""
         groups = rows.unflatten(0, (-1, self.group))
         return groups[torch.randint(len(groups), (max(1, count // self.group),), generator=generator)].flatten()

@@ -10,7 +10,6 @@ from torch import Tensor, nn
 from ptq4dit.calibration.trajectories import Trajectories
 from ptq4dit.config.reconstruction import ReconstructionConfig
 from ptq4dit.model.fingerprint import fingerprint
-from ptq4dit.quantized.linear import QuantizedLinear
 from ptq4dit.quantized.record import QuantRecord
 from ptq4dit.reconstruction.arguments import tensors_of
 from ptq4dit.reconstruction.blocks import BlockPair

@@ -26,7 +26,8 @@ class Walk:
     A block is the transformer's own module, called with the arguments that the model passes. Those of the first one are
     recorded by running the model up to it; those of the others are what the block before returned or was given, where
     the model passes that on as it is (`find_wiring`), so that the work is linear in the number of blocks. Anything else
-    is recorded by running the model up to that block. The data stay on the CPU; chunks of them visit the model's device.
+    is recorded by running the model up to that block. The data stay on the CPU; chunks of them visit the model's
+    device.
     """
 
     def __init__(self, exact: nn.Module, quantized: nn.Module, data: Trajectories, guidance: float = 1.0) -> None:
@@ -96,7 +97,7 @@ class Walk:
         always pads alike, and all samples have one shape.
         """
         parts = []
-        for rows in self._chunks(self.data.positions):
+        for rows in self._chunks(_latent_tokens(self.data)):
             chosen = torch.arange(len(self.data))[rows]
             given = torch.cat([chosen, self._companions])
             tell_clock(self.quantized, self.data.timesteps[given])
@@ -129,6 +130,11 @@ def _tokens(inputs: Arguments) -> int:
     """Tokens of one sample, over all streams that go in."""
     rows = [leaf for leaf, rows in zip(inputs.leaves, inputs.rows, strict=True) if rows and leaf.ndim > 2]
     return max(1, sum(leaf.numel() // leaf.shape[-1] for leaf in rows) // len(inputs))
+
+
+def _latent_tokens(data: Trajectories) -> int:
+    """About the tokens of one sample: pictures come in patches of two by two, other latents in tokens."""
+    return max(1, data.positions // 4) if data.latents.ndim > 3 else data.positions
 
 
 def _require_latents(transformer: nn.Module, data: Trajectories) -> None:

@@ -12,8 +12,8 @@ from torch.utils import _pytree as pytree
 from ptq4dit.model.families.family import Call
 
 Source = tuple[str, int] | None
-"""``("output", k)``: output k of the block before; ``("argument", j)``: its argument leaf j, unchanged; ``("constant", j)``:
-the same whatever the samples are; None: something else, made between the blocks."""
+"""``("output", k)``: output k of the block before; ``("argument", j)``: its argument leaf j, unchanged;
+``("constant", j)``: the same whatever the samples are; None: something else, made between the blocks."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -88,7 +88,8 @@ def _visits(transformer: nn.Module, blocks: list[str], call: Call) -> list[_Visi
             call.on(transformer)
         except RuntimeError as error:
             raise ValueError(
-                f"Expected inputs that fit this {type(transformer).__name__}, got others: {error}. Collect from this model."
+                f"Expected inputs that fit this {type(transformer).__name__}, got others: {error}. Collect from this "
+                "model."
             ) from error
     if not visits:
         raise ValueError(f"Expected a forward that uses the blocks {blocks[0]!r} ..., got one that uses none of them.")
@@ -103,7 +104,12 @@ def _visited(transformer: nn.Module, blocks: list[str]) -> Iterator[dict[str, _V
         def hook(_module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
             leaves, structure = pytree.tree_flatten((args, kwargs))
             visit = _Visit(
-                path=path, leaves=leaves, versions=_versions(leaves), structure=structure, outputs=[], output_versions=[]
+                path=path,
+                leaves=leaves,
+                versions=_versions(leaves),
+                structure=structure,
+                outputs=[],
+                output_versions=[],
             )
             visits.setdefault(path, visit)
 
