@@ -48,7 +48,7 @@ class Trajectories:
     images: Int[Tensor, " sample"]
     conditions: Mapping[str, Rows]
     constants: Mapping[str, Any] = field(default_factory=dict)
-    halves: Int[Tensor, " sample"] | None = None
+    halves: Int[Tensor, " sample"] = None  # type: ignore[assignment]
     names: tuple[str, str] = ("hidden_states", "timestep")
 
     def __post_init__(self) -> None:
@@ -117,7 +117,6 @@ class Trajectories:
         Raises:
             ValueError: if a half is missing.
         """
-        assert self.halves is not None
         moments = self.timesteps.unique(return_inverse=True)[1]
         keys = moments * (int(self.images.max()) + 1) + self.images
         order = (2 * keys + self.halves).argsort(stable=True)
