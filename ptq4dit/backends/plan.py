@@ -122,7 +122,7 @@ def integer_linear_of(name: str, linears: list[nn.Module]) -> IntegerLinear:
         activation_scale=float(first.activation_scale),
         activation_zero_point=int(zero_point),
         activation_bits=config.activation_bits,
-        input_factor=first.input_factor.float() if config.balance_fc2 else None,
+        input_factor=first.input_factor.float() if config.input_factor else None,
     )
 
 

@@ -19,6 +19,7 @@ def _block(block: Block) -> Iterator[Site]:
 FAMILY = Family(
     name="dit",
     classes=("DiTTransformer2DModel",),
+    balances_inputs=False,  # the paper leaves fc2 as it is
     stacks=(Stack(name="blocks", path="transformer_blocks", sites=_block),),
     left={
         "norm1.linear": MODULATION_LEFT,

@@ -6,7 +6,9 @@ from typing import Any
 
 import torch
 
+from ptq4dit.model.families.absorber import absorbed_channels, shared_maximum, split_factor
 from ptq4dit.model.families.family import Call
+from ptq4dit.model.families.registry import family_of
 
 WIDTH, HEADS = 16, 2
 
@@ -40,6 +42,30 @@ def randomize(transformer: torch.nn.Module, generator: torch.Generator) -> None:
             parameter.copy_(noise / parameter.shape[1:].numel() ** 0.5)
         else:
             parameter.copy_(0.3 * noise + (1 if name.endswith("weight") else 0))
+
+
+def random_factors(transformer: torch.nn.Module, seed: int = 3, spread: float = 4.0) -> dict[str, torch.Tensor]:
+    """Factors between 1 / spread and spread for every site that absorbs some, all that `reparameterize` accepts."""
+    generator = torch.Generator().manual_seed(seed)
+    factors = {}
+    for name, site in family_of(transformer).sites(transformer).items():
+        channels = transformer.get_submodule(site.paths[0]).weight.shape[1]
+        if site.tied_to is None and absorbed_channels(site.absorber, channels).any():
+            exponent = 2 * torch.rand(channels, generator=generator, dtype=torch.float64) - 1
+            factors[name] = split_factor(site.absorber, shared_maximum(site.absorber, spread**exponent))[0]
+    return factors
+
+
+def output_of(transformer: torch.nn.Module, call: Call) -> torch.Tensor:
+    """All values of the output of a call, in one row."""
+    with torch.no_grad():
+        output = call.on(transformer)[0]
+    return torch.cat([part.flatten() for part in output]) if isinstance(output, list) else output.flatten()
+
+
+def relative_difference(before: torch.Tensor, after: torch.Tensor) -> float:
+    """The largest difference, relative to the largest value."""
+    return float((after.double() - before.double()).abs().max() / before.double().abs().max())
 
 
 def _dit(**config: Any) -> Tiny:
@@ -151,9 +177,8 @@ def _lumina2(**config: Any) -> Tiny:
 
         sizes = {"hidden_size": 32, "num_attention_heads": 4, "num_kv_heads": 2, "num_layers": 2, "multiple_of": 4}
         extra = {"sample_size": 8, "in_channels": 4, "num_refiner_layers": 1, "cap_feat_dim": 12}
-        return Lumina2Transformer2DModel(
-            **(sizes | extra | {"axes_dim_rope": (4, 2, 2), "axes_lens": (16, 8, 8)} | config)
-        )
+        rotation = {"axes_dim_rope": (4, 2, 2), "axes_lens": (16, 8, 8)}
+        return Lumina2Transformer2DModel(**(sizes | extra | rotation | config))
 
     return Tiny(
         build=build,
@@ -263,7 +288,7 @@ def _hunyuan_dit() -> Tiny:
         from diffusers import HunyuanDiT2DModel
 
         sizes = {"num_attention_heads": HEADS, "attention_head_dim": 8, "in_channels": 4, "patch_size": 2}
-        text = {"cross_attention_dim": 12, "cross_attention_dim_t5": 10, "text_len": 5, "text_len_t5": 3}
+        text = {"cross_attention_dim": 12, "cross_attention_dim_t5": 16, "text_len": 5, "text_len_t5": 3}
         extra = {"sample_size": 8, "hidden_size": WIDTH, "num_layers": 4, "pooled_projection_dim": 8}
         return HunyuanDiT2DModel(**sizes, **text, **extra, use_style_cond_and_image_meta_size=False)
 
@@ -274,7 +299,7 @@ def _hunyuan_dit() -> Tiny:
             "timestep": randn(2).abs() * 500,
             "encoder_hidden_states": randn(2, 5, 12),
             "text_embedding_mask": torch.ones(2, 5),
-            "encoder_hidden_states_t5": randn(2, 3, 10),
+            "encoder_hidden_states_t5": randn(2, 3, 16),
             "text_embedding_mask_t5": torch.ones(2, 3),
             "image_rotary_emb": (randn(16, 8), randn(16, 8)),
         },
