@@ -10,9 +10,10 @@ import torch
 from jaxtyping import Int, Shaped
 from torch import Tensor, nn
 
+from ptq4dit.calibration.call import TIMESTEP_NAMES, named_arguments, rows_of
+
 Rows = Tensor | list[Tensor]
 """Something with an entry for every sample: a tensor, or a list of tensors whose shapes may differ."""
-_TIMES = ("timestep", "timesteps", "t")
 _TABLES = ("img_ids", "txt_ids", "image_rotary_emb", "freqs_cis")
 """Arguments that belong to positions, not to samples, however many rows they have."""
 AS_LIST = "as a list"
@@ -51,13 +52,8 @@ class RecordedCall:
         Raises:
             ValueError: if there is no timestep among them, or the first argument is not one tensor for each sample.
         """
-        given = _by_name(transformer, args, kwargs)
-        first, time = next(iter(given)), next((name for name in _TIMES if given.get(name) is not None), None)
-        if time is None:
-            raise ValueError(
-                f"Expected a transformer that is given one of {', '.join(_TIMES)}, got {type(transformer).__name__}, "
-                f"called with {', '.join(given)}. Call it with its timestep."
-            )
+        given = named_arguments(transformer, args, kwargs)
+        first, time = _first_name(transformer, given), _timestep_name(transformer, given)
         latents = given.pop(first)
         count = len(latents)
         conditions: dict[str, Rows] = {}
@@ -96,13 +92,20 @@ def pick(value: Rows, rows: Int[Tensor, " chosen"]) -> Rows:
     return value[rows] if isinstance(value, Tensor) else [value[int(row)] for row in rows]
 
 
-def _by_name(transformer: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
-    signature = inspect.signature(transformer.forward)
-    given = dict(signature.bind(*args, **kwargs).arguments)
-    for name, parameter in signature.parameters.items():
-        if parameter.kind is inspect.Parameter.VAR_KEYWORD:
-            given |= given.pop(name, {})
-    return given
+def _first_name(transformer: nn.Module, given: Mapping[str, Any]) -> str:
+    """The first argument of the forward, in whatever order a call names them."""
+    names = inspect.signature(type(transformer).forward).parameters
+    return next(name for name in (*names, *given) if name in given)
+
+
+def _timestep_name(transformer: nn.Module, given: Mapping[str, Any]) -> str:
+    for name in TIMESTEP_NAMES:
+        if given.get(name) is not None:
+            return name
+    raise ValueError(
+        f"Expected a call of {type(transformer).__name__} with a timestep, got {sorted(given)}. Record the denoising "
+        "transformer of a pipeline."
+    )
 
 
 def _sort(name: str, value: Any, count: int, conditions: dict[str, Rows], constants: dict[str, Any]) -> None:
@@ -148,10 +151,9 @@ class Recording:
             handle.remove()
 
     def _see(self, _module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        given = _by_name(self.transformer, args, kwargs)
-        name = next((name for name in _TIMES if given.get(name) is not None), None)
-        time = None if name is None else float(torch.as_tensor(given[name]).flatten()[0])
-        count = len(next(iter(given.values())))
+        given = named_arguments(self.transformer, args, kwargs)
+        time = float(torch.as_tensor(given[_timestep_name(self.transformer, given)]).flatten()[0])
+        count = rows_of(args, kwargs)
         if count % self.images:
             raise ValueError(
                 f"Expected calls with one or two rows for each of {self.images} images, got {count} rows. This "

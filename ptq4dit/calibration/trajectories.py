@@ -79,7 +79,7 @@ class Trajectories:
         channels = self.latents.shape[1 if self.latents.ndim > 3 else -1]
         return self.latents[0].numel() // channels
 
-    def call(self, rows: Int[Tensor, " chosen"] | slice, device: object = None) -> Call:
+    def call(self, rows: Int[Tensor, " chosen"] | slice, device: torch.device | None = None) -> Call:
         """The call of the transformer for some samples, on a device if one is given."""
         chosen = torch.arange(len(self))[rows]
         (first, time), constants = self.names, dict(self.constants)
@@ -243,7 +243,7 @@ def _next(counts: dict[tuple[float, int], int], key: tuple[float, int]) -> int:
     return counts[key]
 
 
-def _on(value: Any, device: object) -> Any:
+def _on(value: Any, device: torch.device | None) -> Any:
     """A value with its tensors on a device, if one is given."""
     if device is None:
         return value

@@ -148,8 +148,9 @@ def softened(
     for name, module in pair.layers.items():
         linear = _copy(module)
         layers[name] = SoftLinear(linear, _position(linear, pair.exact, name, targets))
-        if not scales and layers[name].input_range is not None:
-            layers[name].input_range.requires_grad_(False)
+        if not scales:
+            for parameter in layers[name].range_parameters():
+                parameter.requires_grad_(False)
     for stage in pair.stages:
         _share_input([layers[name] for name in stage.names if name in layers])
     result = Softened(pair, layers)

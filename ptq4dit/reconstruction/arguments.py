@@ -30,7 +30,7 @@ class Arguments:
         """Number of samples."""
         return next(len(leaf) // rows for leaf, rows in zip(self.leaves, self.rows, strict=True) if rows)
 
-    def take(self, chosen: Rows, device: object = None) -> "Arguments":
+    def take(self, chosen: Rows, device: torch.device | None = None) -> "Arguments":
         """Those of some samples, moved to a device if one is given."""
         leaves = tuple(
             moved(taken(leaf, chosen, rows) if rows else leaf, device)
@@ -56,7 +56,7 @@ def taken(tensor: Tensor, chosen: Rows, rows: int = 1) -> Tensor:
     return tensor.unflatten(0, (-1, rows))[chosen].flatten(0, 1)
 
 
-def moved(value: Any, device: object) -> Any:
+def moved(value: Any, device: torch.device | None) -> Any:
     """A tensor on a device, if one is given; other values as they are."""
     return value.to(device) if isinstance(value, Tensor) and device is not None else value
 
@@ -65,7 +65,7 @@ def joined(parts: Sequence[Arguments]) -> Arguments:
     """The arguments of all samples from those of one chunk after the other, on the CPU."""
     first = parts[0]
     leaves = tuple(
-        torch.cat([part.leaves[i].cpu() for part in parts]) if rows else moved(first.leaves[i], "cpu")
+        torch.cat([part.leaves[i].cpu() for part in parts]) if rows else moved(first.leaves[i], torch.device("cpu"))
         for i, rows in enumerate(first.rows)
     )
     return replace(first, leaves=leaves)

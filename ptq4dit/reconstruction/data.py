@@ -43,12 +43,12 @@ class BlockData:
         """Tokens of one sample, over all streams."""
         return sum(target.numel() // target.shape[-1] for target in self.targets) // len(self)
 
-    def take(self, rows: Rows, device: object = None) -> "BlockData":
+    def take(self, rows: Rows, device: torch.device | None = None) -> "BlockData":
         """Some of the samples, moved to a device if one is given."""
         targets = tuple(taken(target, rows, len(target) // len(self)) for target in self.targets)
         timesteps = self.timesteps[rows]
         if device is not None:
-            targets, timesteps = tuple(target.to(device) for target in targets), timesteps.to(device)  # type: ignore[call-overload]
+            targets, timesteps = tuple(target.to(device) for target in targets), timesteps.to(device)
         return replace(
             self,
             inputs=self.inputs.take(rows, device),

@@ -43,4 +43,4 @@ def gate_weights(output: Float[Tensor, "sample ..."], rows: slice, samples: int)
 def relative(weights: Float[Tensor, " sample"]) -> Float[Tensor, " sample"] | None:
     """Weights as shares of the largest one, so that their products do not vanish; None if all are 0."""
     largest = weights.max()
-    return weights / largest if bool(torch.isfinite(largest)) and float(largest) > 0 else None
+    return None if float(largest) == 0 else weights / largest

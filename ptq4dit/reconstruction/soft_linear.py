@@ -87,6 +87,10 @@ class SoftLinear(nn.Module):
         """The layer that this one stands for, as it was at the start."""
         return self._linear[0]
 
+    def range_parameters(self) -> list[nn.Parameter]:
+        """What is learned of the input's range."""
+        return [] if self.input_range is None else list(self.input_range.parameters())
+
     @property
     def trains_weight(self) -> bool:
         """Whether there is a rounding to learn."""

@@ -50,7 +50,8 @@ class Walk:
         self._companions = data.extremes()
         examples = [self._example(count, row) for count, row in ((2, 0), (3, len(data) - 1))]
         self._wiring = find_wiring(exact, family.blocks(exact), examples)
-        sites = family.sites(exact, examples[0][1])
+        with torch.no_grad():
+            sites = family.sites(exact, examples[0][1])
         self.blocks = [pair_of(exact, quantized, wiring.path, sites) for wiring in self._wiring]
 
     def __len__(self) -> int:

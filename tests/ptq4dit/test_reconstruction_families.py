@@ -6,6 +6,7 @@ import dataclasses
 import pytest
 import torch
 
+import ptq4dit
 from ptq4dit.calibration.run import Cancelled
 from ptq4dit.config.quantization import LayerConfig
 from ptq4dit.config.reconstruction import ReconstructionConfig
@@ -230,3 +231,18 @@ def test_data_that_do_not_fit_are_refused():
     wrong = dataclasses.replace(data, latents=data.latents[:, :3])
     with pytest.raises(ValueError, match="Expected inputs that fit this SD3Transformer2DModel"):
         reconstruct_transformer(exact, model, wrong, FAST)
+
+
+@pytest.mark.parametrize("name", ["flux", "sana", "wan"])
+def test_quantize_transformer_learns_from_recorded_calls(name):
+    exact, _, data = family_case(name)
+    with ptq4dit.watch(exact) as seen, torch.no_grad():
+        for row in range(len(data)):
+            data.call(torch.tensor([row])).on(exact)
+    config = ptq4dit.QuantConfig(weight_bits=4, reconstruction=dataclasses.replace(FAST, held_out=0.0))
+    plain, learned = (
+        ptq4dit.quantize_transformer(exact, seen.calibration(), some, data=data)
+        for some in (dataclasses.replace(config, reconstruction=None), config)
+    )
+    wanted, nearest, found = (output_of(one, data) for one in (exact, plain, learned))
+    assert (found - wanted).square().mean() < 0.8 * (nearest - wanted).square().mean()
