@@ -1,6 +1,5 @@
 """The input of a quantized layer as rows: tokens of a linear, patches of a convolution."""
 
-import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
