@@ -23,6 +23,7 @@ from ptq4dit.storage.tensors import read_tensors, write_tensors
 _FORMAT, _CLASSES_ONLY = "ptq4dit-trajectories-2", "ptq4dit-trajectories-1"
 _CLASS_STREAM = 1
 """The stream that chooses an image's class when a model is calibrated, so that both see the same images."""
+_KINDS = ("conditions", "constants")
 _TENSORS = ("latents", "timesteps", "images", "halves")
 
 
@@ -132,10 +133,11 @@ class Trajectories:
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write one safetensors file, atomically."""
         tensors: dict[str, Tensor] = {name: getattr(self, name) for name in _TENSORS}
-        values = {"names": list(self.names), "conditions": {}, "constants": {}}
-        for kind in ("conditions", "constants"):
-            for name, value in getattr(self, kind).items():
-                values[kind][name] = _packed(f"{kind}/{name}", value, tensors)  # type: ignore[call-overload]
+        values: dict[str, Any] = {
+            kind: {name: _packed(f"{kind}/{name}", value, tensors) for name, value in getattr(self, kind).items()}
+            for kind in _KINDS
+        }
+        values["names"] = list(self.names)
         write_tensors(path, tensors, {"config": self.config.to_json(), "arguments": json.dumps(values)}, _FORMAT)
 
     @staticmethod
@@ -154,14 +156,13 @@ class Trajectories:
             )
         config = CalibrationConfig.from_json(metadata["config"])
         if old:
-            return Trajectories(config=config, conditions={"class_labels": tensors.pop("labels")}, **tensors)
+            fields: dict[str, Any] = {"conditions": {"class_labels": tensors.pop("labels")}, **tensors}
+            return Trajectories(config=config, **fields)
         values = json.loads(metadata["arguments"])
-        kinds = {
-            kind: {name: _unpacked(f"{kind}/{name}", value, tensors) for name, value in values[kind].items()}
-            for kind in ("conditions", "constants")
-        }
-        fields = {name: tensors[name] for name in _TENSORS}
-        return Trajectories(config=config, names=tuple(values["names"]), **kinds, **fields)
+        fields = {name: tensors[name] for name in _TENSORS} | {"names": tuple(values["names"])}
+        for kind in _KINDS:
+            fields[kind] = {n: _unpacked(f"{kind}/{n}", value, tensors) for n, value in values[kind].items()}
+        return Trajectories(config=config, **fields)
 
 
 def collect(

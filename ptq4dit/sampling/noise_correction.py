@@ -34,7 +34,7 @@ class NoiseCorrection:
     bias: Float[Tensor, "timestep channel"]
     variance: Float[Tensor, " timestep"]
 
-    def correct(self, noise: Float[Tensor, "n ..."], timestep: float) -> Tensor:
+    def correct(self, noise: Float[Tensor, "n ..."], timestep: float | int) -> Tensor:
         """``(eps_q - E[r_t]) / (1 + k_t)``, values between calibrated timesteps interpolated linearly.
 
         ``noise`` is ``(n, channel, height, width)`` or ``(n, token, channel)``.
@@ -51,7 +51,7 @@ class NoiseCorrection:
         """What `tensors` gave."""
         return NoiseCorrection(**{name: tensors[name] for name in _NAMES})
 
-    def _at(self, values: Tensor, timestep: float) -> Tensor:
+    def _at(self, values: Tensor, timestep: float | int) -> Tensor:
         above = int(torch.searchsorted(self.timesteps, timestep).clamp(max=len(self.timesteps) - 1))
         below = max(0, above - 1)
         gap = float(self.timesteps[above] - self.timesteps[below])

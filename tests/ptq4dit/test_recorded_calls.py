@@ -9,6 +9,7 @@ from torch import nn
 from ptq4dit.calibration import trajectories
 from ptq4dit.calibration.trajectories import Trajectories, collect
 from ptq4dit.config.calibration import CalibrationConfig
+from ptq4dit.model.bundle import Dit
 from ptq4dit.reconstruction.arguments import tensors_of
 from tests.ptq4dit.model.tiny_models import TINY, tiny
 from tests.ptq4dit.tiny_trajectories import recorded
@@ -23,6 +24,12 @@ class Transformer(nn.Module):
 
     def forward(self, hidden_states, timestep, encoder_hidden_states=None, encoder_attention_mask=None, guidance=None):
         return (hidden_states,)
+
+
+class Text(Dit):
+    """A bundle that is given prompts."""
+
+    text_conditioned = True
 
 
 def prompt(text, length=4):
@@ -60,7 +67,7 @@ def pipeline(kind, lengths=(4, 4)):
 
 def collected(monkeypatch, kind, prompts=PROMPTS, lengths=(4, 4), **changes):
     monkeypatch.setattr(trajectories, "denoise", pipeline(kind, lengths))
-    model = SimpleNamespace(transformer=Transformer(), text_conditioned=True)
+    model = Text(transformer=Transformer(), vae=None, scheduler=None, id2label={}, source="")
     return collect(model, CONFIG, prompts=prompts, **changes)
 
 
