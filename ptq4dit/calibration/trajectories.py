@@ -3,7 +3,7 @@
 import dataclasses
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,16 +13,13 @@ from torch import Tensor
 
 from ptq4dit.calibration.joined_calls import Part, join
 from ptq4dit.calibration.recorded_calls import AS_LIST, EachSample, Recording, Rows, nested, pick
-from ptq4dit.calibration.run import Cancelled, observed_positions
+from ptq4dit.calibration.run import Cancelled, observed_positions, sampled_steps
 from ptq4dit.config.calibration import CalibrationConfig
 from ptq4dit.model.bundle import Dit
 from ptq4dit.model.families.family import Call
-from ptq4dit.sampling.denoise import denoise, image_generator
 from ptq4dit.storage.tensors import read_tensors, write_tensors
 
 _FORMAT, _CLASSES_ONLY = "ptq4dit-trajectories-2", "ptq4dit-trajectories-1"
-_CLASS_STREAM = 1
-"""The stream that chooses an image's class when a model is calibrated, so that both see the same images."""
 _KINDS = ("conditions", "constants")
 _TENSORS = ("latents", "timesteps", "images", "halves")
 
@@ -190,11 +187,11 @@ def collect(
         batch_size: images sampled at a time; changes speed and memory, not the result.
         progress: called with (steps done, steps in all).
         cancelled: asked before every step.
-        prompts: of the images in turn, for a text-conditioned model; None for random classes.
+        prompts: for a text-conditioned model, see `ptq4dit.calibrate`.
 
     Raises:
         Cancelled: once ``cancelled`` says True.
-        ValueError: if a text-conditioned model is given no prompts.
+        ValueError: if the model's calls cannot be told apart by image.
     """
     config = config or CalibrationConfig()
     config = dataclasses.replace(
@@ -209,34 +206,13 @@ def collect(
         done = 0
         recording = Recording(transformer=dit.transformer, images=len(batch), positions=observed_positions(config))
         with recording.running():
-            for done in _sampled_steps(dit, config, batch, cancelled, prompts):
+            for done in sampled_steps(dit, config, batch, prompts, cancelled):
                 if progress is not None:
                     progress(index * config.steps + done, len(batches) * config.steps)
         if done < config.steps:
             raise Cancelled("Collecting trajectories was cancelled before its last step.")
         parts += [Part(step=step, half=half, images=batch, call=call) for step, half, call in recording.kept]
     return Trajectories(config=config, **join(parts))
-
-
-def _sampled_steps(
-    dit: Dit,
-    config: CalibrationConfig,
-    batch: range,
-    cancelled: Callable[[], bool] | None,
-    prompts: Sequence[str] | None,
-) -> Iterator[int]:
-    settings = {"cancelled": cancelled, "first_index": batch.start}
-    if prompts is not None or getattr(dit, "text_conditioned", False):
-        if not prompts:
-            raise ValueError("Expected prompts for a text-conditioned model, got none. Pass prompts=[...].")
-        given = [prompts[image % len(prompts)] for image in batch]
-        states = denoise(dit, None, config.steps, config.guidance_scale, config.seed, prompts=given, **settings)  # type: ignore[arg-type, call-arg]
-    else:
-        generators = [image_generator(config.seed, image, _CLASS_STREAM) for image in batch]
-        labels = [int(torch.randint(dit.num_classes, (), generator=generator)) for generator in generators]
-        states = denoise(dit, labels, config.steps, config.guidance_scale, config.seed, **settings)  # type: ignore[arg-type]
-    for state in states:
-        yield state.step
 
 
 def _next(counts: dict[tuple[float, int], int], key: tuple[float, int]) -> int:

@@ -1,12 +1,13 @@
 """Calls of text-conditioned transformers: halves of guidance told apart, prompts of any length, files and back."""
 
+import sys
 from types import SimpleNamespace
 
 import pytest
 import torch
 from torch import nn
 
-from ptq4dit.calibration import trajectories
+from ptq4dit.calibration import run
 from ptq4dit.calibration.trajectories import Trajectories, collect
 from ptq4dit.config.calibration import CalibrationConfig
 from ptq4dit.model.bundle import Dit
@@ -41,7 +42,7 @@ def prompt(text, length=4):
 def pipeline(kind, lengths=(4, 4)):
     """A stand-in for `denoise` that calls the transformer as diffusers' pipelines do, with this kind of guidance."""
 
-    def denoise(model, class_labels, steps, guidance_scale, seed, *, prompts, cancelled, first_index):
+    def denoise(model, *, steps, guidance_scale, seed, prompts, cancelled, first_index):
         conditional = torch.cat([prompt(text, lengths[0]) for text in prompts])
         nothing = prompt("", lengths[1]).expand(len(prompts), -1, -1)
         for step, time in enumerate(TIMES, start=1):
@@ -65,8 +66,15 @@ def pipeline(kind, lengths=(4, 4)):
     return denoise
 
 
+def of_image(image):
+    """The prompt that calibration draws for an image."""
+    model = Text(transformer=Transformer(), vae=None, scheduler=None, id2label={}, source="")
+    return run.conditions(model, CONFIG, range(image, image + 1), PROMPTS)["prompts"][0]
+
+
 def collected(monkeypatch, kind, prompts=PROMPTS, lengths=(4, 4), **changes):
-    monkeypatch.setattr(trajectories, "denoise", pipeline(kind, lengths))
+    monkeypatch.setattr(run, "denoise", pipeline(kind, lengths))
+    monkeypatch.setitem(sys.modules, "ptq4dit.sampling.prompts", SimpleNamespace(default_prompts=lambda: prompts))
     model = Text(transformer=Transformer(), vae=None, scheduler=None, id2label={}, source="")
     return collect(model, CONFIG, prompts=prompts, **changes)
 
@@ -79,7 +87,7 @@ def test_every_sample_knows_its_image_and_its_half(monkeypatch, kind, batch_size
     assert data.images.tolist() == [0, 1, 2] * 4 and data.timesteps.tolist() == pytest.approx([1.0] * 6 + [0.2] * 6)
     for i in range(len(data)):
         image, half = int(data.images[i]), int(data.halves[i])
-        expected = prompt("" if half else PROMPTS[image % 2])[0]
+        expected = prompt("" if half else of_image(image))[0]
         assert torch.equal(data.conditions["encoder_hidden_states"][i], expected)
         assert float(data.latents[i, 0, 0, 0]) == 10 * image + (1 if data.timesteps[i] == 1 else 3)
     pairs = data.pairs()
@@ -109,9 +117,14 @@ def test_prompts_of_two_lengths_are_padded_and_masked(monkeypatch):
     assert data.extremes().tolist() == [0, 3]
 
 
-def test_a_text_conditioned_model_needs_prompts(monkeypatch):
-    with pytest.raises(ValueError, match="Expected prompts"):
-        collected(monkeypatch, "batched", prompts=None)
+def test_a_call_that_does_not_fit_the_images_is_refused(monkeypatch):
+    def odd(model, **settings):
+        model.transformer(torch.zeros(5, 2, 4, 4), torch.tensor(1.0))
+        yield SimpleNamespace(step=1)
+
+    monkeypatch.setitem(globals(), "pipeline", lambda *_: odd)
+    with pytest.raises(ValueError, match="cannot be told apart by image"):
+        collected(monkeypatch, "batched")
 
 
 @pytest.mark.parametrize("name", TINY)
