@@ -46,7 +46,7 @@ class RecordedCall:
     constants: dict[str, Any]
 
     @staticmethod
-    def of(transformer: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any]) -> "RecordedCall":
+    def of(transformer: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> "RecordedCall":
         """Copy a call's arguments to the CPU.
 
         Raises:

@@ -3,17 +3,13 @@
 import copy
 import dataclasses
 import hashlib
-import math
-import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ptq4dit.calibration.run import Cancelled
 from ptq4dit.calibration.trajectories import Trajectories, collect
 from ptq4dit.config.calibration import CalibrationConfig
 from ptq4dit.config.reconstruction import ReconstructionConfig
@@ -23,11 +19,10 @@ from ptq4dit.reconstruction.adaround import Softened, train_block
 from ptq4dit.reconstruction.blocks import BlockPair
 from ptq4dit.reconstruction.closed_form import round_block
 from ptq4dit.reconstruction.data import BlockData
+from ptq4dit.reconstruction.report import Progress, Report
 from ptq4dit.reconstruction.state import State
 from ptq4dit.reconstruction.walk import Walk
 
-Progress = Callable[[int, int, float], None]
-"""(pieces of work done, pieces in all, seconds left as estimated; infinite while nothing can be said)."""
 _CHECKS = 10
 """How often a block is measured on the held-out samples while it is trained."""
 _PATIENCE = 3
@@ -100,7 +95,7 @@ def reconstruct_transformer(
     used, guidance = _chosen(data, config)
     state = State(folder, exact, quantized, used, config)
     walk = Walk(exact, quantized, used, guidance)
-    report = _Report(blocks=len(walk), config=config, progress=progress, cancelled=cancelled)
+    report = Report(blocks=len(walk), config=config, progress=progress, cancelled=cancelled)
     for index, (pair, block_data) in enumerate(walk):
         report.start(index)
         if not state.load(index, pair):
@@ -116,6 +111,7 @@ def training_data(
     *,
     cancelled: Callable[[], bool] | None = None,
     folder: Path | None = None,
+    prompts: Sequence[str] | None = None,
 ) -> Trajectories:
     """Sample what a reconstruction learns from: as many images, timesteps and sampling steps as its config asks for.
 
@@ -125,6 +121,7 @@ def training_data(
         config: of the reconstruction; None for the calibration's own amounts.
         cancelled: asked before every step.
         folder: where they are kept; a later call with the same arguments reads them there.
+        prompts: for a text-conditioned model, see `ptq4dit.calibrate`.
     """
     images = None
     if config is not None:
@@ -132,12 +129,13 @@ def training_data(
         timesteps = config.timesteps or min(calibration.timesteps, steps)
         calibration, images = dataclasses.replace(calibration, steps=steps, timesteps=timesteps), config.images
     if folder is None:
-        return collect(dit, calibration, images=images, cancelled=cancelled)
-    asked = f"{fingerprint(dit.transformer)} {calibration.to_json()} {images}"
+        return collect(dit, calibration, images=images, cancelled=cancelled, prompts=prompts)
+    texts = "" if prompts is None else f" {list(prompts)}"
+    asked = f"{fingerprint(dit.transformer)} {calibration.to_json()} {images}{texts}"
     path = folder / f"data-{hashlib.blake2b(asked.encode(), digest_size=8).hexdigest()}.safetensors"
     if path.is_file():
         return Trajectories.load(path)
-    data = collect(dit, calibration, images=images, cancelled=cancelled)
+    data = collect(dit, calibration, images=images, cancelled=cancelled, prompts=prompts)
     folder.mkdir(parents=True, exist_ok=True)
     data.save(path)
     return data
@@ -176,7 +174,7 @@ def _reconstruct_block(
     used: Trajectories,
     config: ReconstructionConfig,
     index: int,
-    report: "_Report",
+    report: Report,
 ) -> None:
     if not pair.layers:
         return
@@ -230,52 +228,6 @@ class _Best:
     def restore(self) -> None:
         for name, layer in self.pair.layers.items():
             layer.load_state_dict(self.state[name])
-
-
-@dataclass(kw_only=True)
-class _Report:
-    """Counts work, estimates the time left, and stops where asked. A block's start and its steps are timed apart."""
-
-    blocks: int
-    config: ReconstructionConfig
-    progress: Progress | None
-    cancelled: Callable[[], bool] | None
-    _last: float = 0.0
-    _index: int = 0
-    _seconds: list[float] = field(default_factory=lambda: [0.0, 0.0])
-    _counts: list[int] = field(default_factory=lambda: [0, 0])
-
-    @property
-    def pieces(self) -> int:
-        """Pieces of work in one block."""
-        return 1 + self.config.steps
-
-    def start(self, index: int) -> None:
-        """A block begins; all before it are done."""
-        self._index, self._last = index, time.monotonic()
-        self.check()
-        left = self.blocks - index
-        self._tell(index * self.pieces, left, left * self.config.steps)
-
-    def step(self, done: int) -> None:
-        """A block's start (0) or one of its steps is done."""
-        self.check()
-        now, kind = time.monotonic(), int(done > 0)
-        self._seconds[kind] += now - self._last
-        self._counts[kind] += 1
-        self._last, left = now, self.blocks - self._index
-        self._tell(self._index * self.pieces + 1 + done, left - 1, left * self.config.steps - done)
-
-    def check(self) -> None:
-        if self.cancelled is not None and self.cancelled():
-            raise Cancelled("Reconstruction was cancelled before its last block.")
-
-    def _tell(self, done: int, *left: int) -> None:
-        """Say how much is done; ``left`` counts the starts and the steps that are not."""
-        if self.progress is not None:
-            parts = zip(left, self._seconds, self._counts, strict=True)
-            seconds = sum((n * (total / count if count else math.inf) for n, total, count in parts if n), 0.0)
-            self.progress(done, self.blocks * self.pieces, seconds)
 
 
 def _chosen(data: Trajectories, config: ReconstructionConfig) -> tuple[Trajectories, float]:
