@@ -21,8 +21,8 @@ from ptq4dit.reconstruction.rounding import (
 class SoftRange(nn.Module):
     """A static range whose scale ``s e^p`` is learned, so that a learning rate is relative to it.
 
-    Layers of the same input share one. It rounds once for all of them, in whichever of them a forward comes to first;
-    `start` says that another forward begins.
+    Layers of the same input share one. It rounds that once for all of them, in whichever of them a forward comes to
+    first; `start` says that another forward begins.
     """
 
     def __init__(self, linear: QuantizedLinear) -> None:
@@ -33,11 +33,11 @@ class SoftRange(nn.Module):
         self.low, self.high = low, low + (2**linear.config.activation_bits - 1)
         self._ends = () if low.ndim else (float(self.low), float(self.high))
         self.log_scale = nn.Parameter(torch.zeros_like(self._first))
-        self._rounded: Tensor | None = None
+        self._last: tuple[Tensor, Tensor] | None = None
 
     def start(self) -> None:
         """Forget the input of the last forward; the next one that comes is rounded."""
-        self._rounded = None
+        self._last = None
 
     def scale(self) -> Float[Tensor, "*groups"]:
         """The present scale."""
@@ -45,9 +45,9 @@ class SoftRange(nn.Module):
 
     def forward(self, x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
         """The rounded input of this forward."""
-        if self._rounded is None:
-            self._rounded = self._round(x)
-        return self._rounded
+        if self._last is None or self._last[0] is not x:
+            self._last = x, self._round(x)
+        return self._last[1]
 
     def _round(self, x: Tensor) -> Tensor:
         scale = self.scale()

@@ -117,8 +117,9 @@ def _visited(transformer: nn.Module, blocks: list[str]) -> Iterator[dict[str, _V
 
     def after(path: str) -> Callable[..., None]:
         def hook(_module: nn.Module, _args: tuple[Any, ...], output: Any) -> None:
-            outputs = [leaf for leaf in pytree.tree_leaves(output) if isinstance(leaf, Tensor)]
-            visits[path].outputs, visits[path].output_versions = outputs, _versions(outputs)
+            if not visits[path].outputs:  # of its first call, where a model uses a block again
+                outputs = [leaf for leaf in pytree.tree_leaves(output) if isinstance(leaf, Tensor)]
+                visits[path].outputs, visits[path].output_versions = outputs, _versions(outputs)
 
         return hook
 

@@ -389,6 +389,7 @@ def test_layers_of_one_input_round_it_once_with_one_scale(dit, stats, data):
         x = input_of(pair.exact, "attn1.to_q", found.inputs.on)
         first = q.round_input(x)
         assert k.round_input(x) is first and v.round_input(x) is first
+        assert not torch.equal(q.round_input(2 * x), first), "a layer that is used twice rounds what it is given"
         before = soft(found.inputs)[0]
         k.input_range.log_scale.add_(0.5)
         assert not torch.equal(soft(found.inputs)[0], before), "every forward rounds anew"
