@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Shaped
 from torch import Tensor, nn
 
 
@@ -132,7 +132,7 @@ def _equal(state: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
     )
 
 
-def tell_clock(transformer: Any, timesteps: Int[Tensor, " row"]) -> None:
+def tell_clock(transformer: Any, timesteps: Shaped[Tensor, " row"]) -> None:
     """Say which timesteps the next rows belong to, where a model's scales depend on it."""
     clock = getattr(transformer, "ptq4dit_clock", None)
     if clock is not None:

@@ -133,8 +133,8 @@ def test_refuses_schedulers_that_cannot_work(dit):
         "for 'noise'": DDIMScheduler(prediction_type="noise"),
         "got EDMEulerScheduler": EDMEulerScheduler(),
         "whose noise differs from run to run": DPMSolverSDEScheduler(),
-        "a scheduler for 50 steps, got FlowMatchEulerDiscreteScheduler, which says: .*mu": FlowMatchEulerDiscreteScheduler(
-            use_dynamic_shifting=True
+        "a scheduler for 50 steps, got FlowMatchEulerDiscreteScheduler, which says: .*mu": (
+            FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True)
         ),
     }
     for message, scheduler in cases.items():
