@@ -1,7 +1,7 @@
 """What a sampling run knows beforehand, computed once: the modulation of all its timesteps and classes."""
 
 from collections.abc import Callable, Sequence
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import torch
@@ -71,25 +71,19 @@ def run_of(
         whole: call the transformer itself at each step, for who watches its calls or its modules. A transformer that
             is not diffusers' own as the run begins (hooks, a replaced forward, training) is called itself anyway.
     """
-    known = Modulations(transformer, timesteps, labels)
 
     def called(latents: Tensor, timestep: int | float) -> Tensor:
         times = torch.full((len(latents),), timestep, device=latents.device)
         return transformer(latents, timestep=times, class_labels=labels).sample
 
-    def offered(latents: Tensor, timestep: int | float) -> Tensor:
-        return transformer.predict(latents, known.at(timestep))
-
-    def in_parts(latents: Tensor, timestep: int | float) -> Tensor:
-        return predict(transformer, latents, known.at(timestep))
-
     @cache  # asked at the first step, and not again
     def way() -> Callable[[Tensor, int | float], Tensor]:
-        if whole:
+        offered = isinstance(transformer, InTwoParts)
+        if whole or not (offered or is_plain(transformer)):
             return called
-        if isinstance(transformer, InTwoParts):
-            return offered
-        return in_parts if is_plain(transformer) else called
+        known = Modulations(transformer, timesteps, labels)
+        second = transformer.predict if offered else partial(predict, transformer)
+        return lambda latents, timestep: second(latents, known.at(timestep))
 
     return lambda latents, timestep: way()(latents, timestep)
 

@@ -52,12 +52,10 @@ def test_every_scheduler_runs_whole_steps(dit, name):
 
 
 PREDICTIONS = {
-    "epsilon": lambda clean, noise, signal, share: noise,
-    "sample": lambda clean, noise, signal, share: clean,
-    "v_prediction": lambda clean, noise, signal, share: (
-        (signal * noise - share * clean) / (signal**2 + share**2) ** 0.5
-    ),
-    "flow_prediction": lambda clean, noise, signal, share: noise - clean,
+    "epsilon": lambda clean, noise, a, s: noise,
+    "sample": lambda clean, noise, a, s: clean,
+    "v_prediction": lambda clean, noise, a, s: (a * noise - s * clean) / (a**2 + s**2) ** 0.5,
+    "flow_prediction": lambda clean, noise, a, s: noise - clean,
 }
 
 
@@ -69,21 +67,21 @@ def test_denoised_is_the_clean_latents_of_a_perfect_model(name, kind):
     made = scheduler(name, prediction_type=kind, **flow)
     if (kind == "flow_prediction") != ("FlowMatch" in name or made.config.get("use_flow_sigmas", False)):
         pytest.skip("no such scheduler")
-    made.set_timesteps(6)
     generator = torch.Generator().manual_seed(0)
     clean, noise = torch.randn(2, 2, 4, 3, 3, generator=generator).unbind(0)
-    for evaluation in (0, 2):
+    one, none = torch.ones(1, 1), torch.zeros(1, 1)
+
+    def mixed(evaluation, first, second):
+        made.set_timesteps(6)
         timestep = made.timesteps[evaluation : evaluation + 1]
         if "FlowMatch" in name:
-            latents = made.scale_noise(clean, timestep, noise)
-        else:
-            latents = made.add_noise(clean, noise, timestep.expand(2))
-        signal = (
-            made.add_noise(torch.ones(1), torch.zeros(1), timestep) if not flow and "FlowMatch" not in name else None
-        )
-        share = made.add_noise(torch.zeros(1), torch.ones(1), timestep) if signal is not None else None
-        prediction = PREDICTIONS[kind](clean, noise, signal, share)
-        actual = clean_latents(made, evaluation, prediction, latents)
+            return made.scale_noise(first, timestep, second)
+        return made.add_noise(first, second, timestep.expand(len(first)))
+
+    for evaluation in (0, 2):
+        latents = mixed(evaluation, clean, noise)
+        shares = mixed(evaluation, one, none), mixed(evaluation, none, one)
+        actual = clean_latents(made, evaluation, PREDICTIONS[kind](clean, noise, *shares), latents)
         torch.testing.assert_close(actual, clean, rtol=1e-3, atol=1e-2)
 
 
