@@ -5,13 +5,21 @@ is a plain float model of the same class with the same output, which loads into 
 """
 
 import copy
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from ptq4dit.model.families.absorber import Absorber, InputFactor, Modulation, Rows, Split, absorbed_channels
+from ptq4dit.model.families.absorber import (
+    Absorber,
+    InputFactor,
+    Modulation,
+    Rows,
+    Split,
+    absorbed_channels,
+    absorbing_paths,
+)
 from ptq4dit.model.families.family import Site
 from ptq4dit.model.families.plain import plain_linear, require_plain
 from ptq4dit.model.families.registry import family_of
@@ -51,8 +59,7 @@ def reparameterize(transformer: nn.Module, factors: Mapping[str, Float[Tensor, "
     for name, factor in factors.items():
         _require_factor(transformer, name, factor, sites)
     complete = _with_tied(factors, sites)
-    touched = [sites[name] for name in complete]
-    require_plain(transformer, (path for site in touched for path in (*site.paths, *_absorbing(site.absorber))))
+    _require_rewritable(transformer, [sites[name] for name in complete])
     result = copy.deepcopy(transformer)
     scaled: set[str] = set()
     for name, site in sites.items():
@@ -100,14 +107,10 @@ def _divide_columns(linear: nn.Linear | nn.Conv2d, factor: Tensor) -> None:
     linear.weight.copy_(linear.weight.double() / by_column)
 
 
-def _absorbing(absorber: Absorber) -> Iterator[str]:
-    if isinstance(absorber, Split):
-        for _, part in absorber.parts:
-            yield from _absorbing(part)
-    elif isinstance(absorber, Rows):
-        yield from absorber.paths
-    elif isinstance(absorber, Modulation):
-        yield absorber.linear
+def _require_rewritable(transformer: nn.Module, sites: Sequence[Site]) -> None:
+    for path in (path for site in sites for path in site.paths):
+        plain_linear(transformer, path)
+    require_plain(transformer, (path for site in sites for path in (*site.paths, *absorbing_paths(site.absorber))))
 
 
 def _with_tied(factors: Mapping[str, Tensor], sites: Mapping[str, Site]) -> dict[str, Tensor]:

@@ -1,4 +1,4 @@
-"""Watching whatever a person runs, on every family: statistics of all that passed, then a quantized model of the class."""
+"""Watching whatever a person runs, on every family: statistics of all that passed, and a quantized model."""
 
 import dataclasses
 

@@ -1,5 +1,6 @@
 """What takes a balancing factor in: the thing in front of a site that is linear in the site's input channels."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -69,6 +70,17 @@ def absorbed_channels(absorber: Absorber, channels: int) -> Bool[Tensor, " chann
     if isinstance(absorber, Split):
         return torch.cat([absorbed_channels(part, stop - start) for (start, stop), part in absorber.parts])
     return torch.full((channels,), not isinstance(absorber, InputFactor))
+
+
+def absorbing_paths(absorber: Absorber) -> Iterator[str]:
+    """The modules whose weights take a factor in."""
+    if isinstance(absorber, Split):
+        for _, part in absorber.parts:
+            yield from absorbing_paths(part)
+    elif isinstance(absorber, Rows):
+        yield from absorber.paths
+    elif isinstance(absorber, Modulation):
+        yield absorber.linear
 
 
 def split_factor(

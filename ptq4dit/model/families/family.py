@@ -7,8 +7,8 @@ from typing import Any
 
 from torch import nn
 
-from ptq4dit.model.families.absorber import Absorber, Modulation
-from ptq4dit.model.families.plain import plain_linear
+from ptq4dit.model.families.absorber import Absorber, Modulation, absorbing_paths
+from ptq4dit.model.families.plain import require_whole, shape_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,8 +73,7 @@ class Block:
 
     def shape(self, linear: str) -> tuple[int, int]:
         """(rows, columns) of a linear or convolution."""
-        weight = plain_linear(self.transformer, f"{self.path}.{linear}").weight
-        return weight.shape[0], weight.shape[1]
+        return shape_of(self.transformer, f"{self.path}.{linear}")
 
     def site(self, place: str, paths: Iterable[str], absorber: Absorber, tied_to: str | None = None) -> Site:
         """The site ``"<block>.<place>"``, whose role is the last word of ``place``."""
@@ -140,12 +139,12 @@ class Family:
             call: not needed here; see the generic family.
 
         Raises:
-            ValueError: if the model is not built as the family's file says, has fused projections, or is quantized.
+            ValueError: if the model is not built as the family's file says, has fused projections or an adapter.
         """
-        require_unfused(transformer)
+        require_whole(transformer)
         try:
             sites = [site for stack, block in self._blocks(transformer) for site in stack.sites(block)]
-            for path in {path for site in sites for path in site.paths}:
+            for path in (path for site in sites for path in (*site.paths, *absorbing_paths(site.absorber))):
                 transformer.get_submodule(path)
         except AttributeError as error:
             raise ValueError(
@@ -168,13 +167,3 @@ class Family:
             if not (stack.optional and getattr(transformer, stack.path, None) is None)
             for i, module in enumerate(transformer.get_submodule(stack.path).children())
         ]
-
-
-def require_unfused(transformer: nn.Module) -> None:
-    """Refuse a model whose attention reads fused copies of its projections."""
-    for path, module in transformer.named_modules():
-        if getattr(module, "fused_projections", False):
-            raise ValueError(
-                f"Expected separate q, k and v projections, got fused ones in {path!r}. Call unfuse_qkv_projections() "
-                "on the transformer first; they can be fused again afterwards."
-            )

@@ -10,7 +10,8 @@ from torch import nn
 from torch.utils.weak import WeakIdKeyDictionary
 
 from ptq4dit.model.families.absorber import InputFactor
-from ptq4dit.model.families.family import Call, Family, Site, require_unfused
+from ptq4dit.model.families.family import Call, Family, Site
+from ptq4dit.model.families.plain import require_whole
 
 UNKNOWN = InputFactor(why="no file says what stands in front")
 _SEEN = "_ptq4dit_inputs"
@@ -31,9 +32,9 @@ class Generic(Family):
                 stays with the model and its copies. Without it, on a model never watched, every linear is a site.
 
         Raises:
-            ValueError: if no repeated blocks are found, or their projections are fused.
+            ValueError: if no repeated blocks are found, their projections are fused, or an adapter is attached.
         """
-        require_unfused(transformer)
+        require_whole(transformer)
         if call is not None:
             with watching(transformer):
                 call.on(transformer)
@@ -78,8 +79,9 @@ def watching(transformer: nn.Module) -> Iterator[None]:
     seen: dict[str, tuple[int, ...]] = {}
     count = 0
 
-    def note(path: str, given: torch.Tensor) -> None:
+    def note(path: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
         nonlocal count
+        given: torch.Tensor = args[0] if args else kwargs["input"]
         if given.ndim < 3:
             return
         if given not in names:
@@ -89,7 +91,9 @@ def watching(transformer: nn.Module) -> Iterator[None]:
 
     inside = _linears(transformer, FAMILY.blocks(transformer))
     hooks = [
-        transformer.get_submodule(path).register_forward_pre_hook(lambda _, args, path=path: note(path, args[0]))
+        transformer.get_submodule(path).register_forward_pre_hook(
+            lambda _, args, kwargs, path=path: note(path, args, kwargs), with_kwargs=True
+        )
         for path in inside
     ]
     try:

@@ -26,6 +26,35 @@ def plain_linear(transformer: nn.Module, path: str) -> nn.Linear | nn.Conv2d:
     return module
 
 
+def shape_of(transformer: nn.Module, path: str) -> tuple[int, int]:
+    """(rows, columns) of the linear or convolution at ``path``, be it on the meta device or quantized.
+
+    Raises:
+        ValueError: if nothing that stands there says so.
+    """
+    module = transformer.get_submodule(path)
+    for rows, columns in (("out_features", "in_features"), ("out_channels", "in_channels")):
+        if hasattr(module, rows) and hasattr(module, columns):
+            return getattr(module, rows), getattr(module, columns)
+    raise ValueError(f"Expected a float nn.Linear at {path!r}, got a {type(module).__name__}. {_QUANTIZED}")
+
+
+def require_whole(transformer: nn.Module) -> None:
+    """Refuse a model whose projections are fused copies, or that has an adapter attached: its layers are not its own.
+
+    Raises:
+        ValueError: naming the first such module.
+    """
+    for path, module in transformer.named_modules():
+        if getattr(module, "fused_projections", False):
+            raise ValueError(
+                f"Expected separate q, k and v projections, got fused ones in {path!r}. Call unfuse_qkv_projections() "
+                "on the transformer first; they can be fused again afterwards."
+            )
+        if hasattr(module, "base_layer"):
+            raise ValueError(f"Expected a float nn.Linear at {path!r}, got {_problem(module)}")
+
+
 def require_plain(transformer: nn.Module, paths: Iterable[str]) -> None:
     """Refuse a model in which the weight of a module at ``paths`` cannot be rewritten alone.
 
@@ -64,7 +93,9 @@ def _problem(module: nn.Module) -> str | None:
 
 
 def _computed(module: nn.Module) -> bool:
-    return nn.utils.parametrize.is_parametrized(module) or isinstance(getattr(module, "weight", None), torch.Tensor)
+    """Quantized layers have a weight, too, but as a buffer."""
+    weight = None if "weight" in module._buffers else getattr(module, "weight", None)
+    return nn.utils.parametrize.is_parametrized(module) or isinstance(weight, torch.Tensor)
 
 
 def _require_own_memory(transformer: nn.Module, paths: tuple[str, ...]) -> None:

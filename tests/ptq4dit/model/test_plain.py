@@ -92,10 +92,25 @@ def test_neighbours_in_one_buffer_are_not_shared():
     assert relative_difference(output_of(transformer, call), output_of(folded, call)) < 1e-12
 
 
+@pytest.mark.parametrize("name", ["sd3.5", "flux", "sana", "lumina2, grouped", "qwen"])
+def test_sites_are_known_without_weights(name):
+    """On the meta device, where a checkpoint's layers are replaced before anything is loaded."""
+    transformer, _ = tiny(name)
+    sites = family_of(transformer).sites(transformer)
+    assert family_of(transformer).sites(transformer.to("meta")) == sites
+
+
+def test_an_adapter_on_a_model_that_no_file_knows_is_refused():
+    transformer, _ = tiny("wan")
+    adapt(transformer.blocks[0].attn1)
+    with pytest.raises(ValueError, match=r"'blocks\.0\.attn1\.to_v', got a Adapted: an adapter"):
+        family_of(transformer).sites(transformer)
+
+
 def test_sites_that_get_no_factor_may_be_anything():
     transformer, _ = tiny("dit")
     factors = {"blocks.0.fc1": random_factors(transformer)["blocks.0.fc1"]}
-    adapt(transformer.transformer_blocks[1].attn1)
+    rename(transformer.transformer_blocks[1].attn1)
     assert reparameterize(transformer, factors) is not transformer
 
 
