@@ -6,6 +6,7 @@ Names are imported when they are first used, so that ``import ptq4dit`` does not
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from ptq4dit.diffusers_hook import register as _register
 from ptq4dit.version import __version__ as __version__
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from ptq4dit.checkpoint.hub import fetch_quantized, push_to_hub
     from ptq4dit.checkpoint.packed import load_quantized, save_quantized
     from ptq4dit.config.calibration import CalibrationConfig
+    from ptq4dit.config.diffusers import DiffusersConfig
     from ptq4dit.config.quantization import QuantConfig
     from ptq4dit.config.reconstruction import ReconstructionConfig
     from ptq4dit.deploy.export import export
@@ -37,6 +39,7 @@ _MODULE_OF = {
     "CalibrationConfig": "config.calibration",
     "Cancelled": "calibration.run",
     "DenoiseState": "sampling.denoise",
+    "DiffusersConfig": "config.diffusers",
     "Dit": "model.bundle",
     "IntegerOptions": "backends.options",
     "Layer": "model.layers",
@@ -75,6 +78,7 @@ __all__ = [
     "CalibrationConfig",
     "Cancelled",
     "DenoiseState",
+    "DiffusersConfig",
     "Dit",
     "IntegerOptions",
     "Layer",
@@ -121,3 +125,6 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return sorted([*globals(), *__all__])
+
+
+_register()

@@ -25,8 +25,9 @@ def set_frequencies(transformer: nn.Module, frequencies: Frequencies) -> None:
 
 
 def frequencies_of(transformer: nn.Module) -> Frequencies:
-    """The spacing that a transformer uses."""
-    return "official" if _projections(transformer)[0].downscale_freq_shift == 0 else "diffusers"
+    """The spacing that a transformer uses; of other models than the DiT diffusers' own."""
+    projections = _projections(transformer)
+    return "official" if projections and projections[0].downscale_freq_shift == 0 else "diffusers"
 
 
 def trained_with(source: str) -> Frequencies:
@@ -42,5 +43,5 @@ def trained_with(source: str) -> Frequencies:
 
 
 def _projections(transformer: nn.Module) -> list[Any]:
-    blocks = transformer.get_submodule("transformer_blocks").children()
-    return [block.get_submodule("norm1.emb.time_proj") for block in blocks]
+    """The sinusoids inside a DiT's blocks; none in models that embed their timestep outside."""
+    return [module for path, module in transformer.named_modules() if path.endswith(".norm1.emb.time_proj")]
