@@ -44,4 +44,7 @@ def trained_with(source: str) -> Frequencies:
 
 def _projections(transformer: nn.Module) -> list[Any]:
     """The sinusoids inside a DiT's blocks; none in models that embed their timestep outside."""
-    return [module for path, module in transformer.named_modules() if path.endswith(".norm1.emb.time_proj")]
+    blocks = getattr(transformer, "transformer_blocks", None)
+    if not isinstance(blocks, nn.ModuleList) or getattr(getattr(blocks[0], "norm1", None), "emb", None) is None:
+        return []
+    return [block.get_submodule("norm1.emb.time_proj") for block in blocks]
