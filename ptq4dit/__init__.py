@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from ptq4dit.calibration.trajectories import Trajectories, collect
     from ptq4dit.calibration.watch import watch
     from ptq4dit.checkpoint.hub import fetch_quantized, push_to_hub
+    from ptq4dit.checkpoint.opening import load
     from ptq4dit.checkpoint.packed import load_quantized, save_quantized
     from ptq4dit.config.calibration import CalibrationConfig
     from ptq4dit.config.diffusers import DiffusersConfig
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from ptq4dit.deploy.export import export
     from ptq4dit.methods.method import Method
     from ptq4dit.methods.registry import METHODS, quantize, quantize_transformer
-    from ptq4dit.model.bundle import Dit, bundle, load
+    from ptq4dit.model.bundle import Dit, bundle
     from ptq4dit.model.layers import Layer, balanced_layers
     from ptq4dit.quantized.convert import describe
     from ptq4dit.quantized.layer_error import layer_errors, layer_errors_per_timestep
@@ -55,7 +56,7 @@ _MODULE_OF = {
     "generate": "sampling.denoise",
     "layer_errors": "quantized.layer_error",
     "layer_errors_per_timestep": "quantized.layer_error",
-    "load": "model.bundle",
+    "load": "checkpoint.opening",
     "load_quantized": "checkpoint.packed",
     "push_to_hub": "checkpoint.hub",
     "quantize": "methods.registry",

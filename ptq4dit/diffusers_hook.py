@@ -1,4 +1,4 @@
-"""Make diffusers know this package's quantized models, without importing it: its tables are added to when it loads."""
+"""Make diffusers know this package's quantized models, without importing it: it is added to as it loads."""
 
 import importlib.abc
 import importlib.machinery
@@ -10,10 +10,11 @@ from typing import Any
 from ptq4dit.config.diffusers import DiffusersConfig, QuantizationMethod
 
 _TABLES = "diffusers.quantizers.auto"
+_PIPELINE = "PTQ4DiTPipeline"
 
 
 def register() -> None:
-    """Add the quantizer to diffusers' tables: now if they are there, else as soon as they are."""
+    """Add the quantizer to diffusers' tables, and the pipeline to its names: now, or once they are there."""
     if _TABLES in sys.modules:
         _add(sys.modules[_TABLES])
     elif not any(isinstance(finder, _Finder) for finder in sys.meta_path):
@@ -33,6 +34,16 @@ def _add(tables: ModuleType) -> None:
     name = str(QuantizationMethod.PTQ4DIT)
     tables.AUTO_QUANTIZATION_CONFIG_MAPPING[name] = DiffusersConfig
     tables.AUTO_QUANTIZER_MAPPING[name] = quantizer
+    diffusers = sys.modules["diffusers"]
+    if not hasattr(type(diffusers), _PIPELINE):
+        diffusers.__class__ = type("WithPipeline", (type(diffusers),), {_PIPELINE: property(_pipeline)})
+
+
+def _pipeline(_: ModuleType) -> type[Any]:
+    """The pipeline that ``model_index.json`` of a quantized DiT names; diffusers looks such names up on itself."""
+    from ptq4dit.model.stock_pipeline import PTQ4DiTPipeline
+
+    return PTQ4DiTPipeline
 
 
 class _Finder(importlib.abc.MetaPathFinder):

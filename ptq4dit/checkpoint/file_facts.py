@@ -51,6 +51,17 @@ class Files:
     types: Mapping[str, torch.dtype]
     shapes: Mapping[str, tuple[int, ...]]
 
+    def checked(self) -> "Files":
+        """Itself.
+
+        Raises:
+            ValueError: if a copy is one of no stored tensor.
+        """
+        for copy, original in self.facts.aliases.items():
+            if original not in self.types or copy in self.types:
+                raise ValueError(f"Expected copies of stored tensors, got {short(copy)} as one of {short(original)}.")
+        return self
+
 
 def tell_facts(transformer: nn.Module) -> None:
     """Have every state dict of a transformer bring its facts along (`told`); its tensors stay as they are."""
@@ -105,36 +116,46 @@ def read_files(paths: Sequence[str | Path]) -> Files:
     Raises:
         ValueError: if they are no safetensors, damaged, or have no facts or wrong ones.
     """
+    types, shapes, metadata = read_headers(paths)
+    return Files(facts=_facts(metadata.get(KEY)), types=types, shapes=shapes).checked()
+
+
+def read_headers(
+    paths: Sequence[str | Path],
+) -> tuple[dict[str, torch.dtype], dict[str, tuple[int, ...]], dict[str, str]]:
+    """Types, shapes and metadata of safetensors files; no tensor is read.
+
+    Raises:
+        ValueError: if there is none, or one is damaged.
+    """
     types: dict[str, torch.dtype] = {}
     shapes: dict[str, tuple[int, ...]] = {}
-    facts: Facts | None = None
+    metadata: dict[str, str] = {}
     for path in paths:
-        name = Path(path).name
         try:
             with safe_open(path, framework="pt") as file:
-                facts = facts or _facts((file.metadata() or {}).get(KEY), name)
+                metadata |= dict(file.metadata() or {})
                 for key in file.keys():  # noqa: SIM118
                     part = file.get_slice(key)
                     types[key], shapes[key] = _TYPES[part.get_dtype()], tuple(part.get_shape())
         except (SafetensorError, OSError, KeyError) as error:
-            raise ValueError(f"Expected a whole safetensors file, got {name!r}, which is damaged: {error}") from error
-    if facts is None:
+            raise ValueError(
+                f"Expected a whole safetensors file, got {Path(path).name!r}, which is damaged: {short(str(error))}"
+            ) from error
+    if not types:
         raise ValueError("Expected the files of a quantized transformer, got none. Copy the whole folder again.")
-    for copy, original in facts.aliases.items():
-        if original not in types or copy in types:
-            raise ValueError(f"Expected copies of stored tensors, got {short(copy)} as one of {short(original)}.")
-    return Files(facts=facts, types=types, shapes=shapes)
+    return types, shapes, metadata
 
 
-def _facts(text: str | None, file: str) -> Facts:
+def _facts(text: str | None) -> Facts:
     try:
         content = json.loads(text or "")
     except ValueError:
         content = None
     if not isinstance(content, dict) or set(content) != {"dtype", "buffers", "frequencies", "aliases"}:
         raise ValueError(
-            f"Expected the tensors of a quantized transformer in {file!r}, got others. Save it with "
-            "save_quantized(...) or save_pretrained(...)."
+            "Expected the files of a quantized transformer, got others. Write them with save_quantized(...) or "
+            "save_pretrained(...)."
         )
     aliases, buffers = required_dict(content, "aliases"), required_dict(content, "buffers")
     for name, original in aliases.items():

@@ -12,7 +12,7 @@ from ptq4dit.checkpoint.packed_state import pack, packed_names, unpack
 from ptq4dit.checkpoint.rebuild import complete, quantized_linears, rebuild
 from ptq4dit.config.diffusers import DiffusersConfig
 from ptq4dit.config.record import QuantRecord
-from ptq4dit.model.null_class import accept_stock_null_class
+from ptq4dit.model.stock_pipeline import suit_stock_pipeline
 
 
 class PackedQuantizer(DiffusersQuantizer):
@@ -76,7 +76,7 @@ class PackedQuantizer(DiffusersQuantizer):
         complete(model, self.record)
         model.is_quantized = False  # its float parts may be cast, as those of a model in memory
         tell_facts(model)
-        accept_stock_null_class(model)
+        suit_stock_pipeline(model)
 
     def get_state_dict_and_metadata(
         self, state_dict: dict[str, Any], safe_serialization: bool = False
@@ -118,7 +118,7 @@ def as_diffusers(transformer: Any, record: QuantRecord) -> None:
     transformer.hf_quantizer = PackedQuantizer(config, pre_quantized=True)
     transformer.register_to_config(quantization_config=config)
     tell_facts(transformer)
-    accept_stock_null_class(transformer)
+    suit_stock_pipeline(transformer)
 
 
 def _rounded(model: nn.Module) -> list[Any]:

@@ -65,7 +65,7 @@ class QuantRecord:
         return cls(
             config=made(QuantConfig, values["config"], "config"),
             calibration=made(CalibrationConfig, values["calibration"], "calibration"),
-            statistics=_numbers(required_dict(values, "statistics")),
+            statistics=numbers(required_dict(values, "statistics")),
             model=required_text(values, "model"),
             layers=layers,
             settings={name: settings[name] for name in layers},
@@ -187,7 +187,12 @@ def _layers(pairs: list[Any]) -> dict[str, tuple[str, ...]]:
     return layers
 
 
-def _numbers(values: Mapping[str, Any]) -> dict[str, int | float]:
+def numbers(values: Mapping[str, Any]) -> dict[str, int | float]:
+    """Finite numbers by name.
+
+    Raises:
+        ValueError: if one is none.
+    """
     for name, value in values.items():
         number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
         _require(number, f"statistics.{name}", "a finite number", value)

@@ -48,9 +48,14 @@ def require_replaceable(folder: Path, kind: str) -> None:
     recover(folder)
     if not folder.exists() or (folder.is_dir() and not _entries(folder)):
         return
-    if not _format(folder / MANIFEST).startswith(kind):
+    if not holds(folder, kind):
         what = kind.removeprefix("ptq4dit-")
         raise ValueError(f"Expected a new folder or an older {what}, got {str(folder)!r}, which holds other files.")
+
+
+def holds(folder: Path, kind: str) -> bool:
+    """Whether a folder is one of ours of this kind, by its manifest."""
+    return _format(folder / MANIFEST).startswith(kind)
 
 
 @contextmanager
