@@ -6,6 +6,7 @@ Names are imported when they are first used, so that ``import ptq4dit`` does not
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from ptq4dit.diffusers_hook import register as _register
 from ptq4dit.version import __version__ as __version__
 
 if TYPE_CHECKING:
@@ -17,14 +18,16 @@ if TYPE_CHECKING:
     from ptq4dit.calibration.trajectories import Trajectories, collect
     from ptq4dit.calibration.watch import watch
     from ptq4dit.checkpoint.hub import fetch_quantized, push_to_hub
+    from ptq4dit.checkpoint.opening import load
     from ptq4dit.checkpoint.packed import load_quantized, save_quantized
     from ptq4dit.config.calibration import CalibrationConfig
+    from ptq4dit.config.diffusers import DiffusersConfig
     from ptq4dit.config.quantization import QuantConfig
     from ptq4dit.config.reconstruction import ReconstructionConfig
     from ptq4dit.deploy.export import export
     from ptq4dit.methods.method import Method
     from ptq4dit.methods.registry import METHODS, quantize, quantize_transformer
-    from ptq4dit.model.bundle import Bundle, Dit, bundle, load
+    from ptq4dit.model.bundle import Bundle, Dit, bundle
     from ptq4dit.model.layers import Layer, balanced_layers
     from ptq4dit.quantized.convert import describe
     from ptq4dit.quantized.layer_error import layer_errors, layer_errors_per_timestep
@@ -40,6 +43,7 @@ _MODULE_OF = {
     "CalibrationConfig": "config.calibration",
     "Cancelled": "calibration.run",
     "DenoiseState": "sampling.state",
+    "DiffusersConfig": "config.diffusers",
     "Dit": "model.bundle",
     "EncodedPrompts": "sampling.prompts",
     "IntegerOptions": "backends.options",
@@ -59,7 +63,7 @@ _MODULE_OF = {
     "generate": "sampling.denoise",
     "layer_errors": "quantized.layer_error",
     "layer_errors_per_timestep": "quantized.layer_error",
-    "load": "model.bundle",
+    "load": "checkpoint.opening",
     "load_quantized": "checkpoint.packed",
     "push_to_hub": "checkpoint.hub",
     "quantize": "methods.registry",
@@ -83,6 +87,7 @@ __all__ = [
     "CalibrationConfig",
     "Cancelled",
     "DenoiseState",
+    "DiffusersConfig",
     "Dit",
     "EncodedPrompts",
     "IntegerOptions",
@@ -133,3 +138,6 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return sorted([*globals(), *__all__])
+
+
+_register()

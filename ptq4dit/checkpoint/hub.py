@@ -11,7 +11,7 @@ from ptq4dit.checkpoint.packed import save_quantized
 from ptq4dit.model.bundle import Dit
 
 _REPOSITORY = re.compile(r"\w[\w.-]*/\w[\w.-]*")
-_FILES = ["manifest.json", "*.safetensors", "*/*.safetensors", "*/*.json"]
+_FILES = ["*.json", "*.safetensors", "*/*.safetensors", "*/*.json", "*/*.txt", "*/*.model", "*/*.jinja"]
 
 
 def push_to_hub(model: Dit, repository: str, *, private: bool = True) -> str:
@@ -40,7 +40,7 @@ def push_to_hub(model: Dit, repository: str, *, private: bool = True) -> str:
 
 
 def fetch_quantized(repository: str, revision: str | None = None) -> Path:
-    """Download a quantized checkpoint, safetensors and JSON only, and return its folder for `load_quantized`.
+    """Download a quantized checkpoint, weights, configs and tokenizers only; its folder is for `load_quantized`.
 
     Raises:
         ValueError: if the name has another form or the repository cannot be reached.

@@ -1,26 +1,28 @@
 """The manifest of a checkpoint: what made it, layer by layer, and a checksum of every file."""
 
-import dataclasses
 import hashlib
 import json
 from collections.abc import Mapping
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import diffusers
 import torch
 
-from ptq4dit.config.base import from_fields
-from ptq4dit.config.quantization import LayerConfig
+from ptq4dit.config.record import required_dict, required_list, required_text, short
 from ptq4dit.storage.folder import MANIFEST
 from ptq4dit.version import __version__
 
 KIND = "ptq4dit-checkpoint"
-FORMAT = f"{KIND}-3"
-_REQUIRED = {
-    *("format", "label", "method", "versions", "config", "calibration", "statistics", "model", "source"),
-    *("frequencies", "dtype", "scheduler", "id2label", "layers", "columns", "aliases", "sha256"),
+FORMAT, FORMER_FORMAT = f"{KIND}-4", f"{KIND}-3"
+_SHARED = {"format", "label", "method", "versions", "config", "calibration", "statistics", "model", "source"}
+_FIELDS = {
+    FORMAT: _SHARED | {"pipeline", "dtypes", "id2label", "layers", "sha256"},
+    FORMER_FORMAT: _SHARED
+    | {"frequencies", "dtype", "scheduler", "id2label", "layers", "columns", "aliases", "sha256"},
 }
+_TEXTS = {"label", "method", "model", "source", "pipeline", "frequencies", "dtype", "scheduler"}
+_LARGEST_JSON = 64 * 2**20
 
 
 def write_manifest(folder: Path, content: Mapping[str, Any]) -> None:
@@ -29,75 +31,95 @@ def write_manifest(folder: Path, content: Mapping[str, Any]) -> None:
     files = sorted(path for path in folder.rglob("*") if path.is_file() and path != folder / MANIFEST)
     sums = {path.relative_to(folder).as_posix(): _digest(path) for path in files}
     whole = {"format": FORMAT, "versions": versions} | dict(content) | {"sha256": sums}
-    (folder / MANIFEST).write_text(json.dumps(whole, indent=2) + "\n")
+    (folder / MANIFEST).write_text(json.dumps(whole, indent=2) + "\n", encoding="utf-8")
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
-    """The manifest of a checkpoint whose files are those that were saved.
+    """The manifest of a checkpoint, of this format or the former, whose files are those that were saved.
 
     Files that the manifest does not name, such as a hub's README, are not read and may be there.
 
     Raises:
-        ValueError: if the folder is no checkpoint, or a file is missing or damaged.
+        ValueError: if the folder is no checkpoint, a field is missing or of another type, or a file is missing or
+            damaged.
     """
     path = folder / MANIFEST
     if not path.is_file():
         raise ValueError(
             f"Expected a checkpoint folder with {MANIFEST}, got {str(folder)!r}. Make one: save_quantized."
         )
-    try:
-        manifest = json.loads(path.read_text())
-    except ValueError as error:
-        raise ValueError(f"Expected JSON in {str(path)!r}, got a damaged file: {error}") from error
-    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
-        found = manifest.get("format") if isinstance(manifest, dict) else type(manifest).__name__
-        raise ValueError(f"Expected format {FORMAT!r} in {str(path)!r}, got {found!r}. Quantize again.")
-    if set(manifest) != _REQUIRED:
-        wrong = sorted(set(manifest) ^ _REQUIRED)
+    manifest = read_strict_json(path)
+    found = manifest.get("format") if isinstance(manifest, dict) else type(manifest).__name__
+    if not isinstance(found, str) or found not in _FIELDS:
+        raise ValueError(f"Expected format {FORMAT!r} in {str(path)!r}, got {short(found)}. Quantize again.")
+    if set(manifest) != _FIELDS[found]:
+        wrong = short(sorted(set(manifest) ^ _FIELDS[found]))
         raise ValueError(f"Expected exactly the fields of a manifest in {str(path)!r}, got {wrong} missing or unknown.")
-    if unsigned := sorted(path for path in _loaded(folder) if path not in manifest["sha256"]):
+    _require_types(manifest)
+    _require_files(folder, manifest["sha256"])
+    return manifest
+
+
+def read_strict_json(path: Path) -> Any:
+    """The JSON in a file of a stranger's: no NaN, no infinity, no endless nesting, of bounded size.
+
+    Raises:
+        ValueError: if it is no such JSON.
+    """
+
+    def refuse(constant: str) -> None:
+        raise ValueError(f"{constant} is no number")
+
+    try:
+        if path.stat().st_size > _LARGEST_JSON:
+            raise ValueError(f"more than {_LARGEST_JSON} bytes")
+        return json.loads(path.read_text(encoding="utf-8"), parse_constant=refuse)
+    except (ValueError, OSError, RecursionError) as error:
+        raise ValueError(f"Expected JSON in {str(path)!r}, got a damaged file: {short(str(error))}") from error
+
+
+def _require_types(manifest: Mapping[str, Any]) -> None:
+    for name in _TEXTS & set(manifest):
+        required_text(manifest, name)
+    for name in ("versions", "config", "calibration", "statistics", "id2label", "sha256"):
+        required_dict(manifest, name)
+    for name in {"dtypes", "columns", "aliases"} & set(manifest):
+        required_dict(manifest, name)
+    required_list(manifest, "layers")
+    for key, label in manifest["id2label"].items():
+        if not key.isdecimal() or not isinstance(label, str):
+            raise ValueError(f"Expected id2label to have names by class number, got {short(key)}: {short(label)}.")
+    for name, value in [*manifest.get("dtypes", {}).items(), *manifest.get("aliases", {}).items()]:
+        if not isinstance(value, str):
+            raise ValueError(f"Expected text for {short(name)} in the manifest, got {short(value)}.")
+
+
+def _require_files(folder: Path, sums: Mapping[str, Any]) -> None:
+    for name, digest in sums.items():
+        parts = PurePosixPath(name).parts
+        if not parts or PurePosixPath(name).is_absolute() or ".." in parts or "\\" in name or "\0" in name:
+            raise ValueError(f"Expected names of files inside {str(folder)!r}, got {short(name)}. It is not ours.")
+        if not isinstance(digest, str):
+            raise ValueError(f"Expected the checksum of {short(name)} as text, got {short(digest)}.")
+    if unsigned := sorted(path for path in _loaded(folder) if path not in sums):
         raise ValueError(
-            f"Expected a checksum of every file of {str(folder)!r}, got none of {unsigned}. Copy it again."
+            f"Expected a checksum of every file of {str(folder)!r}, got none of {short(unsigned)}. Copy it again."
         )
-    for name, digest in manifest["sha256"].items():
+    for name, digest in sums.items():
         if not (folder / name).is_file():
             raise ValueError(f"Expected {name!r} in {str(folder)!r}, got no such file. Copy the whole folder again.")
         if _digest(folder / name) != digest:
             raise ValueError(
                 f"Expected {name!r} as it was saved in {str(folder)!r}, got a damaged file. Copy it again."
             )
-    return manifest
-
-
-def layer_specs(settings: Mapping[str, LayerConfig]) -> list[dict[str, Any]]:
-    """``[{"spec": settings, "layers": names}]``: how each quantized layer is quantized, equal settings said once."""
-    groups: list[dict[str, Any]] = []
-    for name, own in settings.items():
-        spec = dataclasses.asdict(own)
-        group = next((group for group in groups if group["spec"] == spec), None)
-        if group is None:
-            groups.append({"spec": spec, "layers": [name]})
-        else:
-            group["layers"].append(name)
-    return groups
-
-
-def stored_specs(manifest: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """What `layer_specs` says, of a manifest; settings that did not exist when it was written have their defaults.
-
-    Raises:
-        ValueError: if a setting is unknown or refused.
-    """
-    return [
-        {"spec": dataclasses.asdict(from_fields(LayerConfig, group["spec"])), "layers": group["layers"]}
-        for group in manifest["layers"]
-    ]
 
 
 def _loaded(folder: Path) -> list[str]:
     """Files in the parts of a checkpoint, all of which may be read, whatever the manifest names."""
-    parts = ("transformer", "vae", "scheduler")
-    return [p.relative_to(folder).as_posix() for part in parts for p in (folder / part).rglob("*") if p.is_file()]
+    inside = [path for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")]
+    files = [path for part in inside for path in part.rglob("*") if path.is_file()]
+    index = folder / "model_index.json"
+    return [path.relative_to(folder).as_posix() for path in [*files, *([index] if index.is_file() else [])]]
 
 
 def _digest(path: Path) -> str:

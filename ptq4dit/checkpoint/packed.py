@@ -1,210 +1,183 @@
-"""Save a quantized DiT as packed integers and load it again, bit for bit, without the float model.
+"""Save a quantized model as a diffusers pipeline folder and load it again, bit for bit, without the float model.
 
-A checkpoint is a folder: ``manifest.json`` (format, what made it, what is in it), ``transformer/`` (config and one
-safetensors file), ``vae/`` and ``scheduler/`` as diffusers writes them.
+A checkpoint is what diffusers writes (``model_index.json``, a folder for each component, the transformer's integers
+packed), ``manifest.json`` beside it (what made it, a checksum of every file), and for PTQD its noise correction.
 """
 
+import copy
 import dataclasses
-import hashlib
-import json
 import os
+from collections import OrderedDict
 from pathlib import Path
 from typing import Any
 
-import diffusers
 import torch
-from diffusers import AutoencoderKL, DiTTransformer2DModel, SchedulerMixin
-from safetensors.torch import load_file, save_file
-from torch import Tensor
+from diffusers import DiffusionPipeline, DiTPipeline
 
 from ptq4dit.backends.dispatch import with_backend
-from ptq4dit.checkpoint.manifest import FORMAT, KIND, layer_specs, read_manifest, stored_specs, write_manifest
-from ptq4dit.config.calibration import CalibrationConfig
-from ptq4dit.config.quantization import QuantConfig
-from ptq4dit.model.bundle import Dit, bundle
-from ptq4dit.model.frequencies import set_frequencies
-from ptq4dit.numerics.packing import pack_int4, unpack_int4
-from ptq4dit.quantized.convert import install, make_clock, quantized_layers, settings_of, unfilled
-from ptq4dit.quantized.linear import QuantizedLinear
-from ptq4dit.quantized.record import QuantRecord
+from ptq4dit.checkpoint.former import read_former
+from ptq4dit.checkpoint.manifest import FORMER_FORMAT, KIND, read_manifest, write_manifest
+from ptq4dit.checkpoint.packed_state import pack, packed_names
+from ptq4dit.checkpoint.pipeline_folder import (
+    component_dtypes,
+    portable_source,
+    read_pipeline,
+    stored_record,
+    write_pipeline,
+)
+from ptq4dit.checkpoint.quantizer import as_diffusers
+from ptq4dit.config.record import QuantRecord, short, stored_settings
+from ptq4dit.model.bundle import Dit, bundle, load
+from ptq4dit.model.stock_pipeline import PTQ4DiTPipeline
 from ptq4dit.sampling.noise_correction import NoiseCorrection
-from ptq4dit.storage.folder import require_replaceable, whole_folder
+from ptq4dit.storage.folder import recover, require_writable, whole_folder
 from ptq4dit.storage.tensors import read_tensors, write_tensors
 
-_WEIGHTS, _CONFIG = "transformer/quantized.safetensors", "transformer/config.json"
 _CORRECTION, _CORRECTION_FORMAT = "noise_correction.safetensors", "ptq4dit-noise-correction-1"
-_INTEGERS, _ZERO_POINTS = ".weight_q", "zero_point"
 
 
-def save_quantized(model: Dit, folder: str | os.PathLike[str]) -> None:
-    """Write a quantized bundle.
+def save_quantized(
+    model: Dit | DiffusionPipeline, folder: str | os.PathLike[str], *, max_shard_size: int | str | None = None
+) -> None:
+    """Write a quantized model as a pipeline folder that diffusers loads after ``import ptq4dit``.
 
     Weights of up to 4 bits take half a byte each, others one byte. Tensors that occur more than once (diffusers' DiT
     has a copy of the embedders in every block) are stored once. The folder appears whole or not at all.
 
     Args:
-        model: what `ptq4dit.quantize` returned.
-        folder: a new folder, or an older checkpoint to replace.
+        model: what `ptq4dit.quantize` returned, or a pipeline with a quantized transformer.
+        folder: a new folder, or an older checkpoint to replace; may be a link, a mount, or ``"."``.
+        max_shard_size: of the transformer's files, such as ``"5GB"``; None for diffusers' default.
 
     Raises:
-        ValueError: if the model is not quantized, or the folder holds something else.
+        ValueError: if the model is not quantized, the folder holds something else or cannot be written, or the disk
+            is full.
     """
     record = getattr(model.transformer, "ptq4dit_record", None)
     if not isinstance(record, QuantRecord):
         raise ValueError("Expected a quantized model, got a float one. Use ptq4dit.quantize(...) first.")
     target = Path(folder)
-    require_replaceable(target, KIND)
+    require_writable(target, KIND)
     with whole_folder(target) as new:
-        _write(model, record, new)
+        _write(model, record, new, max_shard_size)
 
 
 def load_quantized(
     folder: str | os.PathLike[str], device: str | torch.device = "cpu", backend: str | None = None
 ) -> Dit:
-    """Read what `save_quantized` wrote. The result computes the same bits on the same machine.
+    """Read what `save_quantized` wrote, now or in the former format. The result computes the same bits.
 
     Args:
         folder: the checkpoint.
-        device: where to put the transformer and the VAE.
+        device: where to put the models.
         backend: what is to run the model; None for the one that it was saved with.
 
     Raises:
         ValueError: if the folder is no checkpoint, is damaged, lacks or adds a tensor, or the backend cannot run it.
     """
     source = Path(folder)
+    recover(source)
     manifest = read_manifest(source)
-    model = _read(source, manifest, device)
+    try:
+        model = _read_former(source, manifest) if manifest["format"] == FORMER_FORMAT else _read(source, manifest)
+    except Exception as error:  # diffusers, safetensors and torch each have errors of their own for damaged files
+        if isinstance(error, ValueError) and str(error).startswith("Expected"):
+            raise
+        said = short(" ".join(str(error).split()) or type(error).__name__)
+        raise ValueError(
+            f"Expected a whole checkpoint in {str(source)!r}, got one that cannot be read: {said}"
+        ) from error
+    model = _moved(model, device)
     chosen = backend or manifest["config"]["backend"]
     return model if chosen == "simulated" == manifest["config"]["backend"] else with_backend(model, chosen)
 
 
-def _read(source: Path, manifest: dict[str, Any], device: str | torch.device) -> Dit:
-    config, dtype = QuantConfig.from_json(json.dumps(manifest["config"])), _dtype(manifest["dtype"])
-    transformer, layers, settings = _empty_transformer(json.loads((source / _CONFIG).read_text()), config, dtype)
-    if layer_specs(settings) != stored_specs(manifest):
-        raise ValueError(f"Expected the layers that the config of {str(source)!r} says, got others. Quantize again.")
-    _load_state(transformer, _unpacked(load_file(source / _WEIGHTS), manifest), source)
-    transformer.ptq4dit_record = QuantRecord(
-        config=config,
-        calibration=CalibrationConfig.from_json(json.dumps(manifest["calibration"])),
-        statistics=manifest["statistics"],
-        model=manifest["model"],
-        layers={name: layer.paths for name, layer in layers.items()},
-        settings=settings,
-    )
-    set_frequencies(transformer, manifest["frequencies"])
-    vae = AutoencoderKL.from_pretrained(source / "vae", dtype=dtype).to(device).eval()
-    scheduler = _scheduler_class(manifest["scheduler"]).from_pretrained(source / "scheduler")
-    model = bundle(transformer.to(device).eval(), vae, scheduler, manifest["id2label"], source=manifest["source"])
+def packed_bytes(model: Dit) -> int:
+    """Bytes of the transformer's tensors as `save_quantized` stores them: packed, repeated ones once."""
+    transformer = model.torch_transformer
+    stored, _ = pack(transformer.state_dict(), packed_names(model.transformer.ptq4dit_record))
+    return sum(tensor.numel() * tensor.element_size() for tensor in stored.values())
+
+
+def _write(model: Any, record: QuantRecord, folder: Path, max_shard_size: int | str | None) -> None:
+    pipeline = _pipeline_of(model)
+    vars(pipeline)["transformer"] = _dressed(pipeline.transformer, record)
+    write_pipeline(pipeline, folder, max_shard_size)
+    correction = getattr(model, "noise_correction", None)
+    if correction is not None:
+        write_tensors(folder / _CORRECTION, correction.tensors(), {}, _CORRECTION_FORMAT)
+    said = record.to_dict()
+    manifest = {
+        "label": record.config.label,
+        "method": record.config.method,
+        "config": said["config"],
+        "calibration": said["calibration"],
+        "statistics": said["statistics"],
+        "model": record.model,
+        "source": portable_source(getattr(model, "source", type(pipeline).__name__)),
+        "pipeline": type(pipeline).__name__,
+        "dtypes": component_dtypes(pipeline),
+        "id2label": dict(getattr(model, "id2label", {})),
+        "layers": said["settings"],
+    }
+    write_manifest(folder, manifest)
+
+
+def _pipeline_of(model: Any) -> Any:
+    """A pipeline of its own around the parts of a model; the given one is left as it is."""
+    if type(model) is DiTPipeline:
+        names: dict[str, str] = {}
+        for name, number in model.labels.items():
+            names[str(number)] = f"{names[str(number)]}, {name}" if str(number) in names else name
+        return PTQ4DiTPipeline(model.transformer, model.vae, model.scheduler, id2label=names)
+    if isinstance(model, DiffusionPipeline):
+        return copy.copy(model)
+    vae = getattr(model.vae, "loaded", model.vae)
+    labels = {str(number): name for number, name in model.id2label.items()}
+    return PTQ4DiTPipeline(model.torch_transformer, vae, model.scheduler, id2label=labels)
+
+
+def _dressed(transformer: Any, record: QuantRecord) -> Any:
+    """The same transformer, sharing all tensors, that diffusers knows to be quantized as the record says."""
+    own = copy.copy(getattr(transformer, "twin", transformer))
+    vars(own)["_state_dict_hooks"] = OrderedDict(own._state_dict_hooks)
+    vars(own)["_forward_pre_hooks"] = OrderedDict(own._forward_pre_hooks)
+    as_diffusers(own, record)
+    return own
+
+
+def _read(source: Path, manifest: dict[str, Any]) -> Dit:
+    record = stored_record(source)
+    said = record.to_dict()
+    for name in ("config", "calibration", "statistics", "model"):
+        if manifest[name] != said[name]:
+            raise ValueError(
+                f"Expected {name} in the manifest as in the transformer's config, got another. Copy it again."
+            )
+    if stored_settings(manifest["layers"]) != dict(record.settings):
+        raise ValueError("Expected the layers that the transformer's config says, got others. Quantize again.")
+    pipeline = read_pipeline(source, manifest["dtypes"])
+    if isinstance(pipeline, DiTPipeline):
+        parts = (pipeline.transformer, pipeline.vae, pipeline.scheduler)
+        model = bundle(*parts, manifest["id2label"], source=manifest["source"])
+    else:
+        model = dataclasses.replace(load(pipeline), source=manifest["source"])  # type: ignore[arg-type]
+    return _corrected(model, source, manifest)
+
+
+def _read_former(source: Path, manifest: dict[str, Any]) -> Dit:
+    model = bundle(*read_former(source, manifest), manifest["id2label"], source=manifest["source"])
+    return _corrected(model, source, manifest)
+
+
+def _corrected(model: Dit, source: Path, manifest: dict[str, Any]) -> Dit:
     if _CORRECTION not in manifest["sha256"]:
         return model
     tensors, _ = read_tensors(source / _CORRECTION, _CORRECTION_FORMAT, "noise correction")
     return dataclasses.replace(model, noise_correction=NoiseCorrection.from_tensors(tensors))
 
 
-def _dtype(name: str) -> torch.dtype:
-    found = getattr(torch, name, None)
-    if not isinstance(found, torch.dtype):
-        raise ValueError(f"Expected the name of a torch dtype in the manifest, got {name!r}. Quantize again.")
-    return found
-
-
-def _scheduler_class(name: str) -> Any:
-    found = getattr(diffusers, name, None)
-    if not (isinstance(found, type) and issubclass(found, SchedulerMixin)):
-        raise ValueError(f"Expected the name of a diffusers scheduler in the manifest, got {name!r}. Quantize again.")
-    return found
-
-
-def packed_bytes(model: Dit) -> int:
-    """Bytes of the transformer's tensors as `save_quantized` stores them: packed, repeated ones once."""
-    transformer = model.torch_transformer
-    stored, _ = _packed(transformer.state_dict(), _packed_columns(transformer))
-    return sum(tensor.numel() * tensor.element_size() for tensor in stored.values())
-
-
-def _write(model: Dit, record: QuantRecord, folder: Path) -> None:
-    (folder / "transformer").mkdir()
-    model.vae.save_pretrained(folder / "vae")
-    model.scheduler.save_pretrained(folder / "scheduler")
-    (folder / _CONFIG).write_text(json.dumps(dict(model.config), indent=2, default=str) + "\n")
-    halves = _packed_columns(model.torch_transformer)
-    if model.noise_correction is not None:
-        write_tensors(folder / _CORRECTION, model.noise_correction.tensors(), {}, _CORRECTION_FORMAT)
-    stored, aliases = _packed(model.torch_transformer.state_dict(), halves)
-    save_file(stored, folder / _WEIGHTS, {"format": FORMAT})
-    manifest = {
-        "label": record.config.label,
-        "method": record.config.method,
-        "config": json.loads(record.config.to_json()),
-        "calibration": json.loads(record.calibration.to_json()),
-        "statistics": dict(record.statistics),
-        "model": record.model,
-        "source": model.source,
-        "frequencies": model.frequencies,
-        "dtype": str(model.dtype).removeprefix("torch."),
-        "scheduler": type(model.scheduler).__name__,
-        "id2label": dict(model.id2label),
-        "layers": layer_specs(record.settings),
-        "columns": halves,
-        "aliases": aliases,
-    }
-    write_manifest(folder, manifest)
-
-
-def _packed(state: dict[str, Tensor], halves: dict[str, int]) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Tensors to store, and for each repeated one the name of its first occurrence."""
-    stored: dict[str, Tensor] = {}
-    aliases: dict[str, str] = {}
-    first: dict[tuple[str, torch.Size, bytes], str] = {}
-    for name, tensor in state.items():
-        value = tensor.detach().cpu().contiguous()
-        value = pack_int4(value) if name in halves else value
-        value = value.to(torch.uint8) if name.endswith(_ZERO_POINTS) else value
-        raw = value.view(torch.uint8) if value.ndim else value.reshape(1).view(torch.uint8)
-        key = (str(value.dtype), value.shape, hashlib.blake2b(raw.numpy().data).digest())
-        if key in first:
-            aliases[name] = first[key]
-        else:
-            first[key] = name
-            stored[name] = value.clone() if value.data_ptr() == tensor.data_ptr() else value
-    return stored, aliases
-
-
-def _unpacked(stored: dict[str, Tensor], manifest: dict[str, Any]) -> dict[str, Tensor]:
-    """What was packed, each stored tensor unpacked once and shared by its copies."""
-    columns = manifest["columns"]
-    ready = {
-        name: unpack_int4(tensor, columns[name])
-        if name in columns
-        else tensor.to(torch.int32)
-        if name.endswith(_ZERO_POINTS)
-        else tensor
-        for name, tensor in stored.items()
-    }
-    return ready | {name: ready[original] for name, original in manifest["aliases"].items()}
-
-
-def _packed_columns(transformer: torch.nn.Module) -> dict[str, int]:
-    """Names of the integers that need four bits at most, and how many columns they have."""
-    return {
-        f"{name}{_INTEGERS}": module.in_features
-        for name, module in transformer.named_modules()
-        if isinstance(module, QuantizedLinear) and module.config.weight_bits <= 4
-    }
-
-
-def _empty_transformer(architecture: dict[str, Any], config: QuantConfig, dtype: torch.dtype) -> tuple[Any, Any, Any]:
-    """A transformer to load a state into, its quantized layers and their settings."""
-    transformer = torch.nn.Module.to(DiTTransformer2DModel.from_config(architecture), dtype)
-    clock, layers = make_clock(config), quantized_layers(transformer, config)
-    settings = settings_of(layers, config)
-    install(transformer, layers, settings, config, lambda _, linear, layer: unfilled(linear, layer, clock), clock)
-    return transformer, layers, settings
-
-
-def _load_state(transformer: Any, state: dict[str, Tensor], source: Path) -> None:
-    try:
-        transformer.load_state_dict(state, strict=True)
-    except RuntimeError as error:
-        raise ValueError(f"Expected exactly the tensors of this model in {str(source)!r}: {error}") from error
+def _moved(model: Dit, device: str | torch.device) -> Dit:
+    for part in (model.transformer, model.vae):
+        part.to(device).eval()
+    return model

@@ -8,7 +8,7 @@ import ptq4dit
 from ptq4dit.cli.options import add_quantization, quantization
 from ptq4dit.cli.report import Report, lines, show_reconstruction
 from ptq4dit.cli.source import add_model, model_source, open_calibration, open_float, short_name
-from ptq4dit.storage.folder import require_replaceable
+from ptq4dit.storage.folder import require_writable
 
 HELP = "Quantize a float model with its calibration, and write a checkpoint that loads without either."
 
@@ -30,7 +30,7 @@ def run(options: argparse.Namespace) -> Report:
     config, source = quantization(options, options.seed), model_source(options)
     name = f"{short_name(source)}-{config.label.lower()}"
     folder = Path(options.out or (name if config.method == "ptq4dit" else f"{name}-{config.method}"))
-    require_replaceable(folder, KIND)
+    require_writable(folder, KIND)
     stats = open_calibration(options.calibration, source)
     dit = open_float(source, options.device)
     begun = time.monotonic()

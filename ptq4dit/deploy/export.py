@@ -11,7 +11,7 @@ from typing import Any
 from ptq4dit.backends.plan import block_linears
 from ptq4dit.model.bundle import Dit
 from ptq4dit.quantized.convert import describe
-from ptq4dit.storage.folder import MANIFEST, require_replaceable, whole_folder
+from ptq4dit.storage.folder import MANIFEST, require_writable, whole_folder
 
 TARGETS = ("openvino", "onnx")
 KIND = "ptq4dit-export"
@@ -70,7 +70,7 @@ def _require(model: Dit, target: str, folder: Path, pack_4_bits: bool) -> None:
         raise ValueError('pack_4_bits is for target="onnx": OpenVINO would multiply such weights in float.')
     if not describe(model)["quantized"]:
         raise ValueError("Expected a quantized model, got a float one. Use ptq4dit.quantize(...) first.")
-    require_replaceable(folder, KIND)
+    require_writable(folder, KIND)
     for block in range(len(model.torch_transformer.transformer_blocks)):
         block_linears(model.torch_transformer, block)
 

@@ -11,6 +11,7 @@ from torch import nn
 from ptq4dit.backends.dispatch import with_backend
 from ptq4dit.calibration.statistics import Calibration
 from ptq4dit.calibration.trajectories import Trajectories
+from ptq4dit.checkpoint.quantizer import as_diffusers
 from ptq4dit.config.methods import method_names
 from ptq4dit.config.quantization import QuantConfig
 from ptq4dit.methods.method import Job, Method
@@ -73,6 +74,7 @@ def quantize(
         folder=None if folder is None else Path(folder),
     )
     model = method.run(job)
+    as_diffusers(model.torch_transformer, model.transformer.ptq4dit_record)
     return model if job.config.backend == "simulated" else with_backend(model, job.config.backend)
 
 

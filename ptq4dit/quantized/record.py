@@ -1,36 +1,13 @@
 """What made a quantized model: kept on it, saved with it."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import torch
 
 from ptq4dit.calibration.statistics import Calibration
-from ptq4dit.config.calibration import CalibrationConfig
-from ptq4dit.config.quantization import LayerConfig, QuantConfig
+from ptq4dit.config.record import QuantRecord as QuantRecord
 from ptq4dit.model.layers import Layer
 from ptq4dit.paper.ssc import spearman_rho
-
-
-@dataclass(frozen=True, kw_only=True)
-class QuantRecord:
-    """What made a quantized transformer; kept on it as ``transformer.ptq4dit_record``.
-
-    Attributes:
-        config: how it was quantized.
-        calibration: how its statistics were gathered.
-        statistics: `summarize` of them.
-        model: fingerprint of the float transformer that it was made from.
-        layers: the quantized layers in model order: name -> paths in the transformer.
-        settings: how each of them is quantized.
-    """
-
-    config: QuantConfig
-    calibration: CalibrationConfig
-    statistics: Mapping[str, int | float]
-    model: str
-    layers: Mapping[str, tuple[str, ...]]
-    settings: Mapping[str, LayerConfig]
 
 
 def summarize(stats: Calibration, layers: Mapping[str, Layer]) -> dict[str, int | float]:

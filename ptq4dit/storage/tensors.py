@@ -9,6 +9,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from ptq4dit.storage.disk import room_needed, shared_modes
+
 
 def write_tensors(
     path: str | os.PathLike[str], tensors: Mapping[str, Tensor], metadata: Mapping[str, str], format_name: str
@@ -20,12 +22,17 @@ def write_tensors(
         tensors: name -> tensor.
         metadata: name -> text.
         format_name: what `read_tensors` will ask for.
+
+    Raises:
+        ValueError: if the disk is full.
     """
     target = Path(path)
-    with tempfile.TemporaryDirectory(dir=target.parent) as folder:
+    with room_needed(target), tempfile.TemporaryDirectory(dir=target.parent) as folder:
         contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-        save_file(contiguous, Path(folder) / target.name, {"format": format_name, **metadata})
-        os.replace(Path(folder) / target.name, target)
+        new = Path(folder) / target.name
+        save_file(contiguous, new, {"format": format_name, **metadata})
+        shared_modes(new)
+        os.replace(new, target)
 
 
 def read_tensors(

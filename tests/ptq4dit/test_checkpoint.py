@@ -31,7 +31,7 @@ def model(dit, stats):
 
 
 def weight_bytes(folder):
-    return (folder / "transformer" / "quantized.safetensors").stat().st_size
+    return (folder / "transformer" / "diffusion_pytorch_model.safetensors").stat().st_size
 
 
 @pytest.mark.parametrize("bits", [(8, 8), (4, 8), (3, 16), (5, 4), (16, 8)])
@@ -153,7 +153,7 @@ def test_a_setting_that_an_older_checkpoint_does_not_know_has_its_default(model,
 
 def test_a_failed_save_leaves_the_older_checkpoint(model, tmp_path, monkeypatch):
     save_quantized(model, tmp_path / "model")
-    monkeypatch.setattr("ptq4dit.checkpoint.packed.save_file", lambda *_: 1 / 0)
+    monkeypatch.setattr("ptq4dit.checkpoint.packed.write_manifest", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         save_quantized(model, tmp_path / "model")
     assert load_quantized(tmp_path / "model").id2label == model.id2label
@@ -220,7 +220,7 @@ def test_refuses_to_load(model, tmp_path):
         load_quantized(tmp_path)
     folder = tmp_path / "model"
     save_quantized(model, folder)
-    weights, manifest = folder / "transformer" / "quantized.safetensors", folder / "manifest.json"
+    weights, manifest = folder / "transformer" / "diffusion_pytorch_model.safetensors", folder / "manifest.json"
     data, text = weights.read_bytes(), manifest.read_text()
     for name in json.loads(text)["sha256"]:
         whole = (folder / name).read_bytes()
