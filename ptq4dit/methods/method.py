@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from ptq4dit.calibration import Calibration
 from ptq4dit.config import QuantConfig
 from ptq4dit.dit import Dit
+from ptq4dit.observe import Cancelled
 from ptq4dit.paper.reparam import reparameterize
 from ptq4dit.quantized.balance import absorbed
 from ptq4dit.reconstruction.run import reconstruct, training_data
@@ -37,6 +38,11 @@ class Job:
     progress: Callable[..., None] | None = None
     cancelled: Callable[[], bool] | None = None
     folder: Path | None = None
+
+    def check(self) -> None:
+        """Raise `Cancelled` once somebody asked to stop; called between pieces of work."""
+        if self.cancelled is not None and self.cancelled():
+            raise Cancelled(f"Making {self.config.method} was cancelled.")
 
     @cached_property
     def data(self) -> Trajectories:

@@ -140,11 +140,12 @@ def run(job: Job) -> Dit:
     roles = balanced_roles(balance_fc2=job.config.balance_fc2)
 
     def balance(transformer: nn.Module, stats: Calibration) -> dict[str, Tensor]:
-        return {
-            name: searched_factor(layer, stats, job.config.layer(name))
-            for name, layer in balanced_layers(transformer).items()
-            if layer.role in roles
-        }
+        factors = {}
+        for name, layer in balanced_layers(transformer).items():
+            if layer.role in roles:
+                job.check()
+                factors[name] = searched_factor(layer, stats, job.config.layer(name))
+        return factors
 
     return run_shifted(job, middles(job.dit.transformer, job.stats), balance)
 

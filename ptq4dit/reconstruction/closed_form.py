@@ -1,6 +1,5 @@
 """Round the linears of one block in closed form: each layer on the inputs that the rounded layers before it give."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -33,7 +32,6 @@ def round_block(
     block: BlockParts,
     data: BlockData,
     damping: float,
-    check: Callable[[], None] = lambda: None,
     *,
     activation_scales: bool = True,
     activation_ends: bool = False,
@@ -51,7 +49,6 @@ def round_block(
         block: the quantized block.
         data: its inputs.
         damping: of the Hessian.
-        check: called between pieces of work; may raise to stop.
         activation_scales: search static activation scales, too.
         activation_ends: and both ends of their ranges by themselves, see `search_input_range`.
 
@@ -72,7 +69,7 @@ def round_block(
                 linear.activation_zero_point.copy_(grid[1])
         if all(linear.config.weight_bits == FLOAT_BITS for linear, _ in pairs):
             continue
-        moments = _moments(exact, block, names[0], gate, data, check).averaged(centered=pairs[0][0].bias is not None)
+        moments = _moments(exact, block, names[0], gate, data).averaged(centered=pairs[0][0].bias is not None)
         for name, (linear, like) in zip(names, pairs, strict=True):
             if linear.config.weight_bits != FLOAT_BITS:
                 targets[name] = _round_layer(linear, like, moments, damping)
@@ -156,13 +153,10 @@ def _round_layer(linear: QuantizedLinear, like: nn.Module, moments: _Moments, da
     return (target / grid.expand(scale)).to(linear.weight_scale.dtype)
 
 
-def _moments(
-    exact: BlockParts, block: BlockParts, name: str, gate: int | None, data: BlockData, check: Callable[[], None]
-) -> _Moments:
+def _moments(exact: BlockParts, block: BlockParts, name: str, gate: int | None, data: BlockData) -> _Moments:
     linear = _quantized(block, name)
     result = _Moments.empty(linear.in_features, linear.weight.device)
     for chunk in data.chunks(linear.weight.device):
-        check()
         chunk.tell()
         f = input_of(exact, name, chunk.float_inputs, chunk.float_modulation)
         x = input_of(block, name, chunk.inputs, chunk.modulation)

@@ -1,6 +1,6 @@
 """What one block is given and should return, float and quantized, and how it is passed through in chunks."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -24,6 +24,7 @@ class BlockData:
         targets: what the float block makes of them.
         timesteps: of each sample.
         guidance: above 1, the samples are pairs, one behind the other: class, null class, class, ...; see `views`.
+        check: called before every chunk; may raise to stop.
     """
 
     transformer: nn.Module
@@ -34,6 +35,7 @@ class BlockData:
     targets: Float[Tensor, "sample token width"]
     timesteps: Int[Tensor, " sample"]
     guidance: float = 1.0
+    check: Callable[[], None] = lambda: None
 
     def __len__(self) -> int:
         """Number of samples."""
@@ -56,6 +58,7 @@ class BlockData:
             targets=part(self.targets),
             timesteps=part(self.timesteps),
             guidance=self.guidance,
+            check=self.check,
         )
 
     @property
@@ -93,6 +96,7 @@ class BlockData:
         """All samples in turn, a few at a time, on a device."""
         size = max(1, CHUNK_TOKENS // self.inputs.shape[1] // self.group) * self.group
         for start in range(0, len(self), size):
+            self.check()
             yield self.take(slice(start, start + size), device)
 
     def tell(self) -> None:

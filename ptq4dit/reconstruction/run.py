@@ -63,7 +63,7 @@ def reconstruct(
             ``config.samples`` of them.
         config: how.
         progress: told about every step.
-        cancelled: asked before every piece of work.
+        cancelled: asked before every chunk of the data that passes a block, and after every step.
         folder: where the state of each finished block is kept; a later call with the same arguments goes on there and
             ends with the same bits. None keeps nothing.
         in_place: change ``model`` itself instead of a copy, which for DiT-XL/2 would take 3.7 GB more.
@@ -79,8 +79,9 @@ def reconstruct(
     result = model.transformer if in_place else copy.deepcopy(model.transformer)
     used, guidance = _chosen(data, config)
     state = State(folder, exact, model.transformer, used, config)
-    walk = Walk(exact, result, used, guidance)
-    report = _Report(blocks=len(walk), config=config, progress=progress, cancelled=cancelled)
+    report = _Report(config=config, progress=progress, cancelled=cancelled)
+    walk = Walk(exact, result, used, guidance, report.check)
+    report.blocks = len(walk)
     for index, (block, block_data) in enumerate(walk):
         report.start(index)
         if not state.load(index, block):
@@ -125,11 +126,10 @@ def training_data(
 
 
 @torch.no_grad()
-def block_error(block: BlockParts, data: BlockData, cancelled: Callable[[], None] = lambda: None) -> float:
+def block_error(block: BlockParts, data: BlockData) -> float:
     """Mean squared error of a block's output against the float block's, over the data's views."""
     device, total, count = next(block.buffers()).device, 0.0, 0
     for chunk in data.chunks(device):
-        cancelled()
         chunk.tell()
         wrong = chunk.views(block(chunk.inputs, chunk.modulation) - chunk.targets)
         total, count = total + float(wrong.double().square().sum()), count + wrong.numel()
@@ -164,13 +164,13 @@ def _reconstruct_block(
         return
     mask = held_out(used.images, config.held_out)
     rows, held = (~mask).nonzero()[:, 0], data.take(mask) if mask.any() else None
-    best = _Best(block, held, report.check)
+    best = _Best(block, held)
     generator = torch.Generator().manual_seed(_block_seed(config.seed, index))
     targets = None
     if config.start == "gptq":
         some = data.take(some_rows(rows, data, config.tokens, generator))
         ranges = {"activation_scales": config.activation_scales, "activation_ends": config.activation_ends}
-        targets = round_block(exact, block, some, config.damping, report.check, **ranges)
+        targets = round_block(exact, block, some, config.damping, **ranges)
         best.consider()
     report.step(0)
     if config.steps:
@@ -193,14 +193,14 @@ def _reconstruct_block(
 class _Best:
     """The state of a block that was best on the held-out samples; without any, the latest."""
 
-    def __init__(self, block: BlockParts, held: BlockData | None, check: Callable[[], None]) -> None:
-        self.block, self.held, self.check = block, held, check
+    def __init__(self, block: BlockParts, held: BlockData | None) -> None:
+        self.block, self.held = block, held
         self.error, self.stale = float("inf"), 0
         self.state: dict[str, Tensor] = {}
         self.consider()
 
     def consider(self) -> None:
-        error = 0.0 if self.held is None else block_error(self.block, self.held, self.check)
+        error = 0.0 if self.held is None else block_error(self.block, self.held)
         self.stale += 1
         if self.held is None or error < self.error:
             self.error, self.stale = error, 0
@@ -214,10 +214,10 @@ class _Best:
 class _Report:
     """Counts work, estimates the time left, and stops where asked. A block's start and its steps are timed apart."""
 
-    blocks: int
     config: ReconstructionConfig
     progress: Progress | None
     cancelled: Callable[[], bool] | None
+    blocks: int = 0
     _last: float = 0.0
     _index: int = 0
     _seconds: list[float] = field(default_factory=lambda: [0.0, 0.0])

@@ -1,6 +1,6 @@
 """Go through a model's blocks, float and quantized side by side, holding the data of one block only."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor, nn
@@ -16,7 +16,14 @@ class Walk:
     The data stay on the CPU; chunks of them visit the model's device.
     """
 
-    def __init__(self, exact: nn.Module, quantized: nn.Module, data: Trajectories, guidance: float = 1.0) -> None:
+    def __init__(
+        self,
+        exact: nn.Module,
+        quantized: nn.Module,
+        data: Trajectories,
+        guidance: float = 1.0,
+        check: Callable[[], None] = lambda: None,
+    ) -> None:
         """Prepare.
 
         Args:
@@ -24,6 +31,7 @@ class Walk:
             quantized: the quantized transformer.
             data: what the model is given.
             guidance: above 1 if the data are pairs, see `BlockData`.
+            check: called before every chunk that passes a block, here and in the data; may raise to stop.
 
         Raises:
             ValueError: if the latents are not of the model's shape.
@@ -33,7 +41,7 @@ class Walk:
             raise ValueError(
                 f"Expected latents of shape {expected}, got {tuple(data.latents.shape[1:])}. Collect from this model."
             )
-        self.exact, self.quantized, self.data, self.guidance = exact, quantized, data, guidance
+        self.exact, self.quantized, self.data, self.guidance, self.check = exact, quantized, data, guidance, check
         self.device = next(exact.parameters()).device
 
     def __len__(self) -> int:
@@ -62,6 +70,7 @@ class Walk:
                     targets=targets,
                     timesteps=self.data.timesteps,
                     guidance=self.guidance,
+                    check=self.check,
                 ),
             )
             if index + 1 < len(self):
@@ -93,4 +102,6 @@ class Walk:
 
     def _chunks(self, tokens: int) -> Iterator[slice]:
         size = max(1, min(CHUNK_TOKENS // tokens, 256))
-        return (slice(start, start + size) for start in range(0, len(self.data), size))
+        for start in range(0, len(self.data), size):
+            self.check()
+            yield slice(start, start + size)
