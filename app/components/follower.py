@@ -10,7 +10,7 @@ import gradio as gr
 
 from app.components.controls import Shared, fit
 from app.components.part import html_part
-from app.state import FIELDS, Selection
+from app.state import Selection
 
 
 def follow(
@@ -32,8 +32,8 @@ def follow(
     part = html_part("follower", start, scripts=("store",), elem_classes="follower", fields=list(fields))
 
     def drawn(*values: Any) -> Any:
-        *mine, selection = values
-        return draw(*mine, *(selection[name] for name in FIELDS))
+        *mine, part = values
+        return draw(*mine, *vars(Selection.from_part(part)).values())
 
     gr.on(
         [part.select, *triggers],
