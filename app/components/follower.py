@@ -9,6 +9,7 @@ from typing import Any
 import gradio as gr
 
 from app.components.controls import Shared, fit
+from app.components.messages import explained
 from app.components.part import html_part
 from app.state import Selection
 
@@ -33,7 +34,9 @@ def follow(
 
     def drawn(*values: Any) -> Any:
         *mine, part = values
-        return draw(*mine, *vars(Selection.from_part(part)).values())
+        with explained():
+            selection = Selection.from_part(part)
+        return draw(*mine, *vars(selection).values())
 
     gr.on(
         [part.select, *triggers],

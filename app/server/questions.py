@@ -73,7 +73,9 @@ class Questions:
         if about and asked.get("fn_index") is None:
             found = [one for one in functions.values() if one.api_name == about[2] and one.fn is not None]
             if not found or found[0].api_visibility == "private":
-                public = sorted(one.api_name for one in functions.values() if one.api_visibility == "public" and one.fn)
+                public = sorted(
+                    str(one.api_name) for one in functions.values() if one.api_visibility == "public" and one.fn
+                )
                 raise ValueError(f"endpoint: expected one of {', '.join(public)}; got {brief(about[2])}")
             return found[0]
         number = asked.get("fn_index")

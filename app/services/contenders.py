@@ -121,8 +121,9 @@ def _data(stop: Event) -> Trajectories:
         model, settings = explored(), _reconstruction()
         config = model.stats.config
         timesteps = min(settings.timesteps or config.timesteps, config.steps)
-        amounts = {"images": settings.images, "timesteps": timesteps}
-        kept["data"] = ptq4dit.collect(model.dit, config, **amounts, cancelled=stop.is_set)
+        kept["data"] = ptq4dit.collect(
+            model.dit, config, images=settings.images, timesteps=timesteps, cancelled=stop.is_set
+        )
     return kept["data"]
 
 

@@ -129,10 +129,10 @@ def _followed(channel: int, activation: np.ndarray) -> int:
     return channel if 0 <= channel < len(activation) else int(activation.argmax())
 
 
-def drag_outlier(part: dict[str, Any]) -> list[Any]:
+def drag_outlier(part: dict[str, Any] | None) -> list[Any]:
     """The outlier was dragged: where the slider stands, then its lesson."""
     with explained():
-        size = within("size", part.get("size"), 1.0, float(learning.LARGEST_OUTLIER))
+        size = within("size", (part or {}).get("size"), 1.0, float(learning.LARGEST_OUTLIER))
     return [size, *draw_outlier(size)]
 
 

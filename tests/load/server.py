@@ -129,6 +129,34 @@ def ask(url: str, api_name: str, *data: Any, session: str | None = None, timeout
     raise AssertionError(f"{api_name}: the stream ended without an answer")
 
 
+def begin_learning(app: Served, method: str) -> Iterator[dict[str, Any]]:
+    """Press Run of the Methods tab in a tab of its own; returns once the model is being learned, with the stream."""
+    config = app.config()
+    number = next(d["id"] for d in config["dependencies"] if d["targets"] and _target(config, d) == "methods-run")
+    inputs = next(d for d in config["dependencies"] if d["id"] == number)["inputs"]
+    values = {c["id"]: c["props"].get("value") for c in config["components"]}
+    data = [method, "rtn", *(values[one] for one in inputs[2:])]
+    session = new_session()
+    status, answer = post(
+        f"{app.url}/gradio_api/queue/join", {"data": data, "fn_index": number, "session_hash": session}
+    )
+    assert status == 200, answer
+    stream = events(app.url, session)
+    prepared = 0
+    for message in stream:
+        assert message["msg"] != "process_completed", message
+        prepared += prepared > 0 or "Preparing" in json.dumps(message)
+        if prepared == 5:  # words about how far it is: a thread is at it
+            return stream
+    raise AssertionError("It never began to learn.")
+
+
+def _target(config: dict[str, Any], dependency: dict[str, Any]) -> str | None:
+    """The `elem_id` of the component that sets an event off."""
+    ids = [one for one, _ in dependency["targets"]]
+    return next((c["props"].get("elem_id") for c in config["components"] if c["id"] in ids), None)
+
+
 _known: dict[str, dict[str, int]] = {}
 
 

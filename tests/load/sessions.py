@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -42,24 +43,24 @@ def visit(running: Served, number: int) -> None:
         raise ValueError(f"expected the answer of {name}; got {answer!r}")
 
 
-def grow(running: Served, sessions: int, marks: tuple[int, ...]) -> dict[int, float]:
-    """Megabytes after so many new sessions."""
-    held, done = {}, 0
+def grow(running: Served, *marks: int) -> Iterator[tuple[int, float]]:
+    """So many new sessions, and the megabytes after them."""
+    done = 0
     with ThreadPoolExecutor(AT_ONCE) as pool:
-        for mark in (*marks, sessions):
+        for mark in marks:
             list(pool.map(lambda number: visit(running, number), range(done, mark)))
-            held[mark], done = running.resident(), mark
-    return held
+            yield mark, running.resident()
+            done = mark
 
 
 def main() -> None:
     """Print the table."""
     sessions = int(sys.argv[1]) if len(sys.argv) > 1 else 1000
-    marks = tuple(sessions * i // 10 for i in range(1, 10))
+    marks = (sessions * i // 10 for i in range(1, 11))
     with tempfile.TemporaryDirectory() as folder, served(Path(folder)) as running:
         settle(running)
         print("sessions  MB", flush=True)
-        for mark, megabytes in grow(running, sessions, (20, *marks)).items():
+        for mark, megabytes in grow(running, 20, *marks):
             print(f"{mark:8d}  {megabytes:.1f}", flush=True)
 
 
