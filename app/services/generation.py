@@ -160,7 +160,7 @@ def prepare() -> None:
 def require_class(class_id: int) -> None:
     """Raise ValueError, naming the classes there are, for one that is not among them."""
     labels = outline().labels
-    if not 0 <= class_id < len(labels):
+    if outline().known and not 0 <= class_id < len(labels):
         named = ", ".join(f"{i} {label}" for i, label in enumerate(labels[:12]))
         raise ValueError(f"class_id: expected 0 to {len(labels) - 1} ({named}); got {class_id}")
 

@@ -27,11 +27,12 @@ _loading: Future[Explored] | None = None
 
 @dataclass(frozen=True, kw_only=True)
 class Outline:
-    """What the page needs to know of a model before torch is there."""
+    """What the page needs to know of a model before torch is there; `known` where its files say so."""
 
     source: str
     blocks: int
     labels: tuple[str, ...]
+    known: bool = True
 
     @property
     def layers(self) -> list[str]:
@@ -65,7 +66,7 @@ def outline() -> Outline:
     """The outline of the explored model, from its JSON files alone; of one block where there is no such folder."""
     folder = Path(source())
     if not (folder / "model_index.json").is_file():
-        return Outline(source=str(folder), blocks=1, labels=("0",))
+        return Outline(source=str(folder), blocks=1, labels=("0",), known=False)
     index = json.loads((folder / "model_index.json").read_text(encoding="utf-8"))
     config = json.loads((folder / "transformer" / "config.json").read_text(encoding="utf-8"))
     named = {int(key): str(name) for key, name in index.get("id2label", {}).items()}
