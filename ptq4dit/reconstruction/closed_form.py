@@ -1,6 +1,6 @@
 """Round the linears of one block in closed form: each layer on the inputs that the rounded layers before it give."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -27,7 +27,6 @@ def round_block(
     pair: BlockPair,
     data: BlockData,
     damping: float,
-    check: Callable[[], None] = lambda: None,
     *,
     activation_scales: bool = True,
     activation_ends: bool = False,
@@ -44,7 +43,6 @@ def round_block(
         pair: the block, float and quantized.
         data: its inputs.
         damping: of the Hessian.
-        check: called between pieces of work; may raise to stop.
         activation_scales: search static activation scales, too.
         activation_ends: and both ends of their ranges by themselves, see `search_input_range`.
 
@@ -66,7 +64,7 @@ def round_block(
         rounded = {name: linear for name, linear in layers.items() if linear.config.weight_bits != FLOAT_BITS}
         if not rounded:
             continue
-        moments = _moments(pair, stage.names[0], weights, data, check).averaged(centered=first.bias is not None)
+        moments = _moments(pair, stage.names[0], weights, data).averaged(centered=first.bias is not None)
         for name, linear in rounded.items():
             targets[name] = _round_layer(linear, pair.exact.get_submodule(name), moments, damping)
     return targets
@@ -179,13 +177,10 @@ def _round_layer(linear: QuantizedLinear, like: nn.Module, moments: _Moments, da
     return (target / grid.expand(scale)).to(linear.weight_scale.dtype)
 
 
-def _moments(
-    pair: BlockPair, name: str, weights: Float[Tensor, " sample"], data: BlockData, check: Callable[[], None]
-) -> _Moments:
+def _moments(pair: BlockPair, name: str, weights: Float[Tensor, " sample"], data: BlockData) -> _Moments:
     linear = pair.layers[name]
     result = _Moments.empty(linear.in_features, linear.weight.device)
     for rows in data.slices():
-        check()
         chunk = data.take(rows, linear.weight.device)
         chunk.tell()
         f = by_sample(linear, input_of(pair.exact, name, chunk.float_inputs.on), len(chunk))

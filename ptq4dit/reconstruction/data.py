@@ -1,6 +1,6 @@
 """What one block is given and should return, float and quantized, and how it is passed through in chunks."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 import torch
@@ -25,6 +25,7 @@ class BlockData:
         targets: what the float block makes of them: all tensors that it returns, ``(sample, ..., channel)``.
         timesteps: of each sample.
         guidance: above 1, the samples are pairs, one behind the other: class, null class, class, ...; see `views`.
+        check: called before every chunk; may raise to stop.
     """
 
     transformer: nn.Module
@@ -33,6 +34,7 @@ class BlockData:
     targets: tuple[Float[Tensor, "..."], ...]
     timesteps: Shaped[Tensor, " sample"]
     guidance: float = 1.0
+    check: Callable[[], None] = lambda: None
 
     def __len__(self) -> int:
         """Number of samples."""
@@ -86,7 +88,9 @@ class BlockData:
     def slices(self) -> Iterator[slice]:
         """All samples in turn, a few at a time."""
         size = max(1, CHUNK_TOKENS // self.tokens // self.group) * self.group
-        return (slice(start, start + size) for start in range(0, len(self), size))
+        for start in range(0, len(self), size):
+            self.check()
+            yield slice(start, start + size)
 
     def chunks(self, device: torch.device) -> Iterator["BlockData"]:
         """All samples in turn, a few at a time, on a device."""

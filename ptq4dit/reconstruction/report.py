@@ -16,10 +16,10 @@ Progress = Callable[[int, int, float], None]
 class Report:
     """Counts work, estimates the time left, and stops where asked. A block's start and its steps are timed apart."""
 
-    blocks: int
     config: ReconstructionConfig
     progress: Progress | None
     cancelled: Callable[[], bool] | None
+    blocks: int = 0
     _last: float = 0.0
     _index: int = 0
     _seconds: list[float] = field(default_factory=lambda: [0.0, 0.0])

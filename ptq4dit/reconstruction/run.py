@@ -57,7 +57,7 @@ def reconstruct(
             ``config.samples`` of them.
         config: how.
         progress: told about every step.
-        cancelled: asked before every piece of work.
+        cancelled: asked before every chunk of the data that passes a block, and after every step.
         folder: where the state of each finished block is kept; a later call with the same arguments goes on there and
             ends with the same bits. None keeps nothing.
         in_place: change ``model`` itself instead of a copy, which for DiT-XL/2 would take 3.7 GB more.
@@ -94,8 +94,9 @@ def reconstruct_transformer(
     """
     used, guidance = _chosen(data, config)
     state = State(folder, exact, quantized, used, config)
-    walk = Walk(exact, quantized, used, guidance)
-    report = Report(blocks=len(walk), config=config, progress=progress, cancelled=cancelled)
+    report = Report(config=config, progress=progress, cancelled=cancelled)
+    walk = Walk(exact, quantized, used, guidance, report.check)
+    report.blocks = len(walk)
     for index, (pair, block_data) in enumerate(walk):
         report.start(index)
         if not state.load(index, pair):
@@ -142,11 +143,10 @@ def training_data(
 
 
 @torch.no_grad()
-def block_error(pair: BlockPair, data: BlockData, cancelled: Callable[[], None] = lambda: None) -> float:
+def block_error(pair: BlockPair, data: BlockData) -> float:
     """Mean squared error of a block's outputs against the float block's, over the data's views; streams are summed."""
     totals, counts = [0.0] * len(data.targets), [0] * len(data.targets)
     for chunk in data.chunks(pair.device):
-        cancelled()
         chunk.tell()
         for i, (output, target) in enumerate(zip(chunk.inputs.on(pair.block), chunk.targets, strict=True)):
             wrong = chunk.views(output - target)
@@ -180,13 +180,13 @@ def _reconstruct_block(
         return
     mask = held_out(used.images, config.held_out)
     rows, held = (~mask).nonzero()[:, 0], data.take(mask) if mask.any() else None
-    best = _Best(pair, held, report.check)
+    best = _Best(pair, held)
     generator = torch.Generator().manual_seed(_block_seed(config.seed, index))
     targets = None
     if config.start == "gptq":
         some = data.take(some_rows(rows, data, config.tokens, generator))
         ranges = {"activation_scales": config.activation_scales, "activation_ends": config.activation_ends}
-        targets = round_block(pair, some, config.damping, report.check, **ranges)
+        targets = round_block(pair, some, config.damping, **ranges)
         best.consider()
     report.step(0)
     if config.steps:
@@ -209,14 +209,14 @@ def _reconstruct_block(
 class _Best:
     """The state of a block that was best on the held-out samples; without any, the latest."""
 
-    def __init__(self, pair: BlockPair, held: BlockData | None, check: Callable[[], None]) -> None:
-        self.pair, self.held, self.check = pair, held, check
+    def __init__(self, pair: BlockPair, held: BlockData | None) -> None:
+        self.pair, self.held = pair, held
         self.error, self.stale = float("inf"), 0
         self.state: dict[str, dict[str, Tensor]] = {}
         self.consider()
 
     def consider(self) -> None:
-        error = 0.0 if self.held is None else block_error(self.pair, self.held, self.check)
+        error = 0.0 if self.held is None else block_error(self.pair, self.held)
         self.stale += 1
         if self.held is None or error < self.error:
             self.error, self.stale = error, 0

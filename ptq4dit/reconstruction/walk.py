@@ -1,6 +1,6 @@
 """Go through a model's blocks, float and quantized side by side, holding the data of one block only."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -30,7 +30,14 @@ class Walk:
     device.
     """
 
-    def __init__(self, exact: nn.Module, quantized: nn.Module, data: Trajectories, guidance: float = 1.0) -> None:
+    def __init__(
+        self,
+        exact: nn.Module,
+        quantized: nn.Module,
+        data: Trajectories,
+        guidance: float = 1.0,
+        check: Callable[[], None] = lambda: None,
+    ) -> None:
         """Prepare.
 
         Args:
@@ -38,6 +45,7 @@ class Walk:
             quantized: the quantized transformer.
             data: what the model is given.
             guidance: above 1 if the data are pairs, see `BlockData`.
+            check: called before every chunk that passes a block, here and in the data; may raise to stop.
 
         Raises:
             ValueError: if the data are not of the model's shape.
@@ -46,7 +54,7 @@ class Walk:
         if family.name == "dit":
             _require_latents(exact, data)
         self.exact, self.quantized, self.data, self.guidance = exact, quantized, data, guidance
-        self.device = next(exact.parameters()).device
+        self.check, self.device = check, next(exact.parameters()).device
         self._companions = data.extremes()
         examples = [self._example(count, row) for count, row in ((2, 0), (3, len(data) - 1))]
         self._wiring = find_wiring(exact, family.blocks(exact), examples)
@@ -80,6 +88,7 @@ class Walk:
                     targets=outputs[self.exact],
                     timesteps=self.data.timesteps,
                     guidance=self.guidance,
+                    check=self.check,
                 ),
             )
             if index + 1 < len(self) and self._wiring[index + 1].follows:
@@ -117,7 +126,9 @@ class Walk:
 
     def _chunks(self, tokens: int) -> Iterator[slice]:
         size = max(1, min(CHUNK_TOKENS // tokens, _MOST))
-        return (slice(start, start + size) for start in range(0, len(self.data), size))
+        for start in range(0, len(self.data), size):
+            self.check()
+            yield slice(start, start + size)
 
 
 def _followed(wiring: Wiring, before: Arguments, outputs: tuple[Tensor, ...]) -> Arguments:

@@ -428,3 +428,38 @@ def test_config_survives_json_and_refuses_nonsense():
     for bad in ({"learning_rate": 0.0}, {"damping": float("nan")}, {"warmup": -0.1}, {"images": True}):
         with pytest.raises(ValueError, match="Expected"):
             ReconstructionConfig(**bad)
+
+
+def test_it_can_be_stopped_before_every_chunk_and_every_step(dit, stats, data, monkeypatch):
+    """Never do more layers run between two questions whether to stop than one chunk of one block has."""
+    monkeypatch.setattr("ptq4dit.reconstruction.data.CHUNK_TOKENS", 16)
+    monkeypatch.setattr("ptq4dit.reconstruction.walk.CHUNK_TOKENS", 16)
+    folded, model = made(dit, stats, W4A8)
+    passed, most = [0], [0]
+
+    def count(*_):
+        passed[0] += 1
+        most[0] = max(most[0], passed[0])
+
+    for layer in quantized_linears(model).values():
+        layer.register_forward_hook(count)
+
+    def asked():
+        passed[0] = 0
+        return False
+
+    settings = ReconstructionConfig(steps=2, batch_size=2, images=6, held_out=0.5, activation_ends=True)
+    reconstruct(folded, model, data, settings, cancelled=asked, in_place=True)
+    assert 0 < most[0] <= len(quantized_linears(model)) // 2
+
+
+def test_ours_can_be_stopped_between_layers_while_it_searches(dit, stats, monkeypatch):
+    asked = []
+    monkeypatch.setattr("ptq4dit.methods.method.training_data", lambda *_, **__: pytest.fail("It went on."))
+
+    def third():
+        asked.append(None)
+        return len(asked) > 2
+
+    with pytest.raises(Cancelled):
+        quantize(dit, stats, QuantConfig(method="ours", weight_bits=8), cancelled=third)
