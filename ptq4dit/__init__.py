@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from ptq4dit.calibration.run import Cancelled, calibrate
     from ptq4dit.calibration.statistics import Calibration
     from ptq4dit.calibration.trajectories import Trajectories, collect
+    from ptq4dit.calibration.watch import watch
     from ptq4dit.checkpoint.hub import fetch_quantized, push_to_hub
     from ptq4dit.checkpoint.packed import load_quantized, save_quantized
     from ptq4dit.config.calibration import CalibrationConfig
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from ptq4dit.config.reconstruction import ReconstructionConfig
     from ptq4dit.deploy.export import export
     from ptq4dit.methods.method import Method
-    from ptq4dit.methods.registry import METHODS, quantize
+    from ptq4dit.methods.registry import METHODS, quantize, quantize_transformer
     from ptq4dit.model.bundle import Dit, bundle, load
     from ptq4dit.model.layers import Layer, balanced_layers
     from ptq4dit.quantized.convert import describe
@@ -55,6 +56,8 @@ _MODULE_OF = {
     "load_quantized": "checkpoint.packed",
     "push_to_hub": "checkpoint.hub",
     "quantize": "methods.registry",
+    "quantize_transformer": "methods.registry",
+    "watch": "calibration.watch",
     "METHODS": "methods.registry",
     "Method": "methods.method",
     "ReconstructionConfig": "config.reconstruction",
@@ -98,8 +101,10 @@ __all__ = [
     "paper",
     "push_to_hub",
     "quantize",
+    "quantize_transformer",
     "reconstruct",
     "save_quantized",
+    "watch",
     "with_backend",
 ]
 

@@ -7,17 +7,18 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from ptq4dit.model.bundle import Dit
-from ptq4dit.model.layers import BALANCED_ROLES, balanced_layers
+from ptq4dit.model.families.absorber import shared_maximum
+from ptq4dit.model.layers import balanced_layers
 from ptq4dit.paper.reparam import reparameterize
 
 
 def amplification_factors(
     transformer: nn.Module, strength: float, fraction: float = 0.03, seed: int = 0
 ) -> dict[str, Float[Tensor, " channel"]]:
-    """Factors that raise a random few input channels of qkv, proj and fc1: the inverse of what folding CSB does.
+    """Factors that raise a random few input channels where something absorbs them: the inverse of folding CSB.
 
     Args:
-        transformer: a float diffusers ``DiTTransformer2DModel``.
+        transformer: a float diffusers transformer.
         strength: factor of the chosen channels, at least 1; 1 leaves the model as it is.
         fraction: share of the channels that is chosen in each layer, at least one channel, in (0, 1].
         seed: chooses the channels.
@@ -37,11 +38,11 @@ def amplification_factors(
     generator = torch.Generator().manual_seed(seed)
     factors = {}
     for name, layer in balanced_layers(transformer).items():
-        if layer.role in BALANCED_ROLES:
+        if layer.absorbs_all and layer.tied_to is None:
             chosen = torch.randperm(layer.in_features, generator=generator)
             factor = torch.ones(layer.in_features, dtype=layer.linears[0].weight.dtype)
             factor[chosen[: max(1, round(fraction * layer.in_features))]] = strength
-            factors[name] = factor
+            factors[name] = shared_maximum(layer.absorber, factor)
     return factors
 
 

@@ -61,15 +61,17 @@ def variant(csb: bool, ssc: bool) -> str:
 @shared(maxsize=128)
 def layer_view(layer: str, csb: bool, ssc: bool, strength: int) -> LayerView:
     """Everything the charts of one layer show except its error. Raises ValueError for an unknown layer."""
+    from ptq4dit.model.layers import get_layer
     from ptq4dit.paper.ssc import spearman_rho, timestep_weights
     from ptq4dit.quantized.balance import layer_factor
 
     require_layer(layer)
-    stats = explored(strength).stats
+    model = explored(strength)
+    stats = model.stats
     activation, weight = stats.activation_salience[layer], stats.weight_salience[layer]
     role = layer.rsplit(".", 1)[1]
     balanced = csb and role != "fc2"
-    b_x = layer_factor(stats, layer, csb=csb, ssc=ssc)
+    b_x = layer_factor(stats, get_layer(model.dit.transformer, layer), csb=csb, ssc=ssc)
     return LayerView(
         layer=layer,
         role=role,

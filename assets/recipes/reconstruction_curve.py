@@ -162,7 +162,7 @@ def run(args: argparse.Namespace) -> None:
     dit = ptq4dit.load(args.model)
     stats = ptq4dit.Calibration.load(args.model / "calibration.safetensors")
     quant = ptq4dit.QuantConfig(weight_bits=4, activation_bits=8)
-    factors = model_factors(stats, quant)
+    factors = model_factors(stats, ptq4dit.balanced_layers(dit.transformer), quant)
     exact = reparameterize(dit.transformer, factors)
     unseen = ptq4dit.collect(dit, dataclasses.replace(stats.config, first_sample=UNSEEN), images=8)
     for name in args.ways:

@@ -45,10 +45,11 @@ def twin(dit: ptq4dit.Dit, own: ptq4dit.Calibration, strength: int) -> tuple[ptq
     return raised, ptq4dit.calibrate(raised, own.config)
 
 
-def factor_difference(stats: ptq4dit.Calibration, way: str) -> dict[str, float]:
+def factor_difference(dit: ptq4dit.Dit, stats: ptq4dit.Calibration, way: str) -> dict[str, float]:
     """`|b / b_paper - 1|` over channels of all balanced layers: mean, median and largest."""
+    layers = ptq4dit.balanced_layers(dit.transformer)
     paper, other = (
-        torch.cat(list(model_factors(stats, ptq4dit.QuantConfig(timestep_salience=name)).values()))
+        torch.cat(list(model_factors(stats, layers, ptq4dit.QuantConfig(timestep_salience=name)).values()))
         for name in (PAPER, way)
     )
     apart = (other / paper - 1).abs()
@@ -75,7 +76,7 @@ def run(args: argparse.Namespace) -> None:
     for strength in STRENGTHS:
         raised, stats = twin(dit, own, strength)
         for way in WAYS:
-            content["factors"][f"x{strength}/{way}"] = factor_difference(stats, way)
+            content["factors"][f"x{strength}/{way}"] = factor_difference(raised, stats, way)
         for weight, activation in BITS:
             values: dict[str, list[float]] = {}
             for way in WAYS:

@@ -140,7 +140,7 @@ class Int8Linear(nn.Module):
 
     def forward(self, x: Float[Tensor, "*batch d_in"]) -> Float[Tensor, "*batch d_out"]:
         """``(..., d_in) -> (..., d_out)``, in the type of ``x``."""
-        if self.config.balance_fc2:
+        if self.config.input_factor:
             x = x * self.input_factor.to(x.dtype)
         if self.rotation is not None:
             x = self.rotation.apply(x)

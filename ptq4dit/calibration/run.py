@@ -1,6 +1,7 @@
 """Calibrate: sample real trajectories and watch the inputs of every quantized layer, in constant memory."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -10,7 +11,7 @@ from ptq4dit.calibration.statistics import Calibration
 from ptq4dit.config.calibration import CalibrationConfig
 from ptq4dit.model.bundle import Dit
 from ptq4dit.model.layers import require_finite
-from ptq4dit.sampling.denoise import denoise, image_generator, make_scheduler
+from ptq4dit.sampling.denoise import denoise, image_generator
 
 _CLASS_STREAM, _ROW_STREAM = 1, 2
 
@@ -25,12 +26,15 @@ def calibrate(
     progress: Callable[[int, int], None] | None = None,
     cancelled: Callable[[], bool] | None = None,
     *,
+    prompts: Sequence[str] | None = None,
     batch_size: int = 8,
 ) -> Calibration:
-    """Observe a float model while it samples images of random classes, with guidance (both halves are seen).
+    """Observe a float model while it samples images, with guidance (both halves are seen).
 
-    Memory grows with layers, timesteps and kept rows, not with the number of samples. An image's class, noise and kept
-    rows depend on the seed and its index only, so `Calibration.merge` of disjoint ranges equals one long calibration.
+    A class-conditional model draws random classes, a text-conditioned one the given prompts, each image one at random.
+    Memory grows with layers, timesteps and kept rows, not with the number of samples. An image's condition, noise and
+    kept rows depend on the seed and its index only, so `Calibration.merge` of disjoint ranges equals one long
+    calibration.
 
     Deviation: ranges are exact per-channel extremes and a bounded sample of rows, instead of all stored inputs.
 
@@ -39,6 +43,7 @@ def calibrate(
         config: what to observe; None for the defaults.
         progress: called with (steps done, steps in all) after every denoising step.
         cancelled: asked before every step.
+        prompts: for a text-conditioned model; None for the list that ships with the package.
         batch_size: images sampled at a time; changes speed and memory, not the result.
 
     Raises:
@@ -47,19 +52,25 @@ def calibrate(
     """
     config = config or CalibrationConfig()
     require_finite(dit.transformer)
-    recorder = Recorder(dit.transformer, config)
     end = config.first_sample + config.samples_per_timestep
     starts = range(config.first_sample, end, batch_size)
-    with recorder.watching(dit.transformer):
+    images = range(0)
+
+    def keys(position: int, call: int, rows: int, tokens: int) -> Tensor:
+        return _row_keys(config.seed, images, position, call, rows, tokens)
+
+    recorder = Recorder(dit.transformer, config, keys)
+    with recorder.watching():
         for batch, start in enumerate(starts):
             images = range(start, min(start + batch_size, end))
+            recorder.begin(observed_positions(config))
             done = 0
-            for done in _trajectory(dit, config, recorder, images, cancelled):
+            for done in sampled_steps(dit, config, images, prompts, cancelled):
                 if progress is not None:
                     progress(batch * config.steps + done, len(starts) * config.steps)
             if done < config.steps:
                 raise Cancelled("Calibration was cancelled before its last step.")
-    return recorder.result(dit)
+    return recorder.result()
 
 
 def observed_positions(config: CalibrationConfig) -> list[int]:
@@ -69,39 +80,48 @@ def observed_positions(config: CalibrationConfig) -> list[int]:
     return torch.linspace(0, config.steps - 1, config.timesteps, dtype=torch.float64).round().int().tolist()
 
 
-def _trajectory(
-    dit: Dit, config: CalibrationConfig, recorder: Recorder, images: range, cancelled: Callable[[], bool] | None
+def sampled_steps(
+    dit: Dit,
+    config: CalibrationConfig,
+    images: range,
+    prompts: Sequence[str] | None = None,
+    cancelled: Callable[[], bool] | None = None,
 ) -> Iterator[int]:
-    """Sample these images, telling the recorder what each forward pass is; yields the number of steps done."""
-    positions = {step: position for position, step in enumerate(observed_positions(config))}
-    recorder.timesteps = make_scheduler(dit, config.steps, None).timesteps[list(positions)].tolist()
-
-    def announce(step: int) -> None:
-        position = positions.get(step)
-        recorder.expect(position, None if position is None else _row_keys(dit, config, images, position))
-
-    labels = [_random_class(dit, config, image) for image in images]
-    announce(0)
+    """Sample these images of a calibration, each of its own condition; yields the number of steps done."""
+    chosen = conditions(dit, config, images, prompts)
     for state in denoise(
-        dit, labels, config.steps, config.guidance_scale, config.seed, cancelled=cancelled, first_index=images.start
+        dit,
+        steps=config.steps,
+        guidance_scale=config.guidance_scale,
+        seed=config.seed,
+        cancelled=cancelled,
+        first_index=images.start,
+        **chosen,
     ):
-        announce(state.step)
         yield state.step
 
 
-def _random_class(dit: Dit, config: CalibrationConfig, image: int) -> int:
-    generator = image_generator(config.seed, image, _CLASS_STREAM)
-    return int(torch.randint(dit.num_classes, (), generator=generator))
+def conditions(
+    dit: Dit, config: CalibrationConfig, images: range, prompts: Sequence[str] | None = None
+) -> dict[str, Any]:
+    """What these images are of, as `denoise` takes it: ``class_labels`` or ``prompts``, drawn at random."""
+    generators = [image_generator(config.seed, image, _CLASS_STREAM) for image in images]
+    if not getattr(dit, "text_conditioned", False):
+        return {"class_labels": [int(torch.randint(dit.num_classes, (), generator=g)) for g in generators]}
+    from ptq4dit.sampling.prompts import default_prompts
+
+    known = list(default_prompts() if prompts is None else prompts)
+    if not known:
+        raise ValueError("Expected at least one prompt to calibrate with, got an empty list.")
+    return {"prompts": [known[int(torch.randint(len(known), (), generator=g))] for g in generators]}
 
 
-def _row_keys(dit: Dit, config: CalibrationConfig, images: range, position: int) -> Tensor:
-    """One random key per token of the batch, in the batch's order: halves of guidance, images, tokens."""
-    halves = 2 if config.guidance_scale > 1 else 1
-    tokens = (dit.latent_shape[1] // int(dit.config.patch_size)) ** 2
+def _row_keys(seed: int, images: range, position: int, call: int, rows: int, tokens: int) -> Tensor:
+    """One random key per token of the batch ``(rows, tokens)``: halves of guidance, images, tokens."""
+    halves, streams = max(1, rows // len(images)), (position,) if call == 0 else (position, call)
     keys = [
-        torch.rand(
-            halves, tokens, dtype=torch.float64, generator=image_generator(config.seed, i, _ROW_STREAM, position)
-        )
+        torch.rand(halves, tokens, dtype=torch.float64, generator=image_generator(seed, i, _ROW_STREAM, *streams))
         for i in images
     ]
-    return torch.stack(keys, dim=1).flatten()
+    drawn = torch.stack(keys, dim=1).flatten(0, 1)
+    return drawn if len(drawn) == rows else drawn.flatten()[: rows * tokens].reshape(rows, tokens)

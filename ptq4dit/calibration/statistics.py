@@ -4,17 +4,18 @@ import dataclasses
 import json
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
 import torch
-from jaxtyping import Float, Float16, Int
+from jaxtyping import Float, Float16, Shaped
 from torch import Tensor, nn
 
 from ptq4dit.config.calibration import CalibrationConfig
+from ptq4dit.model.families.family import Call
 from ptq4dit.model.fingerprint import fingerprint
-from ptq4dit.model.layers import balanced_layers
+from ptq4dit.model.layers import Layer, balanced_layers
 from ptq4dit.paper.reparam import reparameterize
 from ptq4dit.paper.salience import weight_salience
 from ptq4dit.storage.tensors import read_tensors, write_tensors
@@ -34,37 +35,42 @@ class Calibration:
     Attributes:
         config: how it was made.
         model: `fingerprint` of the transformer that it belongs to.
-        timesteps: ``(T,)`` training timesteps in the order in which sampling visits them, noisiest first.
+        timesteps: ``(T,)`` timesteps as the model is given them (training timesteps, or flow matching's times), in the
+            order in which sampling visits them, noisiest first.
         activation_min: layer -> ``(T, d_in)``, smallest value of each input channel at each timestep.
         activation_max: layer -> ``(T, d_in)``, largest value.
         weight_salience: layer -> ``(d_in,)``, PTQ4DiT eq. 4; the largest over q, k and v for ``qkv``.
-        samples: layer -> ``(T, rows, d_in)`` in half precision, token rows drawn uniformly; all layers keep the same
-            tokens.
-        sample_keys: ``(T, rows)``, the random priority that chose each row; merging keeps the highest.
+        samples: layer -> ``(T, rows, d_in)`` in half precision, token rows drawn uniformly; layers with equally many
+            tokens keep the same ones.
+        sample_keys: layer -> ``(T, rows)``, the random priority that chose each row; merging keeps the highest.
         sample_salience: layer -> ``(d_in,)``, ``sum_n e^(-rho_n) s(X_n) / sum_n e^(-rho_n)`` over single sequences n of
             all timesteps, as the released code weighs them; empty after `rescaled`, which cannot know it.
         sample_weight: layer -> ``()``, ``sum_n e^(-rho_n)``.
         extra_min: site -> ``(T, channels)``, for the inputs of `layers.extra_layers` (one channel for the patch
             embedding) and for ``blocks.<i>.q``, ``.k``, ``.v`` and ``.softmax`` (one channel).
         extra_max: site -> ``(T, channels)``.
+        paths: layer -> its linears in the transformer; empty in files of before other families were known.
+        example: one call of the transformer, on which its folding is proven; in memory only.
     """
 
     config: CalibrationConfig
     model: str
-    timesteps: Int[Tensor, " timestep"]
+    timesteps: Shaped[Tensor, " timestep"]
     activation_min: Mapping[str, Float[Tensor, "timestep channel"]]
     activation_max: Mapping[str, Float[Tensor, "timestep channel"]]
     weight_salience: Mapping[str, Float[Tensor, " channel"]]
     samples: Mapping[str, Float16[Tensor, "timestep row channel"]]
-    sample_keys: Float[Tensor, "timestep row"]
+    sample_keys: Mapping[str, Float[Tensor, "timestep _"]]
     sample_salience: Mapping[str, Float[Tensor, " channel"]]
     sample_weight: Mapping[str, Float[Tensor, ""]]
     extra_min: Mapping[str, Float[Tensor, "timestep _"]]
     extra_max: Mapping[str, Float[Tensor, "timestep _"]]
+    paths: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    example: Call | None = None
 
     @property
     def layers(self) -> list[str]:
-        """Layer names in model order, all four roles."""
+        """Layer names in model order, all roles."""
         return list(self.activation_min)
 
     @cached_property
@@ -108,7 +114,9 @@ class Calibration:
             model=fingerprint(folded),
             activation_min=_scaled(self.activation_min, factors),
             activation_max=_scaled(self.activation_max, factors),
-            weight_salience={name: salience.cpu() for name, salience in layer_weight_salience(folded).items()},
+            weight_salience={
+                name: salience.cpu() for name, salience in layer_weight_salience(balanced_layers(folded)).items()
+            },
             samples={name: to_half(rows) for name, rows in _scaled(self.samples, factors).items()},
             sample_salience={},
             sample_weight={},
@@ -127,9 +135,9 @@ class Calibration:
             raise ValueError("Expected at least one timestep to keep, got none.")
         kept: dict[str, Any] = {
             kind: {name: value[chosen] for name, value in getattr(self, kind).items()}
-            for kind in ("activation_min", "activation_max", "samples", "extra_min", "extra_max")
+            for kind in ("activation_min", "activation_max", "samples", "sample_keys", "extra_min", "extra_max")
         }
-        return dataclasses.replace(self, timesteps=self.timesteps[chosen], sample_keys=self.sample_keys[chosen], **kept)
+        return dataclasses.replace(self, timesteps=self.timesteps[chosen], **kept)
 
     def merge(self, *others: "Calibration") -> "Calibration":
         """Join calibrations of disjoint, adjoining ranges of images (``config.first_sample``), made by processes.
@@ -141,17 +149,18 @@ class Calibration:
         """
         parts = sorted((self, *others), key=lambda part: part.config.first_sample)
         config = _merged_config(parts)
-        keys = torch.cat([part.sample_keys for part in parts], dim=1)
-        keep = keys.topk(min(config.rows_per_timestep, keys.shape[1]), dim=1).indices
+        keys = {n: torch.cat([part.sample_keys[n] for part in parts], dim=1) for n in self.layers}
+        keep = {n: own.topk(min(config.rows_per_timestep, own.shape[1]), dim=1).indices for n, own in keys.items()}
         return dataclasses.replace(
             self,
             config=config,
             activation_min={n: torch.stack([p.activation_min[n] for p in parts]).amin(0) for n in self.layers},
             activation_max={n: torch.stack([p.activation_max[n] for p in parts]).amax(0) for n in self.layers},
             samples={
-                n: torch.cat([p.samples[n] for p in parts], 1).take_along_dim(keep[..., None], 1) for n in self.layers
+                n: torch.cat([p.samples[n] for p in parts], 1).take_along_dim(keep[n][..., None], 1)
+                for n in self.layers
             },
-            sample_keys=keys.take_along_dim(keep, 1),
+            sample_keys={n: own.take_along_dim(keep[n], 1) for n, own in keys.items()},
             sample_salience={n: _weighted_mean(parts, n) for n in self.sample_salience},
             sample_weight={n: torch.stack([p.sample_weight[n] for p in parts]).sum(0) for n in self.sample_weight},
             extra_min={n: torch.stack([p.extra_min[n] for p in parts]).amin(0) for n in self.extra_min},
@@ -162,9 +171,17 @@ class Calibration:
         """Write one safetensors file, atomically; config, names and model identity are in its metadata."""
         names = {kind: list(getattr(self, kind)) for kind in _MAPPINGS}
         tensors = {f"{kind}/{name}": getattr(self, kind)[name] for kind in names for name in names[kind]}
-        tensors |= {"timesteps": self.timesteps, "sample_keys": self.sample_keys}
+        tensors |= {"timesteps": self.timesteps} | self._stored_keys()
         metadata = {"config": self.config.to_json(), "model": self.model, "names": json.dumps(names)}
+        metadata |= {"paths": json.dumps(self.paths)} if self.paths else {}
         write_tensors(path, tensors, metadata, _FORMAT)
+
+    def _stored_keys(self) -> dict[str, Tensor]:
+        """One tensor where all layers keep the same tokens, else one for each."""
+        first, *others = self.sample_keys.values()
+        if all(other is first or torch.equal(other, first) for other in others):
+            return {"sample_keys": first}
+        return {f"sample_keys/{name}": keys for name, keys in self.sample_keys.items()}
 
     @staticmethod
     def load(path: str | os.PathLike[str]) -> "Calibration":
@@ -176,7 +193,10 @@ class Calibration:
         """
         tensors, metadata = read_tensors(path, _FORMAT, "calibration")
         names: dict[str, list[str]] = json.loads(metadata["names"])
-        expected = {f"{kind}/{name}" for kind in _MAPPINGS for name in names[kind]} | {"timesteps", "sample_keys"}
+        expected = {f"{kind}/{name}" for kind in _MAPPINGS for name in names[kind]} | {"timesteps"}
+        own_keys = {name: f"sample_keys/{name}" for name in names["samples"]}
+        own_keys = dict.fromkeys(own_keys, "sample_keys") if "sample_keys" in tensors else own_keys
+        expected |= set(own_keys.values())
         if set(tensors) != expected:
             raise ValueError(
                 f"Expected the tensors of {len(names['samples'])} layers in {path}, got other ones. Calibrate again."
@@ -189,16 +209,17 @@ class Calibration:
             config=CalibrationConfig.from_json(metadata["config"]),
             model=metadata["model"],
             timesteps=tensors["timesteps"],
-            sample_keys=tensors["sample_keys"],
+            sample_keys={name: tensors[key] for name, key in own_keys.items()},
+            paths={name: tuple(paths) for name, paths in json.loads(metadata.get("paths", "{}")).items()},
             **mappings,
         )
 
 
-def layer_weight_salience(transformer: nn.Module) -> dict[str, Float[Tensor, " channel"]]:
+def layer_weight_salience(layers: Mapping[str, Layer]) -> dict[str, Float[Tensor, " channel"]]:
     """Layer name -> salience of its weight's input channels, ``(d_in,)`` (PTQ4DiT eq. 4)."""
     return {
-        name: weight_salience([linear.weight.detach() for linear in layer.linears])
-        for name, layer in balanced_layers(transformer).items()
+        name: weight_salience([linear.weight.detach().flatten(1) for linear in layer.linears])
+        for name, layer in layers.items()
     }
 
 

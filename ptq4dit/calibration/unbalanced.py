@@ -7,25 +7,28 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
+from ptq4dit.model.families.registry import family_of
 from ptq4dit.model.layers import extra_layers
 
 
 class ExtraRanges:
     """Smallest and largest values per channel, site and observed timestep; see `Calibration.extra_min`."""
 
-    def __init__(self, transformer: nn.Module) -> None:
+    def __init__(self) -> None:
         self.position: int | None = None
         self._extremes: dict[str, dict[int, tuple[Tensor, Tensor]]] = {}
         self._queries: dict[int, Tensor] = {}
 
     def hooks(self, transformer: nn.Module) -> list[RemovableHandle]:
-        """Hook the transformer; whoever asks removes them."""
+        """Hook a DiT, whose other layers and attention are known; nothing of others. Whoever asks removes them."""
+        if family_of(transformer).name != "dit":
+            return []
         hooks = [
             layer.linears[0].register_forward_pre_hook(lambda _, args, name=name: self._observe(name, args[0]))
             for name, layer in extra_layers(transformer).items()
         ]
-        for index, block in enumerate(transformer.get_submodule("transformer_blocks").children()):
-            attention = block.get_submodule("attn1")
+        for index, block in enumerate(family_of(transformer).blocks(transformer)):
+            attention = transformer.get_submodule(f"{block}.attn1")
             for part in ("q", "k", "v"):
                 hook = self._after(index, part, int(attention.heads), float(attention.scale))  # type: ignore[arg-type]
                 hooks.append(attention.get_submodule(f"to_{part}").register_forward_hook(hook))

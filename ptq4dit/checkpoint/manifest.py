@@ -3,7 +3,7 @@
 import dataclasses
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ import diffusers
 import torch
 
 from ptq4dit.config.base import from_fields
-from ptq4dit.config.quantization import LayerConfig, QuantConfig
+from ptq4dit.config.quantization import LayerConfig
 from ptq4dit.storage.folder import MANIFEST
 from ptq4dit.version import __version__
 
@@ -69,11 +69,11 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     return manifest
 
 
-def layer_specs(layers: Iterable[str], config: QuantConfig) -> list[dict[str, Any]]:
+def layer_specs(settings: Mapping[str, LayerConfig]) -> list[dict[str, Any]]:
     """``[{"spec": settings, "layers": names}]``: how each quantized layer is quantized, equal settings said once."""
     groups: list[dict[str, Any]] = []
-    for name in layers:
-        spec = dataclasses.asdict(config.layer(name))
+    for name, own in settings.items():
+        spec = dataclasses.asdict(own)
         group = next((group for group in groups if group["spec"] == spec), None)
         if group is None:
             groups.append({"spec": spec, "layers": [name]})

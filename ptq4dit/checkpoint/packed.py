@@ -24,7 +24,7 @@ from ptq4dit.config.quantization import QuantConfig
 from ptq4dit.model.bundle import Dit, bundle
 from ptq4dit.model.frequencies import set_frequencies
 from ptq4dit.numerics.packing import pack_int4, unpack_int4
-from ptq4dit.quantized.convert import install, make_clock, quantized_layers, unfilled
+from ptq4dit.quantized.convert import install, make_clock, quantized_layers, settings_of, unfilled
 from ptq4dit.quantized.linear import QuantizedLinear
 from ptq4dit.quantized.record import QuantRecord
 from ptq4dit.sampling.noise_correction import NoiseCorrection
@@ -80,8 +80,8 @@ def load_quantized(
 
 def _read(source: Path, manifest: dict[str, Any], device: str | torch.device) -> Dit:
     config, dtype = QuantConfig.from_json(json.dumps(manifest["config"])), _dtype(manifest["dtype"])
-    transformer, layers = _empty_transformer(json.loads((source / _CONFIG).read_text()), config, dtype)
-    if layer_specs(layers, config) != stored_specs(manifest):
+    transformer, layers, settings = _empty_transformer(json.loads((source / _CONFIG).read_text()), config, dtype)
+    if layer_specs(settings) != stored_specs(manifest):
         raise ValueError(f"Expected the layers that the config of {str(source)!r} says, got others. Quantize again.")
     _load_state(transformer, _unpacked(load_file(source / _WEIGHTS), manifest), source)
     transformer.ptq4dit_record = QuantRecord(
@@ -89,7 +89,8 @@ def _read(source: Path, manifest: dict[str, Any], device: str | torch.device) ->
         calibration=CalibrationConfig.from_json(json.dumps(manifest["calibration"])),
         statistics=manifest["statistics"],
         model=manifest["model"],
-        layers=tuple(layers),
+        layers={name: layer.paths for name, layer in layers.items()},
+        settings=settings,
     )
     set_frequencies(transformer, manifest["frequencies"])
     vae = AutoencoderKL.from_pretrained(source / "vae", dtype=dtype).to(device).eval()
@@ -144,7 +145,7 @@ def _write(model: Dit, record: QuantRecord, folder: Path) -> None:
         "dtype": str(model.dtype).removeprefix("torch."),
         "scheduler": type(model.scheduler).__name__,
         "id2label": dict(model.id2label),
-        "layers": layer_specs(record.layers, record.config),
+        "layers": layer_specs(record.settings),
         "columns": halves,
         "aliases": aliases,
     }
@@ -193,12 +194,13 @@ def _packed_columns(transformer: torch.nn.Module) -> dict[str, int]:
     }
 
 
-def _empty_transformer(architecture: dict[str, Any], config: QuantConfig, dtype: torch.dtype) -> tuple[Any, list[str]]:
-    """A transformer to load a state into, and the names of its quantized layers."""
+def _empty_transformer(architecture: dict[str, Any], config: QuantConfig, dtype: torch.dtype) -> tuple[Any, Any, Any]:
+    """A transformer to load a state into, its quantized layers and their settings."""
     transformer = torch.nn.Module.to(DiTTransformer2DModel.from_config(architecture), dtype)
-    clock, layers = make_clock(config), list(quantized_layers(transformer, config))
-    install(transformer, config, lambda _, linear, layer: unfilled(linear, layer, clock), clock)
-    return transformer, layers
+    clock, layers = make_clock(config), quantized_layers(transformer, config)
+    settings = settings_of(layers, config)
+    install(transformer, layers, settings, config, lambda _, linear, layer: unfilled(linear, layer, clock), clock)
+    return transformer, layers, settings
 
 
 def _load_state(transformer: Any, state: dict[str, Tensor], source: Path) -> None:

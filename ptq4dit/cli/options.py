@@ -28,7 +28,10 @@ def add_quantization(command: argparse.ArgumentParser) -> None:
     command.add_argument("--method", choices=method_names(), default=defaults.method, metavar="NAME", help=methods)
     command.add_argument("--csb", action=argparse.BooleanOptionalAction, default=True, help="balance channels")
     command.add_argument("--ssc", action=argparse.BooleanOptionalAction, default=True, help="weigh timesteps by rho")
-    command.add_argument("--balance-fc2", action="store_true", help="balance fc2 too, as its input is rounded")
+    text = "balance, as it is rounded, what nothing in front can: fc2 of the DiT (others: on unless --no-...)"
+    command.add_argument(
+        "--balance-inputs", "--balance-fc2", action=argparse.BooleanOptionalAction, default=None, help=text
+    )
     for name, default in (("weight", defaults.weight_range), ("activation", defaults.activation_range)):
         choices = ("minmax", "percentile", "mse") + (("moving",) if name == "activation" else ())
         command.add_argument(f"--{name}-range", choices=choices, default=default, help=f"how {name} ranges are chosen")
@@ -78,7 +81,7 @@ def quantization(options: argparse.Namespace, seed: int) -> QuantConfig:
         activation_bits=options.activation_bits,
         csb=options.csb,
         ssc=options.ssc,
-        balance_fc2=options.balance_fc2,
+        balance_inputs=options.balance_inputs,
         weight_range=options.weight_range,
         activation_range=options.activation_range,
         method=options.method,

@@ -1,8 +1,10 @@
 """What all configs share: JSON there and back, and checks that say what was expected and what came."""
 
 import dataclasses
+import functools
 import json
-from collections.abc import Mapping
+import operator
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from numbers import Integral
 from typing import Any, TypeVar
@@ -35,6 +37,30 @@ class Config:
         return from_fields(cls, json.loads(text))
 
 
+def renamed(**former: str) -> Callable[[type[MadeT]], type[MadeT]]:
+    """Let a dataclass go on taking fields under their former names, and reading them: ``renamed(old="new")``."""
+
+    def decorate(cls: type[MadeT]) -> type[MadeT]:
+        made = cls.__init__
+
+        @functools.wraps(made)
+        def init(self: Any, **values: Any) -> None:
+            made(self, **{former.get(name, name): value for name, value in _latest(values, former)})
+
+        cls.__init__ = init  # type: ignore[method-assign]
+        cls._former_names = former  # type: ignore[attr-defined]
+        for old, new in former.items():
+            setattr(cls, old, property(operator.attrgetter(new), doc=f"Former name of `{new}`."))
+        return cls
+
+    return decorate
+
+
+def _latest(values: Mapping[str, Any], former: Mapping[str, str]) -> list[tuple[str, Any]]:
+    """Former names last: `dataclasses.replace` gives the present name its old value beside what is asked for."""
+    return sorted(values.items(), key=lambda item: item[0] in former)
+
+
 def from_fields(cls: type[MadeT], values: Mapping[str, Any]) -> MadeT:
     """A dataclass from a mapping that may be a stranger's.
 
@@ -42,6 +68,7 @@ def from_fields(cls: type[MadeT], values: Mapping[str, Any]) -> MadeT:
         ValueError: if a field is unknown or missing, or its value is refused.
     """
     fields = dataclasses.fields(cls)  # type: ignore[arg-type]
+    values = {getattr(cls, "_former_names", {}).get(name, name): value for name, value in values.items()}
     known = {field.name for field in fields}
     if unknown := sorted(set(values) - known):
         raise ValueError(f"Expected only the fields {sorted(known)} in {cls.__name__}, got also {unknown}.")

@@ -7,7 +7,7 @@ from fnmatch import fnmatchcase
 from numbers import Integral
 from typing import Any, Literal, get_args
 
-from ptq4dit.config.base import Config, from_fields, require_choice, require_integer
+from ptq4dit.config.base import Config, from_fields, renamed, require_choice, require_integer
 from ptq4dit.config.methods import method_names
 from ptq4dit.config.reconstruction import ReconstructionConfig
 
@@ -20,11 +20,14 @@ FLOAT_BITS = 16
 """The number of bits that means: leave this operand in float."""
 
 
+@renamed(balance_fc2="input_factor")
 @dataclass(frozen=True, kw_only=True)
 class LayerConfig:
     """How one layer is quantized: what `QuantConfig.layer` says once its overrides are applied.
 
-    The attributes are those of `QuantConfig` of the same name.
+    Attributes:
+        input_factor: the layer multiplies its input by a factor for every channel before it rounds it.
+        others: those of `QuantConfig` of the same name.
     """
 
     weight_bits: int = 8
@@ -37,7 +40,7 @@ class LayerConfig:
     activation_group_size: int | None = None
     weight_range: WeightRange = "mse"
     activation_range: ActivationRange = "minmax"
-    balance_fc2: bool = False
+    input_factor: bool = False
     rotation: bool = False
     rank: int = 0
 
@@ -79,6 +82,7 @@ class Override:
     group_size: int | None = None
 
 
+@renamed(balance_fc2="balance_inputs")
 @dataclass(frozen=True, kw_only=True)
 class QuantConfig(Config):
     """How a DiT is quantized. ``csb=False, ssc=False`` is plain round-to-nearest.
@@ -104,8 +108,9 @@ class QuantConfig(Config):
             ``timestep_groups`` ranges of timesteps, ``"per_token"`` dynamic.
         timestep_groups: number of groups for ``"per_timestep_group"``.
         activation_group_size: channels of a token that share a scale, for ``"per_token"``; None for all of them.
-        balance_fc2: balance fc2 as well. No layer before it can absorb its factor, so the rounding of its input does:
-            with a scale for every channel where there was one for all, which its weight makes up for.
+        balance_inputs: balance also where nothing in front can absorb a factor, as behind a GELU: the rounding of the
+            input does, with a scale for every channel where there was one for all, which the weight makes up for.
+            None leaves it to the family: no for the DiT, as in the paper, whose fc2 it is; yes for others.
         rotation: a Hadamard rotation in front of every block linear, at run time.
         rank: rank of a float branch beside every block linear; 0 for none.
         patch_embed, conditioning, modulation, final_layer: quantize these layers as well.
@@ -131,7 +136,7 @@ class QuantConfig(Config):
     activation_granularity: ActivationGranularity = "per_tensor"
     timestep_groups: int = 5
     activation_group_size: int | None = None
-    balance_fc2: bool = False
+    balance_inputs: bool | None = None
     rotation: bool = False
     rank: int = 0
     patch_embed: bool = False
@@ -169,6 +174,8 @@ class QuantConfig(Config):
                 f"Expected reconstruction to be None or a ReconstructionConfig, got {self.reconstruction!r}."
             )
         require_backend(self.backend)
+        if self.balance_inputs not in (None, True, False):
+            raise ValueError(f"Expected balance_inputs to be True, False or None, got {self.balance_inputs!r}.")
 
     @property
     def label(self) -> str:
@@ -180,20 +187,16 @@ class QuantConfig(Config):
         return dict(self.options).get(name, default)
 
     def layer(self, name: str) -> LayerConfig:
-        """The settings of one layer, overrides applied; rotation and branch are for block linears only.
-
-        ``balance_fc2`` is True of the layers whose input is multiplied by a factor of their own: fc2.
-        """
-        own = {field.name: getattr(self, field.name) for field in dataclasses.fields(LayerConfig)}
+        """The settings of one layer by its name, overrides applied; see `layer_settings` for what its place adds."""
+        own = {
+            field.name: getattr(self, field.name)
+            for field in dataclasses.fields(LayerConfig)
+            if field.name != "input_factor"
+        }
         for override in self.overrides:
             if fnmatchcase(name, override.pattern) or name == override.pattern:
                 given = dataclasses.asdict(override)
                 own |= {key: value for key, value in given.items() if key != "pattern" and value is not None}
-        role = name.rsplit(".", 1)[-1] if name.startswith("blocks.") else ""
-        if role not in ("qkv", "proj", "fc1", "fc2"):
-            own |= {"rotation": False, "rank": 0}
-        if role != "fc2":
-            own["balance_fc2"] = False
         return LayerConfig(**own)
 
 

@@ -10,10 +10,12 @@ from torch import Tensor, nn
 
 from ptq4dit.calibration.statistics import Calibration
 from ptq4dit.calibration.trajectories import Trajectories
-from ptq4dit.config.quantization import QuantConfig
+from ptq4dit.config.quantization import LayerConfig, QuantConfig
 from ptq4dit.model.bundle import Dit
+from ptq4dit.model.layers import Layer
 from ptq4dit.paper.reparam import reparameterize
-from ptq4dit.quantized.balance import absorbed
+from ptq4dit.quantized.balance import absorbed, layer_settings
+from ptq4dit.quantized.convert import quantized_layers
 from ptq4dit.reconstruction.run import reconstruct, training_data
 
 
@@ -40,10 +42,29 @@ class Job:
     folder: Path | None = None
 
     @cached_property
+    def layers(self) -> dict[str, Layer]:
+        """The layers that are quantized, of the float model."""
+        return quantized_layers(self.dit.transformer, self.config)
+
+    @property
+    def sites(self) -> dict[str, Layer]:
+        """Those of them that can be balanced."""
+        return {name: layer for name, layer in self.layers.items() if layer.inside}
+
+    def settings(self, name: str) -> LayerConfig:
+        """How a layer is quantized."""
+        return layer_settings(self.layers[name], self.config)
+
+    @cached_property
     def data(self) -> Trajectories:
         """Inputs of the transformer, sampled now if nobody gave them; as many as reconstruction asks for."""
         if self.given_data is not None:
             return self.given_data
+        if self.dit.scheduler is None:
+            raise ValueError(
+                f"{self.config.method} learns from calls of the model, got a transformer without a pipeline to make "
+                "them with. Pass data=..., choose a method that learns nothing, or quantize the whole pipeline."
+            )
         settings = self.config.reconstruction
         return training_data(self.dit, self.stats.config, settings, cancelled=self.cancelled, folder=self.folder)
 
@@ -59,7 +80,7 @@ class Job:
         """
         if self.config.reconstruction is None:
             return model
-        exact, folded = transformer or self.dit.transformer, absorbed(factors or {}, self.config)
+        exact, folded = transformer or self.dit.transformer, absorbed(factors or {}, self.layers)
         return reconstruct(
             self.dit.with_transformer(reparameterize(exact, folded) if folded else exact),
             model,
@@ -89,7 +110,7 @@ class Method:
             gives, ``"own"`` by one that it brings, with data of its own.
         reconstructs: whether it learns the rounding where the config asks for that.
         options: names of the settings that only it knows (``QuantConfig.options``).
-        balances_fc2: whether it has factors for fc2 where the config asks for that.
+        balances_inputs: whether it has factors for inputs that nothing in front can balance, where the config asks.
     """
 
     name: str
@@ -103,7 +124,7 @@ class Method:
     learns: Literal["nothing", "shared", "own"] = "nothing"
     reconstructs: bool = True
     options: tuple[str, ...] = ()
-    balances_fc2: bool = False
+    balances_inputs: bool = False
 
     def prepared(self, config: QuantConfig) -> QuantConfig:
         """The config that it uses.
@@ -116,6 +137,9 @@ class Method:
             raise ValueError(f"Expected options of {self.title} among {sorted(known)}, got {unknown}.")
         if config.reconstruction is not None and not self.reconstructs:
             raise ValueError(f"{self.title} learns no rounding: set reconstruction=None, or choose another method.")
-        if config.balance_fc2 and not self.balances_fc2:
-            raise ValueError(f"{self.title} has no factors for fc2: set balance_fc2=False, or choose another method.")
+        if config.balance_inputs and not self.balances_inputs:
+            raise ValueError(
+                f"{self.title} has no factors for fc2 or what else nothing absorbs: set balance_inputs=False "
+                "(balance_fc2=False), or choose another method."
+            )
         return self.prepare(config)

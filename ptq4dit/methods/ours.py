@@ -18,10 +18,11 @@ That is for weights of up to 4 bits, whose rounding is most of the error. With m
 it is the activations' static range that limits: there the balancing exponent and the way timesteps are aggregated are
 searched layer by layer (after SmoothQuant), before the closed form of the other methods; the channels that come from a
 modulation are shifted to the middle of their ranges (after RepQ-ViT), which modulation and bias absorb; and fc2 is
-balanced, too, by a scale for every channel in the rounding of its input (``QuantConfig.balance_fc2``).
+balanced, too, by a scale for every channel in the rounding of its input (``QuantConfig.balance_inputs``).
 ``assets/recipes/ours_parts.py`` measures what each part brings.
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
@@ -34,10 +35,11 @@ from ptq4dit.config.reconstruction import ReconstructionConfig
 from ptq4dit.methods.method import Job, Method
 from ptq4dit.methods.shifting import run_shifted, shiftable
 from ptq4dit.model.bundle import Dit
+from ptq4dit.model.families.absorber import shared_maximum
 from ptq4dit.model.layers import Layer, balanced_layers
 from ptq4dit.numerics.affine import affine_from_range, fake_quantize
 from ptq4dit.quantized.activation import activation_spec, is_static, round_dynamic
-from ptq4dit.quantized.balance import activation_salience, balanced_roles, model_factors
+from ptq4dit.quantized.balance import activation_salience, model_factors, tied_names
 from ptq4dit.quantized.convert import convert
 from ptq4dit.quantized.ranges import static_range
 from ptq4dit.quantized.weight import expand_weight, quantize_weight
@@ -74,7 +76,7 @@ def prepare(config: QuantConfig) -> QuantConfig:
     """PTQ4DiT's balancing with our reconstruction, or a search; another reconstruction may be wanted."""
     if searches(config):
         chosen = config.reconstruction or ReconstructionConfig(sampling_steps=25, timesteps=10)
-        searched = replace(config, csb=False, ssc=False, balance_fc2=True, weight_range="mse")
+        searched = replace(config, csb=False, ssc=False, balance_inputs=True, weight_range="mse")
         return replace(searched, activation_range="minmax", reconstruction=chosen)
     learned = config.reconstruction or reconstruction_for(config)
     return replace(config, csb=True, ssc=True, weight_range="mse", reconstruction=learned)
@@ -85,15 +87,16 @@ def reconstruction_for(config: QuantConfig) -> ReconstructionConfig:
     return RECONSTRUCTION if config.activation_bits >= 8 else COARSE_RECONSTRUCTION
 
 
-def candidates(stats: Calibration, layer: str) -> list[Float[Tensor, " channel"]]:
+def candidates(stats: Calibration, layer: Layer, tied: Sequence[str] = ()) -> list[Float[Tensor, " channel"]]:
     """Factors ``b_x`` to choose from: none, and ``s(W)^(1-alpha) / s(X)^alpha`` for each alpha and aggregation.
 
     Each is scaled to a geometric mean of 1, which changes nothing but keeps the numbers tame.
     """
-    weight = stats.weight_salience[layer]
+    names = (layer.name, *tied)
+    weight = shared_maximum(layer.absorber, torch.stack([stats.weight_salience[name] for name in names]).amax(dim=0))
     result = [torch.ones_like(weight)]
     for way in ("per_timestep", "max"):
-        salience = activation_salience(stats, layer, way)
+        salience = shared_maximum(layer.absorber, activation_salience(stats, layer.name, way, tied))
         alive = (salience > 0) & (weight > 0)
         for alpha in ALPHAS:
             log = (1 - alpha) * weight.clamp(min=1e-30).log() - alpha * salience.clamp(min=1e-30).log()
@@ -102,32 +105,38 @@ def candidates(stats: Calibration, layer: str) -> list[Float[Tensor, " channel"]
 
 
 @torch.no_grad()
-def searched_factor(layer: Layer, stats: Calibration, config: LayerConfig) -> Float[Tensor, " channel"]:
+def searched_factor(
+    layer: Layer, stats: Calibration, config: LayerConfig, tied: Sequence[Layer] = ()
+) -> Float[Tensor, " channel"]:
     """The candidate with the least rounding error of the layer's output over its kept rows.
 
     ``||(Q(X b) - X b) (W / b)^T||^2 + k ||X b (Q(W / b) - W / b)^T||^2``: the activation's error stays, of the weight's
-    error closed-form rounding leaves the share ``k`` (`WEIGHT_SHARE`).
+    error closed-form rounding leaves the share ``k`` (`WEIGHT_SHARE`). Errors of tied sites, which share the factor,
+    are added.
     """
-    weight = torch.cat([linear.weight.detach().cpu().float() for linear in layer.linears])
-    rows = stats.samples[layer.name].float()
     best, least = None, float("inf")
-    for factor in candidates(stats, layer.name):
-        low, high = stats.activation_min[layer.name] * factor, stats.activation_max[layer.name] * factor
-        inputs, scaled = rows * factor, weight / factor
-        error = float(((_round_rows(inputs, low, high, config) - inputs) @ scaled.T).square().sum())
-        if config.weight_bits != FLOAT_BITS:
-            wrong = expand_weight(*quantize_weight(scaled, config)) - scaled
-            error += WEIGHT_SHARE * float((inputs @ wrong.T).square().sum())
+    for factor in candidates(stats, layer, [other.name for other in tied]):
+        error = sum(_rounding_error(site, stats, config, factor) for site in (layer, *tied))
         if error < least:
             best, least = factor, error
     assert best is not None
     return best
 
 
+def _rounding_error(layer: Layer, stats: Calibration, config: LayerConfig, factor: Tensor) -> float:
+    weight = torch.cat([linear.weight.detach().cpu().float().flatten(1) for linear in layer.linears])
+    low, high = stats.activation_min[layer.name] * factor, stats.activation_max[layer.name] * factor
+    inputs, scaled = stats.samples[layer.name].float() * factor, weight / factor
+    error = float(((_round_rows(inputs, low, high, config) - inputs) @ scaled.T).square().sum())
+    if config.weight_bits == FLOAT_BITS:
+        return error
+    wrong = expand_weight(*quantize_weight(scaled, config)) - scaled
+    return error + WEIGHT_SHARE * float((inputs @ wrong.T).square().sum())
+
+
 def middles(transformer: nn.Module, stats: Calibration) -> dict[str, Float[Tensor, " channel"]]:
-    """Minus the middle of every channel's range over all timesteps, of qkv and fc1 with a bias: what centers them."""
-    layers = balanced_layers(transformer)
-    names = [name for name in shiftable(stats) if all(linear.bias is not None for linear in layers[name].linears)]
+    """Minus the middle of every channel's range over all timesteps, where it can be shifted: what centers it."""
+    names = shiftable(balanced_layers(transformer))
     ends = {name: (stats.activation_min[name].amin(0), stats.activation_max[name].amax(0)) for name in names}
     return {name: -(low + high) / 2 for name, (low, high) in ends.items()}
 
@@ -135,16 +144,17 @@ def middles(transformer: nn.Module, stats: Calibration) -> dict[str, Float[Tenso
 def run(job: Job) -> Dit:
     """Balance or search factors, fold, round, reconstruct."""
     if not searches(job.config):
-        factors = model_factors(job.stats, job.config)
+        factors = model_factors(job.stats, job.sites, job.config)
         return job.reconstructed(convert(job.dit, job.stats, job.config, factors), factors)
-    roles = balanced_roles(balance_fc2=job.config.balance_fc2)
 
     def balance(transformer: nn.Module, stats: Calibration) -> dict[str, Tensor]:
-        return {
-            name: searched_factor(layer, stats, job.config.layer(name))
-            for name, layer in balanced_layers(transformer).items()
-            if layer.role in roles
-        }
+        layers, factors = balanced_layers(transformer), dict[str, Tensor]()
+        for name, layer in layers.items():
+            if layer.tied_to is None:
+                tied = tied_names(layer, layers)
+                factor = searched_factor(layer, stats, job.settings(name), [layers[other] for other in tied])
+                factors |= dict.fromkeys((name, *tied), factor)
+        return {name: factors[name] for name in layers}
 
     return run_shifted(job, middles(job.dit.transformer, job.stats), balance)
 
@@ -168,5 +178,5 @@ METHOD = Method(
     run=run,
     place=130,
     learns="own",
-    balances_fc2=True,
+    balances_inputs=True,
 )

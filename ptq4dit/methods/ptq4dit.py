@@ -17,16 +17,19 @@ def prepare(config: QuantConfig) -> QuantConfig:
     """As wanted: the config's own switches are this method's.
 
     Raises:
-        ValueError: for ``balance_fc2`` without CSB.
+        ValueError: for ``balance_inputs`` without CSB.
     """
-    if config.balance_fc2 and not config.csb:
-        raise ValueError("balance_fc2=True needs csb=True, whose factors it applies. Set it, or balance_fc2=False.")
+    if config.balance_inputs and not config.csb:
+        raise ValueError(
+            "balance_inputs=True (balance_fc2=True) needs csb=True, whose factors it applies. Set it, or "
+            "balance_inputs=False."
+        )
     return config
 
 
 def run(job: Job) -> Dit:
     """CSB (eqs. 3-7) with the salience of SSC (eqs. 10, 11) or of the middle timestep, then reconstruction."""
-    factors = model_factors(job.stats, job.config)
+    factors = model_factors(job.stats, job.sites, job.config)
     return job.reconstructed(convert(job.dit, job.stats, job.config, factors), factors)
 
 
@@ -40,5 +43,5 @@ METHOD = Method(
     run=run,
     place=120,
     learns="shared",
-    balances_fc2=True,
+    balances_inputs=True,
 )

@@ -13,7 +13,7 @@ import torch
 from ptq4dit.config.quantization import LayerConfig, Override, QuantConfig
 from ptq4dit.methods.method import Job, Method
 from ptq4dit.model.bundle import Dit
-from ptq4dit.model.layers import Layer, balanced_layers
+from ptq4dit.model.layers import Layer
 from ptq4dit.quantized.convert import convert
 from ptq4dit.quantized.weight import expand_weight, quantize_weight
 
@@ -33,12 +33,12 @@ def searched_groups(job: Job, budget_size: int) -> dict[str, int]:
     is refined until the budget is spent. Error: ``||X (W - Q(W))^T||^2`` over the kept rows.
     """
     errors: dict[str, dict[int, tuple[float, int]]] = {}
-    layers = balanced_layers(job.dit.transformer)
+    layers = job.sites
     for name, layer in layers.items():
         rows = job.stats.samples[name].float().flatten(0, 1)
         sizes = [size for size in _CANDIDATES if layer.in_features % size == 0 and size < layer.in_features]
         errors[name] = {
-            size: _error(layer, rows, replace(job.config.layer(name), group_size=size))
+            size: _error(layer, rows, replace(job.settings(name), group_size=size))
             for size in (*sizes, layer.in_features)
         }
     chosen = {name: max(sizes) for name, sizes in errors.items()}
@@ -65,7 +65,7 @@ def _error(layer: Layer, rows: torch.Tensor, config: LayerConfig) -> tuple[float
     """Squared output error of rounding the weights, and the number of scales."""
     if config.weight_bits == 16:
         return 0.0, 0
-    weight = torch.cat([linear.weight.detach().cpu().float() for linear in layer.linears])
+    weight = torch.cat([linear.weight.detach().cpu().float().flatten(1) for linear in layer.linears])
     integers, scale, zero_point = quantize_weight(weight, config)
     return float((rows @ (expand_weight(integers, scale, zero_point) - weight).T).square().sum()), scale.numel()
 

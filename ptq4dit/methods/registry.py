@@ -1,9 +1,12 @@
 """The registry of methods, and `quantize`, which runs the one that a config names."""
 
+import dataclasses
 import importlib
 import os
 from collections.abc import Callable
 from pathlib import Path
+
+from torch import nn
 
 from ptq4dit.backends.dispatch import with_backend
 from ptq4dit.calibration.statistics import Calibration
@@ -12,7 +15,9 @@ from ptq4dit.config.methods import method_names
 from ptq4dit.config.quantization import QuantConfig
 from ptq4dit.methods.method import Job, Method
 from ptq4dit.model.bundle import Dit
+from ptq4dit.model.families.generic import recall
 from ptq4dit.model.layers import require_finite
+from ptq4dit.sampling.example import example_call
 
 METHODS: dict[str, Method] = {
     name: importlib.import_module(f"ptq4dit.methods.{name}").METHOD for name in method_names()
@@ -30,7 +35,7 @@ def quantize(
     cancelled: Callable[[], bool] | None = None,
     folder: str | os.PathLike[str] | None = None,
 ) -> Dit:
-    """Quantize a float DiT by the method that the config names.
+    """Quantize a float model by the method that the config names.
 
     Deviation: by default the four linears of every block are rounded; the patch embedding, conditioning, modulation,
     final layer and the attention's own products, which the released code rounds as well, are switches of the config.
@@ -45,15 +50,18 @@ def quantize(
         folder: where reconstruction keeps its state after each block, to go on after a stop.
 
     Returns:
-        The bundle with a quantized ``DiTTransformer2DModel``.
+        The bundle with a quantized transformer of the same class.
 
     Raises:
         ValueError: if the model is quantized already, ``stats`` belong to another one, a weight is not finite, or the
             method does not know what the config asks for.
     """
     config = config or QuantConfig()
+    recall(dit.transformer, stats.paths)
     require_finite(dit.transformer)
     stats.require_model(dit.transformer)
+    if stats.example is None and dit.scheduler is not None:
+        stats = dataclasses.replace(stats, example=example_call(dit))
     method = METHODS[config.method]
     job = Job(
         dit=dit,
@@ -66,3 +74,34 @@ def quantize(
     )
     model = method.run(job)
     return model if job.config.backend == "simulated" else with_backend(model, job.config.backend)
+
+
+def quantize_transformer(
+    transformer: nn.Module,
+    stats: Calibration,
+    config: QuantConfig | None = None,
+    *,
+    data: Trajectories | None = None,
+    progress: Callable[..., None] | None = None,
+    cancelled: Callable[[], bool] | None = None,
+) -> nn.Module:
+    """Quantize any float diffusers transformer, without a pipeline around it.
+
+    That folding changes nothing is proven on a call that `watch` saw; statistics from a file know none.
+
+    Args:
+        transformer: left as it is.
+        stats: its calibration, from ``ptq4dit.watch(transformer)`` or a file.
+        config: see `quantize`.
+        data: recorded calls to learn the rounding from; a method that learns it is refused without.
+        progress, cancelled: see `quantize`.
+
+    Returns:
+        A transformer of the same class with quantized layers, to put into any pipeline.
+
+    Raises:
+        ValueError: as `quantize`.
+    """
+    bare = Dit(transformer=transformer, vae=None, scheduler=None, id2label={}, source=type(transformer).__name__)
+    given = {"data": data, "progress": progress, "cancelled": cancelled}
+    return quantize(bare, stats, config, **given).transformer  # type: ignore[arg-type]

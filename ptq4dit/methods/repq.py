@@ -45,7 +45,7 @@ def channel_grids(stats: Calibration, layer: str) -> tuple[Float[Tensor, " chann
 
 def run(job: Job) -> Dit:
     """Shift, scale, fold, round."""
-    grids = {name: channel_grids(job.stats, name) for name in shiftable(job.stats)}
+    grids = {name: channel_grids(job.stats, name) for name in shiftable(job.sites)}
     shifts = {name: shift for name, (_, shift) in grids.items()}
     return run_shifted(job, shifts, lambda *_: {name: factor for name, (factor, _) in grids.items()})
 

@@ -12,15 +12,21 @@ from torch import Tensor, nn
 from ptq4dit.calibration.statistics import Calibration
 from ptq4dit.methods.method import Job
 from ptq4dit.model.bundle import Dit
+from ptq4dit.model.families.absorber import Modulation
 from ptq4dit.model.fingerprint import fingerprint
-from ptq4dit.model.layers import balanced_layers
-from ptq4dit.paper.reparam import MODULATION_CHUNKS
+from ptq4dit.model.layers import Layer, balanced_layers
 from ptq4dit.quantized.convert import convert
 
 
-def shiftable(stats: Calibration) -> list[str]:
-    """The layers whose input a modulation shifts: qkv and fc1."""
-    return [name for name in stats.layers if name.rsplit(".", 1)[-1] in MODULATION_CHUNKS]
+def shiftable(layers: Mapping[str, Layer]) -> list[str]:
+    """The sites whose input a modulation shifts, and whose linears have a bias to take the shift out again."""
+    return [
+        name
+        for name, layer in layers.items()
+        if isinstance(layer.absorber, Modulation)
+        and layer.absorber.shift is not None
+        and all(linear.bias is not None for linear in layer.linears)
+    ]
 
 
 def run_shifted(
@@ -46,24 +52,24 @@ def run_shifted(
 
 @torch.no_grad()
 def shift_inputs(transformer: nn.Module, shifts: Mapping[str, Float[Tensor, " channel"]]) -> nn.Module:
-    """Add a constant to the inputs of qkv and fc1 and take its effect out of their biases; the output stays.
+    """Add a constant to the inputs of `shiftable` sites and take its effect out of their biases; the output stays.
 
     Args:
-        transformer: a float DiT, left as it is.
+        transformer: a float transformer, left as it is.
         shifts: layer name -> ``(d_in,)``.
     """
     result = copy.deepcopy(transformer)
     for name, layer in balanced_layers(result).items():
         if name not in shifts:
             continue
-        shift, width = shifts[name].double(), layer.in_features
-        rows = slice(MODULATION_CHUNKS[layer.role][0] * width, (MODULATION_CHUNKS[layer.role][0] + 1) * width)
-        modulation: Any = result.get_submodule(f"transformer_blocks.{layer.block}.norm1.linear")
+        shift = shifts[name].double()
+        assert isinstance(layer.absorber, Modulation) and layer.absorber.shift is not None
+        modulation: Any = result.get_submodule(layer.absorber.linear)
+        rows = slice(*layer.absorber.shift)
         bias = modulation.bias[rows]
         modulation.bias[rows] = (bias.double() + shift.to(bias.device)).to(bias.dtype)
         for linear in layer.linears:
-            if linear.bias is None:
-                raise ValueError(f"Expected a bias in {name} to fold a shift into, got none. Use another method.")
+            assert linear.bias is not None
             linear.bias.copy_(linear.bias.double() - linear.weight.double() @ shift.to(linear.weight.device))
     return result
 

@@ -4,19 +4,32 @@ Simplified: nothing; as in the paper it acts where a normalization can absorb th
 it is CSB with the largest salience over timesteps, without proj.
 """
 
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from ptq4dit.calibration.statistics import Calibration
 from ptq4dit.config.quantization import QuantConfig
 from ptq4dit.methods.method import Job, Method
 from ptq4dit.model.bundle import Dit
+from ptq4dit.model.families.absorber import Modulation, Rows
+from ptq4dit.model.layers import Layer
 from ptq4dit.quantized.convert import convert
 
-SMOOTHED_ROLES = ("qkv", "fc1")
+
+def smoothed(transformer: nn.Module, layers: Mapping[str, Layer]) -> list[str]:
+    """The sites that a normalization stands in front of which can absorb: a modulation, or a norm with a gain."""
+
+    def norm(layer: Layer) -> bool:
+        if not isinstance(layer.absorber, Rows):
+            return isinstance(layer.absorber, Modulation)
+        makers = [transformer.get_submodule(path) for path in layer.absorber.paths]
+        return not any(isinstance(maker, nn.Linear | nn.Conv2d) for maker in makers)
+
+    return [name for name, layer in layers.items() if norm(layer)]
 
 
 def prepare(config: QuantConfig) -> QuantConfig:
@@ -24,11 +37,12 @@ def prepare(config: QuantConfig) -> QuantConfig:
     return replace(config, csb=False, ssc=False)
 
 
-def smoothing_factors(stats: Calibration, alpha: float) -> dict[str, Float[Tensor, " channel"]]:
+def smoothing_factors(stats: Calibration, names: Iterable[str], alpha: float) -> dict[str, Float[Tensor, " channel"]]:
     """``b_x = 1 / s``, ``s_j = max|X_j|^alpha / max|W_j|^(1 - alpha)`` (SmoothQuant eq. 4), over all timesteps.
 
     Args:
         stats: calibration of the float model.
+        names: the sites that are smoothed.
         alpha: 0 moves everything to the activation, 1 everything to the weight.
 
     Raises:
@@ -37,19 +51,18 @@ def smoothing_factors(stats: Calibration, alpha: float) -> dict[str, Float[Tenso
     if not 0 <= alpha <= 1:
         raise ValueError(f"Expected alpha in [0, 1], got {alpha}. The paper uses 0.5.")
     factors = {}
-    for name in stats.layers:
-        if name.rsplit(".", 1)[-1] in SMOOTHED_ROLES:
-            activation, weight = stats.activation_salience[name].amax(dim=0), stats.weight_salience[name]
-            alive = (activation > 0) & (weight > 0)
-            factor = torch.where(alive, weight, 1.0) ** (1 - alpha) / torch.where(alive, activation, 1.0) ** alpha
-            factors[name] = torch.where(alive, factor, 1.0)
+    for name in names:
+        activation, weight = stats.activation_salience[name].amax(dim=0), stats.weight_salience[name]
+        alive = (activation > 0) & (weight > 0)
+        factor = torch.where(alive, weight, 1.0) ** (1 - alpha) / torch.where(alive, activation, 1.0) ** alpha
+        factors[name] = torch.where(alive, factor, 1.0)
     return factors
 
 
 def run(job: Job) -> Dit:
     """Fold the factors, then round; reconstruct if asked."""
     alpha = float(job.config.option("alpha", 0.5))
-    factors = smoothing_factors(job.stats, alpha)
+    factors = smoothing_factors(job.stats, smoothed(job.dit.transformer, job.sites), alpha)
     return job.reconstructed(convert(job.dit, job.stats, job.config, factors), factors)
 
 

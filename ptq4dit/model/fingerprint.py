@@ -6,6 +6,8 @@ import json
 import torch
 from torch import nn
 
+from ptq4dit.model.families import generic
+from ptq4dit.model.families.registry import family_of
 from ptq4dit.model.frequencies import frequencies_of
 from ptq4dit.model.layers import balanced_layers
 
@@ -14,13 +16,13 @@ _SAMPLED = 256
 
 @torch.no_grad()
 def fingerprint(transformer: nn.Module) -> str:
-    """Hash of config, frequencies, weight salience of every quantized layer and evenly spread values of all parameters.
+    """Hash of config, frequencies, weight salience of every site and evenly spread values of all parameters.
 
     Cheap for large models, and any channel-wise rescaling changes it. Half-precision files loaded as float32 or
     float64 give the same fingerprint.
 
     Args:
-        transformer: a float diffusers ``DiTTransformer2DModel``.
+        transformer: a float diffusers transformer.
 
     Returns:
         32 hexadecimal digits.
@@ -30,13 +32,20 @@ def fingerprint(transformer: nn.Module) -> str:
     digest.update(json.dumps(config, sort_keys=True, default=str).encode())
     if frequencies_of(transformer) != "diffusers":
         digest.update(frequencies_of(transformer).encode())
-    for layer in balanced_layers(transformer).values():
-        columns = [linear.weight.abs().amax(dim=0) for linear in layer.linears]
+    for paths in _grouped(transformer):
+        columns = [transformer.get_submodule(path).weight.abs().amax(dim=0) for path in paths]  # type: ignore[operator]
         digest.update(_bytes(torch.stack(columns).amax(dim=0)))
     for name, parameter in sorted(transformer.named_parameters()):
         digest.update(f"{name}{tuple(parameter.shape)}".encode())
         digest.update(_bytes(parameter.flatten()[:: max(1, parameter.numel() // _SAMPLED)]))
     return digest.hexdigest()
+
+
+def _grouped(transformer: nn.Module) -> list[tuple[str, ...]]:
+    """Linears by site where a file names the sites; each alone where they are found by watching, which may vary."""
+    if family_of(transformer) is not generic.FAMILY:
+        return [site.paths for site in balanced_layers(transformer).values()]
+    return [(path,) for path, module in transformer.named_modules() if isinstance(module, nn.Linear)]
 
 
 def _bytes(values: torch.Tensor) -> bytes:

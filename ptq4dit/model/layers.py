@@ -1,81 +1,82 @@
-"""Which linear layers of a diffusers DiT are quantized, what each one is for, and what produces its input."""
+"""The layer map: which layers of a transformer are quantized, and what makes each one's input."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import nn
 
-Role = Literal["qkv", "proj", "fc1", "fc2", "patch_embed", "conditioning", "modulation", "final_layer"]
-ROLES: tuple[Role, ...] = ("qkv", "proj", "fc1", "fc2")
-BALANCED_ROLES: tuple[Role, ...] = ("qkv", "proj", "fc1")
-"""Roles whose input a linear operation makes, so that it can absorb a balancing matrix (PTQ4DiT Fig. 7)."""
+from ptq4dit.model.families.absorber import InputFactor, absorbed_channels
+from ptq4dit.model.families.family import Call, Site
+from ptq4dit.model.families.plain import plain_linear
+from ptq4dit.model.families.registry import family_of
+
+ROLES = ("qkv", "proj", "fc1", "fc2")
+"""Roles of the DiT's sites."""
+EXTRA_ROLES = ("patch_embed", "conditioning", "modulation", "final_layer")
+"""Roles of the layers outside the sites, and the names of their switches in `QuantConfig`."""
+OUTSIDE = InputFactor(why="it is not balanced")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Layer:
-    """One quantized site: a single input and the linears that read it.
+class Layer(Site):
+    """A `Site` with its modules, or a layer outside the sites (see `extra_layers`).
 
     Attributes:
-        name: ``"blocks.<i>.<role>"`` for the four roles of a block; see `extra_layers` for the others.
-        block: index of the block in ``transformer.transformer_blocks``; None outside the blocks.
-        role: ``"qkv"``, ``"proj"``, ``"fc1"`` or ``"fc2"``; for other layers the name of their switch in `QuantConfig`.
-        linears: three linears that share one input for ``qkv``, else one (a convolution for ``patch_embed``).
-        paths: their names inside the transformer, as in ``transformer.get_submodule(path)``.
+        linears: those that share the input; a convolution where that is one.
+        inside: it is a site: balanced, rotated, given a float branch where the config says so.
+        balanced_by_default: what nothing in front absorbs is balanced unless the config says otherwise.
     """
 
-    name: str
-    block: int | None
-    role: Role
     linears: tuple[nn.Linear | nn.Conv2d, ...]
-    paths: tuple[str, ...]
+    inside: bool = True
+    balanced_by_default: bool = True
 
     @property
     def in_features(self) -> int:
         """Number of input channels; of a convolution, values in one patch."""
         return self.linears[0].weight[0].numel()
 
+    @property
+    def absorbs(self) -> bool:
+        """Whether something in front takes a factor in, of all channels or of some."""
+        return self.inside and bool(absorbed_channels(self.absorber, self.in_features).any())
 
-_PATHS: dict[Role, tuple[str, ...]] = {
-    "qkv": ("attn1.to_q", "attn1.to_k", "attn1.to_v"),
-    "proj": ("attn1.to_out.0",),
-    "fc1": ("ff.net.0.proj",),
-    "fc2": ("ff.net.2",),
-}
+    @property
+    def absorbs_all(self) -> bool:
+        """Whether something in front takes the factors of all channels in."""
+        return self.inside and bool(absorbed_channels(self.absorber, self.in_features).all())
 
 
-def balanced_layers(transformer: nn.Module) -> dict[str, Layer]:
-    """List the quantized layers of a float DiT in the order in which a forward pass meets them.
+def balanced_layers(transformer: nn.Module, call: Call | None = None) -> dict[str, Layer]:
+    """List the sites of a float transformer in the order in which a forward pass meets them.
 
-    ``fc2`` is listed because it is calibrated and quantized like the others, but no balancing factor can be absorbed
-    in front of it: the GELU between fc1 and fc2 is not linear.
+    Those that nothing can absorb a factor in front of (``fc2``, behind the GELU) are listed as well: they are
+    calibrated and quantized like the others.
 
     Args:
-        transformer: a float diffusers ``DiTTransformer2DModel``.
+        transformer: a float diffusers transformer of any family.
+        call: for a model that no family's file describes: a call that is watched once to see which linears share an
+            input (`ptq4dit.model.families.generic`).
 
     Returns:
-        Layer name -> layer, four per block.
+        Site name -> layer.
 
     Raises:
-        ValueError: if the model has no DiT blocks, or its linears have been replaced (it is quantized already).
+        ValueError: if the model has no repeated blocks, or its linears have been replaced (it is quantized already).
     """
-    if not hasattr(transformer, "transformer_blocks"):
-        raise ValueError(
-            f"Expected a diffusers DiTTransformer2DModel, got {type(transformer).__name__} without "
-            "`transformer_blocks`. Load one with ptq4dit.load(...) and pass its `.transformer`."
+    family = family_of(transformer)
+    return {
+        name: Layer(
+            **vars(site),
+            linears=tuple(plain_linear(transformer, path) for path in site.paths),
+            balanced_by_default=family.balances_inputs,
         )
-    layers = {}
-    blocks = transformer.get_submodule("transformer_blocks")
-    for block in range(len(list(blocks.children()))):
-        for role in ROLES:
-            paths = tuple(f"transformer_blocks.{block}.{path}" for path in _PATHS[role])
-            name = f"blocks.{block}.{role}"
-            linears = tuple(_float_linear(transformer, path) for path in paths)
-            layers[name] = Layer(name=name, block=block, role=role, linears=linears, paths=paths)
-    return layers
+        for name, site in family.sites(transformer, call).items()
+    }
 
 
-_EXTRAS_OF_BLOCK: tuple[tuple[str, Role, str], ...] = (
+_EXTRAS_OF_BLOCK: tuple[tuple[str, str, str], ...] = (
     ("time_embed.0", "conditioning", "norm1.emb.timestep_embedder.linear_1"),
     ("time_embed.1", "conditioning", "norm1.emb.timestep_embedder.linear_2"),
     ("modulation", "modulation", "norm1.linear"),
@@ -83,40 +84,48 @@ _EXTRAS_OF_BLOCK: tuple[tuple[str, Role, str], ...] = (
 
 
 def extra_layers(transformer: nn.Module) -> dict[str, Layer]:
-    """The layers outside the four roles that PTQ4DiT quantizes too, each switched by its role in `QuantConfig`.
+    """The layers outside the sites that PTQ4DiT quantizes too, each switched by its role in `QuantConfig`.
 
-    ``patch_embed`` (a convolution with one kernel position a patch), ``blocks.<i>.time_embed.0`` and ``.1`` (the
-    conditioning MLP, of which diffusers keeps a copy in every block), ``blocks.<i>.modulation`` (adaLN),
-    ``final.modulation`` and ``final.linear``. Nothing is balanced in front of them.
+    Of the DiT: ``patch_embed`` (a convolution with one kernel position a patch), ``blocks.<i>.time_embed.0`` and
+    ``.1`` (the conditioning MLP, of which diffusers keeps a copy in every block), ``blocks.<i>.modulation`` (adaLN),
+    ``final.modulation`` and ``final.linear``. None of other families. Nothing is balanced in front of them.
 
     Raises:
         ValueError: if they have been replaced (the model is quantized already).
     """
-    sites: list[tuple[str, int | None, Role, str]] = [("patch_embed", None, "patch_embed", "pos_embed.proj")]
-    for block in range(len(list(transformer.get_submodule("transformer_blocks").children()))):
-        sites += [
-            (f"blocks.{block}.{name}", block, role, f"transformer_blocks.{block}.{path}")
-            for name, role, path in _EXTRAS_OF_BLOCK
-        ]
-    sites += [
-        ("final.modulation", None, "final_layer", "proj_out_1"),
-        ("final.linear", None, "final_layer", "proj_out_2"),
+    family = family_of(transformer)
+    if family.name != "dit":
+        return {}
+    places: list[tuple[str, str, str | None, str]] = [("patch_embed", "patch_embed", None, "pos_embed.proj")]
+    for index, block in enumerate(family.blocks(transformer)):
+        places += [(f"blocks.{index}.{name}", role, block, f"{block}.{path}") for name, role, path in _EXTRAS_OF_BLOCK]
+    places += [
+        ("final.modulation", "final_layer", None, "proj_out_1"),
+        ("final.linear", "final_layer", None, "proj_out_2"),
     ]
     return {
-        name: Layer(name=name, block=block, role=role, linears=(_float_linear(transformer, path),), paths=(path,))
-        for name, block, role, path in sites
+        name: Layer(
+            name=name,
+            role=role,
+            block=block,
+            paths=(path,),
+            linears=(plain_linear(transformer, path),),
+            absorber=OUTSIDE,
+            inside=False,
+        )
+        for name, role, block, path in places
     }
 
 
 def get_layer(transformer: nn.Module, name: str) -> Layer:
-    """Look one layer up by name.
+    """Look one site up by name.
 
     Raises:
-        ValueError: if there is no such layer; the message names those that exist.
+        ValueError: if there is no such site; the message names those that exist.
     """
     layers = balanced_layers(transformer)
     if name not in layers:
-        raise ValueError(unknown_layer(name, list(layers)))
+        raise ValueError(unknown_layer(name, layers))
     return layers[name]
 
 
@@ -130,16 +139,7 @@ def require_finite(transformer: nn.Module) -> None:
             )
 
 
-def unknown_layer(name: str, known: list[str]) -> str:
-    """The message for a layer name that the model does not have."""
-    return f"Unknown layer {name!r}. Expected one of {known[0]!r} ... {known[-1]!r}, roles {', '.join(ROLES)}."
-
-
-def _float_linear(transformer: nn.Module, path: str) -> nn.Linear | nn.Conv2d:
-    module = transformer.get_submodule(path)
-    if not isinstance(module, nn.Linear | nn.Conv2d):
-        raise ValueError(
-            f"Expected a float nn.Linear at {path!r}, got {type(module).__name__}. "
-            "The model is quantized already; start from the float model given by ptq4dit.load(...)."
-        )
-    return module
+def unknown_layer(name: str, layers: Mapping[str, Site]) -> str:
+    """The message for a site that the model does not have."""
+    known, roles = list(layers), dict.fromkeys(site.role for site in layers.values())
+    return f"Unknown layer {name!r}. Expected one of {known[0]!r} ... {known[-1]!r}, roles {', '.join(roles)}."

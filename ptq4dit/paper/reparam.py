@@ -1,91 +1,164 @@
-"""Re-parameterization: absorb balancing factors into a DiT's own weights (PTQ4DiT eqs. 13, 17-21).
+"""Re-parameterization: absorb balancing factors into a transformer's own weights (PTQ4DiT eqs. 13, 17-21).
 
-What produces the input of a balanced layer is scaled by ``b``, the layer's input columns by ``1 / b``. The result is a
-plain float model with the same output, which loads into an unmodified diffusers ``DiTTransformer2DModel``.
+What produces the input of a site is scaled by ``b``, the columns of the linears that read it by ``1 / b``. The result
+is a plain float model of the same class with the same output, which loads into an unmodified diffusers transformer.
 """
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from ptq4dit.model.layers import BALANCED_ROLES, Layer, balanced_layers, unknown_layer
-
-MODULATION_CHUNKS = {"qkv": (0, 1), "fc1": (3, 4)}
-"""(shift, scale) rows of ``norm1.linear``, whose output is chunked into shift_msa, scale_msa, gate_msa, shift_mlp,
-scale_mlp, gate_mlp."""
+from ptq4dit.model.families.absorber import (
+    Absorber,
+    InputFactor,
+    Modulation,
+    Rows,
+    Split,
+    absorbed_channels,
+    absorbing_paths,
+)
+from ptq4dit.model.families.family import Site
+from ptq4dit.model.families.plain import plain_linear, require_plain
+from ptq4dit.model.families.registry import family_of
 
 
 @torch.no_grad()
 def reparameterize(transformer: nn.Module, factors: Mapping[str, Float[Tensor, " channel"]]) -> nn.Module:
-    """Multiply layer inputs by ``b_x`` and divide the layers' columns by it, without changing the model's output.
+    """Multiply the inputs of sites by ``b_x`` and divide the columns behind by it, without changing the model's output.
 
-    - ``qkv``, ``fc1`` (after adaLN, eqs. 17-19): ``LN(z) (1 + gamma) + beta`` becomes ``LN(z) (b + b gamma) + b beta``
-      by scaling the gamma and beta rows of the modulation linear; its forward keeps adding 1, so ``b - 1`` is added to
+    What scales the input is the site's absorber, which its family names (`ptq4dit.model.families`):
+
+    - `Modulation` (after adaLN, eqs. 17-19): ``LN(z) (1 + gamma) + beta`` becomes ``LN(z) (b + b gamma) + b beta`` by
+      scaling the gamma and beta rows of the modulation linear; its forward keeps adding 1, so ``b - 1`` is added to
       the bias of the gamma rows.
-    - ``proj`` (after ``softmax(QK) V``): the rows and bias of ``to_v`` are scaled, since attention is linear in V
-      channel by channel. Deviation: the paper absorbs this factor in the de-quantization after the product (eq. 20);
-      the rows of ``to_v`` give the same function and a plain model, but V itself is seen scaled.
+    - `Rows` (after ``softmax(QK) V``, a norm with a gain, or the linear half of a gated unit): the rows and bias of
+      what makes the channels. Deviation: the paper absorbs the factor of the attention's output in the de-quantization
+      after the product (eq. 20); the rows of ``to_v`` give the same function and a plain model, but V itself is seen
+      scaled.
+    - `Split`: each range of columns by its own absorber.
 
     All factors are folded at once and refer to the given model: a factor of ``proj`` scales rows of ``to_v`` and with
     them, slightly, the weight salience of ``qkv``; the factor of ``qkv`` does not take that into account.
 
     Args:
-        transformer: a float diffusers ``DiTTransformer2DModel``; left as it is.
-        factors: layer name -> ``b_x`` ``(d_in,)``, positive and finite; layers that are left out keep their weights.
+        transformer: a float diffusers transformer; left as it is.
+        factors: site name -> ``b_x`` ``(d_in,)``, positive and finite; sites that are left out keep their weights. A
+            factor of one of several tied sites is that of all. Channels that nothing absorbs have 1.
 
     Returns:
         A new float transformer of the same class.
 
     Raises:
-        ValueError: for an unknown layer, ``fc2``, or a factor of wrong shape or sign.
+        ValueError: for an unknown site, a factor that cannot be absorbed, of wrong shape or sign, or other than that
+            of a tied site; for weights that cannot be rewritten alone. Nothing has been changed then.
     """
-    layers = balanced_layers(transformer)
+    sites = family_of(transformer).sites(transformer)
     for name, factor in factors.items():
-        _require_factor(name, factor, layers)
+        _require_factor(transformer, name, factor, sites)
+    complete = _with_tied(factors, sites)
+    _require_rewritable(transformer, [sites[name] for name in complete])
     result = copy.deepcopy(transformer)
-    for name, layer in balanced_layers(result).items():
-        if name in factors:
-            factor = factors[name].double()
-            _scale_input(result.get_submodule(f"transformer_blocks.{layer.block}"), layer.role, factor)
-            for linear in layer.linears:
-                linear.weight.copy_(linear.weight.double() / factor.to(linear.weight.device))
+    scaled: set[str] = set()
+    for name, site in sites.items():
+        if name not in complete:
+            continue
+        factor, source = complete[name].double(), site.tied_to or name
+        if source not in scaled:
+            _scale_input(result, sites[source].absorber, factor)
+            scaled.add(source)
+        for path in site.paths:
+            _divide_columns(plain_linear(result, path), factor)
     return result
 
 
-def _scale_input(block: nn.Module, role: str, factor: Tensor) -> None:
-    if role == "proj":
-        _scale_rows(block.get_submodule("attn1.to_v"), slice(None), factor)
-        return
-    modulation = block.get_submodule("norm1.linear")
-    width = factor.shape[0]
-    shift, scale = (slice(chunk * width, (chunk + 1) * width) for chunk in MODULATION_CHUNKS[role])
-    _scale_rows(modulation, shift, factor)
-    _scale_rows(modulation, scale, factor, offset=factor - 1)
+def _scale_input(transformer: nn.Module, absorber: Absorber, factor: Tensor) -> None:
+    if isinstance(absorber, Split):
+        for (start, stop), part in absorber.parts:
+            _scale_input(transformer, part, factor[start:stop])
+    elif isinstance(absorber, Rows):
+        rows = slice(None) if absorber.rows is None else slice(*absorber.rows)
+        once = factor.unflatten(0, (-1, absorber.repeats, absorber.width))[:, 0].flatten()
+        for path in absorber.paths:
+            _scale_rows(transformer.get_submodule(path), rows, once if absorber.repeats > 1 else factor)
+    elif isinstance(absorber, Modulation):
+        linear = transformer.get_submodule(absorber.linear)
+        if absorber.shift is not None:
+            _scale_rows(linear, slice(*absorber.shift), factor)
+        _scale_rows(linear, slice(*absorber.scale), factor, offset=factor - 1 if absorber.one else None)
 
 
-def _scale_rows(linear: nn.Module, rows: slice, factor: Tensor, offset: Tensor | None = None) -> None:
-    assert isinstance(linear, nn.Linear)
-    factor = factor.to(linear.weight.device)
-    linear.weight[rows] = (linear.weight[rows].double() * factor[:, None]).to(linear.weight.dtype)
-    if linear.bias is not None:
-        bias = linear.bias[rows].double() * factor
-        bias = bias if offset is None else bias + offset.to(bias.device)
-        linear.bias[rows] = bias.to(linear.bias.dtype)
+def _scale_rows(module: nn.Module, rows: slice, factor: Tensor, offset: Tensor | None = None) -> None:
+    weight, bias = module._parameters["weight"], module._parameters.get("bias")
+    assert weight is not None
+    factor = factor.to(weight.device)
+    by_row = factor.reshape(-1, *[1] * (weight.ndim - 1))
+    weight[rows] = (weight[rows].double() * by_row).to(weight.dtype)
+    if bias is not None:
+        moved = bias[rows].double() * factor
+        moved = moved if offset is None else moved + offset.to(bias.device)
+        bias[rows] = moved.to(bias.dtype)
 
 
-def _require_factor(name: str, factor: Tensor, layers: Mapping[str, Layer]) -> None:
-    if name not in layers:
-        raise ValueError(unknown_layer(name, list(layers)))
-    layer = layers[name]
-    if layer.role not in BALANCED_ROLES:
+def _divide_columns(linear: nn.Linear | nn.Conv2d, factor: Tensor) -> None:
+    by_column = factor.to(linear.weight.device).reshape(-1, *[1] * (linear.weight.ndim - 2))
+    linear.weight.copy_(linear.weight.double() / by_column)
+
+
+def _require_rewritable(transformer: nn.Module, sites: Sequence[Site]) -> None:
+    for path in (path for site in sites for path in site.paths):
+        plain_linear(transformer, path)
+    require_plain(transformer, (path for site in sites for path in (*site.paths, *absorbing_paths(site.absorber))))
+
+
+def _with_tied(factors: Mapping[str, Tensor], sites: Mapping[str, Site]) -> dict[str, Tensor]:
+    """The factors of all sites that one is given for, those of tied sites included."""
+    sources: dict[str, str] = {}
+    for name in factors:
+        source = sites[name].tied_to or name
+        other = sources.setdefault(source, name)
+        if not torch.equal(factors[name], factors[other].to(factors[name])):
+            raise ValueError(
+                f"Expected one factor for {other!r} and {name!r}, whose inputs are made by the same weights, got two "
+                "that differ. Balance the largest salience over both, or give one of them only."
+            )
+    tied = {name: site.tied_to or name for name, site in sites.items()}
+    return {name: factors[sources[source]] for name, source in tied.items() if source in sources}
+
+
+def _require_factor(transformer: nn.Module, name: str, factor: Tensor, sites: Mapping[str, Site]) -> None:
+    if name not in sites:
+        raise ValueError(f"Unknown layer {name!r}. Expected one of {next(iter(sites))!r} ... {list(sites)[-1]!r}.")
+    absorber = sites[name].absorber
+    if isinstance(absorber, InputFactor):
         raise ValueError(
-            f"Expected factors for the roles {', '.join(BALANCED_ROLES)}, got {name!r}: the GELU in front of fc2 is "
-            "not linear, so nothing before it can absorb a factor. Leave it out, or quantize with balance_fc2=True."
+            f"Expected factors of layers with something in front that absorbs them, got {name!r}: {absorber.why}. "
+            "Leave it out, or quantize with balance_fc2=True."
         )
-    if factor.shape != (layer.in_features,):
-        raise ValueError(f"Expected a factor of shape ({layer.in_features},) for {name!r}, got {tuple(factor.shape)}.")
+    channels = plain_linear(transformer, sites[name].paths[0]).weight.shape[1]
+    if factor.shape != (channels,):
+        raise ValueError(f"Expected a factor of shape ({channels},) for {name!r}, got {tuple(factor.shape)}.")
     if not (torch.isfinite(factor) & (factor > 0)).all():
         raise ValueError(f"Expected positive, finite factors for {name!r}, got {float(factor.min())} as the smallest.")
+    _require_absorbed(transformer, name, absorber, factor)
+
+
+def _require_absorbed(transformer: nn.Module, name: str, absorber: Absorber, factor: Tensor) -> None:
+    if (factor[~absorbed_channels(absorber, factor.shape[0]).to(factor.device)] != 1).any():
+        raise ValueError(
+            f"Expected ones for the channels of {name!r} that nothing in front absorbs, got other factors. Fold the "
+            "first part of split_factor(absorber, factor) and leave the second to the rounding."
+        )
+    if isinstance(absorber, Rows) and absorber.repeats > 1:
+        heads = factor.unflatten(0, (-1, absorber.repeats, absorber.width))
+        if (heads != heads[:, :1]).any():
+            raise ValueError(
+                f"Expected equal factors for the {absorber.repeats} heads of {name!r} that read the same values, got "
+                "factors that differ. Balance shared_maximum(absorber, salience)."
+            )
+    if isinstance(absorber, Modulation) and absorber.one and plain_linear(transformer, absorber.linear).bias is None:
+        raise ValueError(
+            f"Expected a bias in {absorber.linear!r} to hold the factor of {name!r}, got none. Leave it out."
+        )

@@ -1,4 +1,4 @@
-"""Convert a float DiT into a quantized one: fold factors, choose ranges, replace layers."""
+"""Convert a float transformer into a quantized one: fold factors, choose ranges, replace layers."""
 
 import copy
 import dataclasses
@@ -13,11 +13,15 @@ from torch import Tensor, nn
 from ptq4dit.calibration.statistics import Calibration
 from ptq4dit.config.quantization import FLOAT_BITS, LayerConfig, QuantConfig
 from ptq4dit.model.bundle import Dit
-from ptq4dit.model.layers import Layer, balanced_layers, extra_layers, require_finite
+from ptq4dit.model.families.absorber import InputFactor, Split, split_factor
+from ptq4dit.model.families.family import Site
+from ptq4dit.model.families.registry import family_of
+from ptq4dit.model.layers import EXTRA_ROLES, Layer, balanced_layers, extra_layers, require_finite, unknown_layer
+from ptq4dit.model.proof import prove
 from ptq4dit.paper.reparam import reparameterize
 from ptq4dit.quantized.activation import is_static
 from ptq4dit.quantized.attention import QuantizedAttnProcessor
-from ptq4dit.quantized.balance import absorbed
+from ptq4dit.quantized.balance import absorbed, layer_settings, left_over
 from ptq4dit.quantized.linear import QuantizedLinear, QuantizedPatchEmbed
 from ptq4dit.quantized.ranges import layer_range
 from ptq4dit.quantized.record import QuantRecord, summarize
@@ -25,9 +29,24 @@ from ptq4dit.quantized.timestep_groups import TimestepClock, attach_clock
 
 
 def quantized_layers(transformer: nn.Module, config: QuantConfig) -> dict[str, Layer]:
-    """The layers that a config quantizes: the four roles of every block, and the others that are switched on."""
-    chosen = {name: layer for name, layer in extra_layers(transformer).items() if getattr(config, layer.role)}
-    return balanced_layers(transformer) | chosen
+    """The layers that a config quantizes: every site, and the others that are switched on.
+
+    Raises:
+        ValueError: if a switch is on that the family has no layers for.
+    """
+    extras = extra_layers(transformer)
+    wanted = [role for role in EXTRA_ROLES if getattr(config, role)]
+    if missing := [role for role in wanted if role not in {layer.role for layer in extras.values()}]:
+        raise ValueError(
+            f"{missing[0]}=True: which layers of a {type(transformer).__name__} that means is not known; the DiT's are."
+            f" Set {missing[0]}=False."
+        )
+    return balanced_layers(transformer) | {name: layer for name, layer in extras.items() if layer.role in wanted}
+
+
+def settings_of(layers: Mapping[str, Layer], config: QuantConfig) -> dict[str, LayerConfig]:
+    """How each layer is quantized."""
+    return {name: layer_settings(layer, config) for name, layer in layers.items()}
 
 
 def convert(
@@ -41,21 +60,28 @@ def convert(
         dit: a float bundle, left as it is.
         stats: its calibration.
         config: bits, granularity, ranges, and which layers.
-        factors: layer name -> ``b_x``, folded by `reparameterize`; those of layers that balance their input
-            themselves (``config.balance_fc2``) become part of these.
+        factors: site name -> ``b_x``, folded by `reparameterize`; what nothing can absorb becomes part of the layers
+            that multiply by it themselves (``config.balance_inputs``).
 
     Returns:
-        The bundle with a ``DiTTransformer2DModel`` whose layers are `QuantizedLinear`.
+        The bundle with a transformer of the same class whose layers are `QuantizedLinear`.
 
     Raises:
         ValueError: if the model is quantized already, ``stats`` belong to another one, a weight is not finite, an
-            override is for no layer, or a factor for one that cannot be balanced.
+            override is for no layer, a factor for one that cannot be balanced, or folding changes what the model
+            makes of ``stats.example``.
     """
     stats.require_model(dit.transformer)
     require_finite(dit.transformer)
-    _require_overridden(list(quantized_layers(dit.transformer, config)), config)
-    folded, factors = absorbed(factors or {}, config), factors or {}
+    layers, factors = quantized_layers(dit.transformer, config), factors or {}
+    settings = settings_of(layers, config)
+    _require_overridden(list(layers), config)
+    _require_balanced(factors, layers, settings)
+    _require_attention(dit.transformer, config)
+    folded = absorbed(factors, layers)
     transformer = reparameterize(dit.transformer, folded) if folded else copy.deepcopy(dit.transformer)
+    if folded and stats.example is not None:
+        prove(dit.transformer, transformer, stats.example)
     seen = stats.rescaled_for(factors, transformer) if factors else stats
     clock = make_clock(config)
     groups = [slice(None)] if clock is None else clock.fit(stats.timesteps)
@@ -63,18 +89,47 @@ def convert(
     def fill(name: str, linear: nn.Module, layer: LayerConfig) -> nn.Module:
         empty = unfilled(linear, layer, clock)
         limits = layer_range(seen, name, layer, groups, empty.rotation) if is_static(layer) else None
-        return type(empty).from_float(linear, layer, limits, clock, None if name in folded else factors.get(name))  # type: ignore[arg-type]
+        own = left_over(factors, layers[name]) if layer.input_factor else None
+        return type(empty).from_float(linear, layer, limits, clock, own)  # type: ignore[arg-type]
 
-    install(transformer, config, fill, clock)
+    install(transformer, layers, settings, config, fill, clock)
     _fill_attention(transformer, seen, config, groups)
     transformer.ptq4dit_record = QuantRecord(
         config=config,
         calibration=stats.config,
-        statistics=summarize(stats),
+        statistics=summarize(stats, layers),
         model=stats.model,
-        layers=tuple(quantized_layers(dit.transformer, config)),
+        layers={name: layer.paths for name, layer in layers.items()},
+        settings=settings,
     )
     return dit.with_transformer(transformer.eval())
+
+
+def _require_balanced(factors: Mapping[str, Tensor], layers: Mapping[str, Layer], settings: Mapping[str, Any]) -> None:
+    for name, factor in factors.items():
+        layer = layers.get(name)
+        if layer is None or not layer.inside:
+            raise ValueError(unknown_layer(name, {k: v for k, v in layers.items() if v.inside}))
+        own = split_factor(layer.absorber, factor)[1]
+        if not settings[name].input_factor and bool((own != 1).any()):
+            raise ValueError(
+                f"Expected factors where something in front absorbs them, got one for {name!r}: {_in_front(layer)}. "
+                "Leave it out, or quantize with balance_inputs=True (balance_fc2=True)."
+            )
+
+
+def _in_front(layer: Layer) -> str:
+    parts = layer.absorber.parts if isinstance(layer.absorber, Split) else ((None, layer.absorber),)
+    return next((part.why for _, part in parts if isinstance(part, InputFactor)), "nothing can")
+
+
+def _require_attention(transformer: nn.Module, config: QuantConfig) -> None:
+    if (config.attention_bits, config.softmax_bits) == (FLOAT_BITS, FLOAT_BITS) or family_of(transformer).name == "dit":
+        return
+    raise ValueError(
+        "attention_bits and softmax_bits round q, k, v and the softmax of the DiT's attention only, got a "
+        f"{type(transformer).__name__}. Leave both at {FLOAT_BITS}."
+    )
 
 
 def _require_overridden(layers: list[str], config: QuantConfig) -> None:
@@ -101,29 +156,33 @@ def unfilled(linear: nn.Module, config: LayerConfig, clock: TimestepClock | None
 
 def install(
     transformer: nn.Module,
+    layers: Mapping[str, Site],
+    settings: Mapping[str, LayerConfig],
     config: QuantConfig,
     build: Callable[[str, nn.Module, LayerConfig], nn.Module],
     clock: TimestepClock | None,
 ) -> None:
-    """Replace the layers that a config names, in place; the attention processors are replaced by unfilled ones.
+    """Replace layers, in place; the attention processors are replaced by unfilled ones.
 
     Args:
         transformer: a float transformer.
-        config: which layers, and how.
+        layers: what is replaced; only names and paths are read.
+        settings: how each is quantized.
+        config: whose attention settings count.
         build: (layer name, float layer, its settings) -> quantized layer.
         clock: becomes part of the transformer.
     """
     if clock is not None:
         attach_clock(transformer, clock)
-    sites = [(name, path) for name, layer in quantized_layers(transformer, config).items() for path in layer.paths]
-    for name, path in sites:  # names only: each float layer is freed once it is replaced
+    places = [(name, path) for name, layer in layers.items() for path in layer.paths]
+    for name, path in places:  # names only: each float layer is freed once it is replaced
         try:
-            transformer.set_submodule(path, build(name, transformer.get_submodule(path), config.layer(name)))
+            transformer.set_submodule(path, build(name, transformer.get_submodule(path), settings[name]))
         except ValueError as error:
             raise ValueError(f"{name}: {error}") from error
     if config.attention_bits != FLOAT_BITS or config.softmax_bits != FLOAT_BITS:
-        for block in transformer.get_submodule("transformer_blocks").children():
-            attention: Any = block.get_submodule("attn1")
+        for block in family_of(transformer).blocks(transformer):
+            attention: Any = transformer.get_submodule(f"{block}.attn1")
             attention.set_processor(_processor(config, clock, attention))
 
 
@@ -139,9 +198,11 @@ def _processor(config: QuantConfig, clock: TimestepClock | None, attention: nn.M
 
 
 def _fill_attention(transformer: nn.Module, stats: Calibration, config: QuantConfig, groups: list[slice]) -> None:
-    for index, block in enumerate(transformer.get_submodule("transformer_blocks").children()):
-        processor = getattr(block.get_submodule("attn1"), "processor", None)
-        if isinstance(processor, QuantizedAttnProcessor) and config.activation_granularity != "per_token":
+    if family_of(transformer).name != "dit" or config.activation_granularity == "per_token":
+        return
+    for index, block in enumerate(family_of(transformer).blocks(transformer)):
+        processor = getattr(transformer.get_submodule(f"{block}.attn1"), "processor", None)
+        if isinstance(processor, QuantizedAttnProcessor):
             layer = config.layer("attention")
             sites = {part: f"blocks.{index}.{part}" for part in ("q", "k", "v", "softmax")}
             processor.set_ranges(**{part: layer_range(stats, site, layer, groups) for part, site in sites.items()})

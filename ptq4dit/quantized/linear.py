@@ -57,7 +57,7 @@ class QuantizedLinear(nn.Module):
             scale = torch.ones(shape, dtype=wide, device=weight.device)
             self.register_buffer("activation_scale", scale)
             self.register_buffer("activation_zero_point", torch.zeros_like(scale, dtype=torch.int32))
-        if config.balance_fc2:
+        if config.input_factor:
             self.register_buffer("input_factor", torch.ones(self.in_features, dtype=wide, device=weight.device))
         if config.rank:
             self.register_buffer("low_rank_down", weight.new_zeros(config.rank, self.in_features))
@@ -134,13 +134,13 @@ class QuantizedLinear(nn.Module):
 
     def prepare_input(self, x: Float[Tensor, "*batch d_in"]) -> Float[Tensor, "*batch d_in"]:
         """The input as it is rounded: its channels times their factors, then rotated, where the config says so."""
-        if self.config.balance_fc2:
+        if self.config.input_factor:
             x = x * self.input_factor.to(x.dtype)
         return x if self.rotation is None else self.rotation.apply(x)
 
     def prepare_weight(self, weight: Float[Tensor, "d_out d_in"]) -> Float[Tensor, "d_out d_in"]:
         """The weight whose product with the prepared input is the same."""
-        if self.config.balance_fc2:
+        if self.config.input_factor:
             weight = (weight.to(self.input_factor.dtype) / self.input_factor).to(weight.dtype)
         return weight if self.rotation is None else self.rotation.apply(weight)
 

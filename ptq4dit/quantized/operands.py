@@ -1,5 +1,6 @@
 """What one layer multiplies, before and after rounding, for each way of balancing; without running the model."""
 
+import dataclasses
 from dataclasses import dataclass
 
 import torch
@@ -11,7 +12,7 @@ from ptq4dit.config.quantization import FLOAT_BITS, LayerConfig, QuantConfig
 from ptq4dit.model.layers import get_layer
 from ptq4dit.numerics.affine import affine_from_range, fake_quantize
 from ptq4dit.quantized.activation import activation_spec, is_static, round_dynamic
-from ptq4dit.quantized.balance import layer_factor
+from ptq4dit.quantized.balance import balances_itself, layer_factor, layer_settings
 from ptq4dit.quantized.ranges import static_range
 from ptq4dit.quantized.weight import expand_weight, quantize_weight
 
@@ -57,12 +58,13 @@ def layer_operands(
         ValueError: if there is no such layer.
     """
     csb, ssc = VARIANTS[variant]
-    weight = torch.cat([linear.weight.detach().cpu() for linear in get_layer(transformer, layer).linears])
-    way, fc2 = config.timestep_salience, config.balance_fc2
-    b_x = layer_factor(stats, layer, csb=csb, ssc=ssc, timestep_salience=way, balance_fc2=fc2).to(weight.dtype)
+    site = get_layer(transformer, layer)
+    weight = torch.cat([linear.weight.detach().cpu().flatten(1) for linear in site.linears])
+    way, own = config.timestep_salience, balances_itself(site, dataclasses.replace(config, csb=csb, ssc=ssc))
+    b_x = layer_factor(stats, site, csb=csb, ssc=ssc, timestep_salience=way, balance_inputs=own).to(weight.dtype)
     rows, weight = stats.samples[layer].to(weight.dtype) * b_x, weight / b_x
     low, high = stats.activation_min[layer] * b_x, stats.activation_max[layer] * b_x
-    settings = config.layer(layer)
+    settings = layer_settings(site, config)
     rounded, grid = _rounded_input(rows, low, high, settings)
     rounded_weight, weight_grid = _rounded_weight(weight, settings)
     return Operands(

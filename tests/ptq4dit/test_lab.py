@@ -6,6 +6,7 @@ from ptq4dit.config.calibration import CalibrationConfig
 from ptq4dit.config.quantization import QuantConfig
 from ptq4dit.methods.registry import quantize
 from ptq4dit.metrics import psnr
+from ptq4dit.model.layers import balanced_layers
 from ptq4dit.paper.reparam import reparameterize
 from ptq4dit.quantized.balance import model_factors
 from ptq4dit.salience_dial import amplification_factors, amplify_salience
@@ -29,7 +30,7 @@ def test_function_is_unchanged(make_dit):
 def test_amplifying_then_balancing_keeps_the_function(make_dit):
     dit = make_dit(dtype=torch.float64)
     louder = amplify_salience(dit, 50.0, fraction=0.2)
-    factors = model_factors(calibrate(louder, CALIBRATION), QuantConfig())
+    factors = model_factors(calibrate(louder, CALIBRATION), balanced_layers(louder.transformer), QuantConfig())
     folded = reparameterize(louder.transformer, factors)
     assert (output(folded) - output(dit.transformer)).abs().max() < 1e-10
 

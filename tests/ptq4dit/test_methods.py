@@ -21,8 +21,8 @@ from ptq4dit.methods.qdit import searched_groups
 from ptq4dit.methods.registry import METHODS, Job, quantize
 from ptq4dit.methods.repq import channel_grids
 from ptq4dit.methods.shifting import shift_inputs, shifted
-from ptq4dit.methods.smoothquant import smoothing_factors
-from ptq4dit.model.layers import balanced_layers
+from ptq4dit.methods.smoothquant import smoothed, smoothing_factors
+from ptq4dit.model.layers import balanced_layers, get_layer
 from ptq4dit.paper.csb import balance_factors
 from ptq4dit.paper.reparam import reparameterize
 from ptq4dit.quantized.balance import layer_factor
@@ -72,16 +72,17 @@ def test_without_rounding_every_method_leaves_the_function(make_dit, name):
     assert (output(quantize(dit, stats, config)) - output(dit)).abs().max() < 1e-10
 
 
-def test_smoothquant_with_half_is_csb_with_the_largest_salience(stats):
-    factors = smoothing_factors(stats, 0.5)
+def test_smoothquant_with_half_is_csb_with_the_largest_salience(dit, stats):
+    names = smoothed(dit.transformer, balanced_layers(dit.transformer))
+    factors = smoothing_factors(stats, names, 0.5)
     assert {name.rsplit(".", 1)[-1] for name in factors} == {"qkv", "fc1"}
     for name, factor in factors.items():
         b_x, _ = balance_factors(stats.activation_salience[name].amax(0), stats.weight_salience[name])
         torch.testing.assert_close(factor, b_x)
-    flat = smoothing_factors(stats, 1.0)["blocks.0.fc1"] * stats.activation_salience["blocks.0.fc1"].amax(0)
+    flat = smoothing_factors(stats, names, 1.0)["blocks.0.fc1"] * stats.activation_salience["blocks.0.fc1"].amax(0)
     torch.testing.assert_close(flat, torch.ones_like(flat))
     with pytest.raises(ValueError, match="alpha in"):
-        smoothing_factors(stats, 1.5)
+        smoothing_factors(stats, names, 1.5)
 
 
 def test_repq_gives_every_channel_the_same_grid(make_dit):
@@ -145,12 +146,12 @@ def test_dynamic_needs_no_static_range(dit, stats):
 
 def test_our_search_is_no_worse_than_csb_on_its_own_measure(dit, stats):
     layer, config = balanced_layers(dit.transformer)["blocks.1.fc1"], QuantConfig(weight_bits=4).layer("blocks.1.fc1")
-    tried = candidates(stats, "blocks.1.fc1")
+    tried = candidates(stats, layer)
     assert len(tried) > 8 and all(torch.isfinite(f).all() and (f > 0).all() for f in tried)
     chosen = searched_factor(layer, stats, config)
     assert any(torch.equal(chosen, factor) for factor in tried)
     rows, weight = stats.samples["blocks.1.fc1"].float(), layer.linears[0].weight.detach()
-    csb = layer_factor(stats, "blocks.1.fc1", csb=True, ssc=True)
+    csb = layer_factor(stats, layer, csb=True, ssc=True)
 
     def error(factor):  # of the activation alone, at float weights, which is what the search weighs most
         low, high = (ends["blocks.1.fc1"] * factor for ends in (stats.activation_min, stats.activation_max))
@@ -283,7 +284,10 @@ def test_ours_balances_fc2_above_four_bits(dit, stats):
     model = quantize(dit, stats, config)
     for index, block in enumerate(model.transformer.transformer_blocks):
         name = f"blocks.{index}.fc2"
-        assert any(torch.equal(block.ff.net[2].input_factor, factor) for factor in candidates(stats, name))
+        assert any(
+            torch.equal(block.ff.net[2].input_factor, factor)
+            for factor in candidates(stats, get_layer(dit.transformer, name))
+        )
     like, rows = dit.transformer.transformer_blocks[1].ff.net[2], stats.samples["blocks.1.fc2"].float()
     ranges = stats.activation_min["blocks.1.fc2"].min(), stats.activation_max["blocks.1.fc2"].max()
     nearest = QuantizedLinear.from_float(like, LayerConfig(weight_bits=16), ranges)

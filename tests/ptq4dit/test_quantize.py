@@ -8,7 +8,7 @@ from ptq4dit.calibration.run import calibrate
 from ptq4dit.config.calibration import CalibrationConfig
 from ptq4dit.config.quantization import LayerConfig, QuantConfig
 from ptq4dit.methods.registry import quantize
-from ptq4dit.model.layers import balanced_layers
+from ptq4dit.model.layers import balanced_layers, get_layer
 from ptq4dit.numerics.affine import AffineSpec, affine_from_range, dequantize
 from ptq4dit.paper.csb import balance_factors
 from ptq4dit.paper.salience import channel_salience
@@ -110,7 +110,7 @@ def test_q_k_v_share_one_activation_quantizer(dit, stats):
 
 def test_static_range_covers_all_timesteps_after_balancing(dit, stats):
     model = quantize(dit, stats, QuantConfig(activation_bits=8))
-    factors = model_factors(stats, QuantConfig())
+    factors = model_factors(stats, balanced_layers(dit.transformer), QuantConfig())
     for name, layer in balanced_layers(dit.transformer).items():
         linear = model.transformer.get_submodule(layer.paths[0])
         b_x = factors.get(name, torch.ones(layer.in_features))
@@ -123,18 +123,19 @@ def test_balanced_salience_is_the_geometric_mean(dit, stats):
     """After folding with one timestep's salience, activation and weight salience of fc1 agree there (eq. 12)."""
     config = dataclasses.replace(FLOAT, ssc=False)
     model = quantize(dit, stats, config)
-    b_x = layer_factor(stats, "blocks.1.fc1", csb=True, ssc=False)
+    b_x = layer_factor(stats, get_layer(dit.transformer, "blocks.1.fc1"), csb=True, ssc=False)
     folded = model.transformer.get_submodule("transformer_blocks.1.ff.net.0.proj").weight
     middle = stats.activation_salience["blocks.1.fc1"][1] * b_x
     torch.testing.assert_close(channel_salience(folded), middle)
 
 
 def test_factors(dit, stats):
-    assert model_factors(stats, QuantConfig(csb=False, ssc=False)) == {}
-    with_ssc, without = model_factors(stats, QuantConfig()), model_factors(stats, QuantConfig(ssc=False))
+    layers = balanced_layers(dit.transformer)
+    assert model_factors(stats, layers, QuantConfig(csb=False, ssc=False)) == {}
+    with_ssc, without = (model_factors(stats, layers, QuantConfig(ssc=ssc)) for ssc in (True, False))
     assert list(with_ssc) == list(without) == [name for name in stats.layers if not name.endswith("fc2")]
     assert all(not torch.equal(with_ssc[name], without[name]) for name in with_ssc)
-    assert torch.equal(layer_factor(stats, "blocks.0.fc2", csb=True, ssc=True), torch.ones(64))
+    assert torch.equal(layer_factor(stats, layers["blocks.0.fc2"], csb=True, ssc=True), torch.ones(64))
 
 
 def test_fc2_is_balanced_as_its_input_is_rounded(dit, stats):
@@ -221,6 +222,6 @@ def test_dead_channels_are_harmless(make_dit):
         block.ff.net[0].proj.weight[:, 3] = 0
     stats = calibrate(dit, CALIBRATION)
     assert stats.activation_salience["blocks.0.qkv"][:, :2].abs().max() < 1e-6
-    factor = layer_factor(stats, "blocks.0.fc1", csb=True, ssc=True)
+    factor = layer_factor(stats, get_layer(dit.transformer, "blocks.0.fc1"), csb=True, ssc=True)
     assert factor[3] == 1
     assert torch.isfinite(generate(quantize(dit, stats, QuantConfig(weight_bits=4)), [0], steps=2)).all()

@@ -15,6 +15,7 @@ from ptq4dit.config.calibration import CalibrationConfig
 from ptq4dit.config.quantization import QuantConfig
 from ptq4dit.config.reconstruction import ReconstructionConfig
 from ptq4dit.methods.registry import quantize
+from ptq4dit.model.layers import balanced_layers
 from ptq4dit.paper.reparam import reparameterize
 from ptq4dit.quantized.balance import absorbed, model_factors
 from ptq4dit.quantized.convert import convert
@@ -65,8 +66,9 @@ def data(dit):
 
 def made(dit, stats, config):
     """The folded float bundle and its quantized twin."""
-    factors = model_factors(stats, config)
-    folded = reparameterize(dit.transformer, absorbed(factors, config)) if factors else dit.transformer
+    layers = balanced_layers(dit.transformer)
+    factors = model_factors(stats, layers, config)
+    folded = reparameterize(dit.transformer, absorbed(factors, layers)) if factors else dit.transformer
     return dit.with_transformer(folded), convert(dit, stats, config, factors)
 
 

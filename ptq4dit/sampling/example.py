@@ -1,0 +1,33 @@
+"""One call of a model's transformer, as sampling makes it: for what has to see a forward before it works."""
+
+from typing import Any
+
+from torch import nn
+
+from ptq4dit.model.bundle import Dit
+from ptq4dit.model.families.family import Call
+from ptq4dit.sampling.denoise import denoise
+
+
+class _ReachedError(Exception):
+    """The transformer was called: what follows need not be computed."""
+
+
+def example_call(model: Dit) -> Call:
+    """The arguments of the first step of sampling one image, with guidance where the model has it."""
+    caught: list[Call] = []
+
+    def catch(_module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        caught.append(Call(args=args, kwargs=dict(kwargs)))
+        raise _ReachedError
+
+    text = getattr(model, "text_conditioned", False)
+    what: dict[str, Any] = {"prompts": ["a picture"]} if text else {"class_labels": [0]}
+    hook = model.transformer.register_forward_pre_hook(catch, with_kwargs=True)
+    try:
+        list(denoise(model, steps=2, **what))
+    except _ReachedError:
+        pass
+    finally:
+        hook.remove()
+    return caught[0]
