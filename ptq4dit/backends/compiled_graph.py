@@ -16,7 +16,6 @@ from ptq4dit.backends.openvino_cache import CompiledCache, payload_bytes
 from ptq4dit.backends.shared_copies import return_freed_memory
 from ptq4dit.model.forward import Modulation
 
-
 Graph = TypeVar("Graph", bound="CompiledGraph")
 
 
@@ -87,7 +86,6 @@ class OpenVinoStep(CompiledGraph):
 
 
 def ready(
-   
     kind: type[Graph], cache: CompiledCache, key: str, properties: dict[str, Any], write: Callable[[Path], None]
 ) -> Graph:
     """The graph from the cache, compiled where there is none or one that this runtime cannot read.

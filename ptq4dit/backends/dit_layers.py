@@ -1,4 +1,4 @@
-"""The linears of a class-conditional DiT that a graph written by hand holds, and which DiTs such a graph is right for."""
+"""The linears of a DiT that graphs written by hand hold, and which DiTs such graphs are right for."""
 
 from typing import Any
 
@@ -32,6 +32,11 @@ def block_linears(twin: Any, block: int) -> dict[str, IntegerLinear]:
         name = f"blocks.{block}.{role}"
         result[role] = require_one_grid(integer_linear_of(name, [module.get_submodule(path) for path in _PATHS[role]]))
     return result
+
+
+def is_published_dit(twin: Any) -> bool:
+    """Whether a transformer is a class-conditional DiT that graphs and forwards written by hand are right for."""
+    return isinstance(twin, DiTTransformer2DModel) and unknown_part(twin) is None
 
 
 def unknown_part(twin: Any) -> str | None:

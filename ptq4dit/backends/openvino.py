@@ -15,7 +15,7 @@ from torch import nn
 
 from ptq4dit.backends import dit_layers, integer_linear, openvino_graph, openvino_linear
 from ptq4dit.backends.compiled_graph import OpenVinoStep, ready
-from ptq4dit.backends.dit_layers import unknown_part
+from ptq4dit.backends.dit_layers import is_published_dit
 from ptq4dit.backends.mapped_weights import map_integers
 from ptq4dit.backends.openvino_cache import CompiledCache, cache_folder, content_key
 from ptq4dit.backends.openvino_graph import build_graph
@@ -54,9 +54,7 @@ def build(twin: Any, options: IntegerOptions) -> IntegerTransformer:
         ValueError: if a layer cannot run on integers, here or on this CPU, this CPU has no products of the precision
             that is asked for, or the cache cannot be written.
     """
-    if hasattr(twin, "transformer_blocks") and hasattr(twin, "proj_out_2") and unknown_part(twin) is None:
-        return _dit(twin, options)
-    return _traced(twin, options)
+    return _dit(twin, options) if is_published_dit(twin) else _traced(twin, options)
 
 
 def cpu_capabilities() -> list[str]:

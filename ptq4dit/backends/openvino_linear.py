@@ -40,17 +40,24 @@ def integer_product(x: Node, layer: IntegerLinear) -> Node:
     return product(rounded(x, layer), layer)
 
 
-def rounded(x: Node, layer: IntegerLinear) -> Node:
+def rounded(x: Node, layer: IntegerLinear, *, alone: bool = True) -> Node:
     """``q_x`` as float values 0 to ``2^bits - 1``; fewer than 8 bits are clamped first, on the same steps.
 
     Behind a factor what clamps them is a rounding to fewer levels: OpenVINO 2026.4 moves a clamp in front of the
-    factor as if that were the same for all channels.
+    factor as if that were the same for all channels. And it loses the factor where something else reads ``x``, unless
+    there is a maximum between the two.
+
+    Args:
+        x: the input.
+        layer: whose input it is.
+        alone: nothing else reads ``x``.
     """
     scale, zero_point = np.float32(layer.grid[0]), layer.grid[1]
     levels = 2**layer.activation_bits
     low, high, widest = (float(end * scale) for end in (-zero_point, levels - 1 - zero_point, _LEVELS - 1 - zero_point))
     if layer.input_factor is not None:
         x = op.multiply(x, floats(layer.input_factor))
+        x = x if alone else op.maximum(x, floats(torch.full_like(layer.input_factor, low)))
         if levels < _LEVELS:
             x = _on_levels(x, (low, high), (low, high), levels)
     elif levels < _LEVELS:

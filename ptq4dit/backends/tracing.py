@@ -157,7 +157,7 @@ def _rounded_once(x: Node, layer: IntegerLinear, seen: dict[Any, Node]) -> Node:
     factor = b"" if layer.input_factor is None else layer.input_factor.detach().cpu().numpy().tobytes()
     key = x.get_node().get_name(), x.get_index(), layer.grid, layer.activation_bits, factor
     if key not in seen:
-        seen[key] = rounded(x, layer)
+        seen[key] = rounded(x, layer, alone=False)
     return seen[key]
 
 

@@ -84,7 +84,8 @@ class _Graph:
         qkv = self._integer_linear(self._norm(hidden, shift1, scale1, float(block.norm1.norm.eps)), layers["qkv"])
         mixed = self._integer_linear(self._attention(qkv, block.attn1), layers["proj"])
         hidden = add("Add", hidden, add("Mul", mixed, gate1))
-        inner = self._integer_linear(self._norm(hidden, shift2, scale2, float(block.norm3.eps), block.norm3), layers["fc1"])
+        normed = self._norm(hidden, shift2, scale2, float(block.norm3.eps), block.norm3)
+        inner = self._integer_linear(normed, layers["fc1"])
         inner = add("Gelu", inner, approximate=block.ff.net[0].approximate)
         return add("Add", hidden, add("Mul", self._integer_linear(inner, layers["fc2"]), gate2))
 
