@@ -100,8 +100,8 @@ def integer_linear_of(name: str, linears: list[nn.Module]) -> IntegerLinear:
     parts = [_checked(name, linear) for linear in linears]
     first = parts[0]
     for other in parts[1:]:
-        for buffer in ("activation_scale", "activation_zero_point"):
-            if is_static(first.config) and not torch.equal(getattr(first, buffer), getattr(other, buffer)):
+        for buffer in ("activation_scale", "activation_zero_point", "input_factor"):
+            if not _same(getattr(first, buffer, None), getattr(other, buffer, None)):
                 raise refusal(name, "linears that round their common input differently", "one scale for q, k and v")
     signed = [_signed(part) for part in parts]
     static, bits = is_static(first.config), first.config.activation_bits
@@ -146,6 +146,10 @@ def refusal(name: str, found: str, wanted: str) -> ValueError:
     return ValueError(
         f'The integer backend cannot run {name!r}: it has {found}. Choose {wanted}, or backend="simulated".'
     )
+
+
+def _same(one: Tensor | None, other: Tensor | None) -> bool:
+    return one is other if one is None or other is None else torch.equal(one, other)
 
 
 def _signed(linear: QuantizedLinear) -> tuple[Tensor, Tensor, Tensor]:
