@@ -31,6 +31,7 @@ class BenchmarkConfig:
         seeds: one set of pictures each; intervals are over them.
         pictures: in a set, classes in turn.
         steps, guidance_scale, sampler: of sampling; None for the model's own sampler.
+        prompts: for a text-conditioned model, in turn; those that ship with the package if empty.
         factorial_bits: pairs at which the factorial of PTQ4DiT's parts runs too.
         reconstruction: for all methods of those methods that learn by what they are given.
     """
@@ -43,6 +44,7 @@ class BenchmarkConfig:
     steps: int = 25
     guidance_scale: float = 4.0
     sampler: str | None = None
+    prompts: tuple[str, ...] = ()
     factorial_bits: tuple[tuple[int, int], ...] = ((4, 8), (8, 8))
     reconstruction: ReconstructionConfig = field(default_factory=lambda: ReconstructionConfig(images=16, timesteps=10))
 

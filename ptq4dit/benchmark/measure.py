@@ -1,8 +1,9 @@
 """Draw a model's pictures from fixed noise and measure them against full precision and against real ones."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
@@ -27,12 +28,12 @@ class Drawn:
 
     Attributes:
         pictures: ``(n, 3, height, width)`` in [0, 1].
-        latents: ``(steps, n, channels, height, width)`` after every step.
-        labels: ``(n,)``.
+        latents: ``(steps, n, ...)`` after every step, in the shape that the model has them.
+        labels: ``(n,)``, classes, or numbers of the prompts.
     """
 
     pictures: Float[Tensor, "n 3 height width"]
-    latents: Float[Tensor, "step n channel row column"]
+    latents: Float[Tensor, "step n *latent"]
     labels: Int[Tensor, " n"]
 
 
@@ -79,15 +80,27 @@ BATCH = 16
 
 
 def draw(model: Dit, config: BenchmarkConfig, seed: int, cancelled: Callable[[], bool] | None = None) -> Drawn:
-    """The set of one seed: classes in turn, an image's noise depending on seed and index only."""
-    labels = [index % model.num_classes for index in range(config.pictures)]
-    settings, parts = (config.steps, config.guidance_scale, seed, config.sampler, cancelled), []
+    """The set of one seed: classes or prompts in turn, an image's noise depending on seed and index only."""
+    name, offered = _offered(model, config)
+    labels, parts = [index % len(offered) for index in range(config.pictures)], []
+    settings: dict[str, Any] = {"steps": config.steps, "guidance_scale": config.guidance_scale, "seed": seed}
+    settings |= {"sampler": config.sampler, "cancelled": cancelled}
     for start in range(0, len(labels), BATCH):
-        states = denoise(model, labels[start : start + BATCH], *settings, first_index=start)
+        chosen = {name: [offered[label] for label in labels[start : start + BATCH]]}
+        states = denoise(model, **chosen, **settings, first_index=start)
         latents = torch.stack([state.latents for state in states])
         parts.append((decode(model, latents[-1]).cpu(), latents.cpu()))
     pictures, latents = (torch.cat(values, dim) for dim, values in enumerate(zip(*parts, strict=True)))
     return Drawn(pictures=pictures, latents=latents, labels=torch.tensor(labels))
+
+
+def _offered(model: Dit, config: BenchmarkConfig) -> tuple[str, Sequence[Any]]:
+    """What pictures may be of, and the argument of `denoise` that says it."""
+    if not getattr(model, "text_conditioned", False):
+        return "class_labels", range(model.num_classes)
+    from ptq4dit.sampling.prompts import default_prompts
+
+    return "prompts", config.prompts or default_prompts()
 
 
 def compare(drawn: Drawn, reference: Drawn, judged: Judge | None) -> dict[str, float | list[float]]:

@@ -1,19 +1,14 @@
 """Run a benchmark: one model after the other, saved after each, resumable."""
 
 import dataclasses
-import datetime
 import json
-import os
-import platform
 import shlex
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import diffusers
 import torch
 
 from ptq4dit.benchmark.config import BenchmarkConfig
@@ -28,6 +23,7 @@ from ptq4dit.metrics.interval import mean_interval
 from ptq4dit.model.bundle import Dit
 from ptq4dit.reconstruction.run import training_data
 from ptq4dit.salience_dial import amplification_factors, amplify_salience
+from ptq4dit.storage.json_file import locked, write_json
 
 FORMAT = "ptq4dit-benchmark-1"
 _LISTS = ("drift_by_step", "psnr_each")
@@ -46,6 +42,8 @@ def benchmark(
 ) -> dict[str, Any]:
     """Measure every job of a config that ``out`` does not hold yet; ``out`` is rewritten whole after each.
 
+    Several processes may work on one file: each measures what is not in it, and loses nothing of the others'.
+
     Args:
         dit: the float bundle.
         stats: its calibration, used by all methods.
@@ -63,11 +61,12 @@ def benchmark(
         Cancelled: once ``cancelled`` says True; what was measured stays in the file.
         ValueError: if ``out`` holds results that were measured in another way, or is no benchmark.
     """
-    results = _resumed(out, config, _basis(stats, judged))
+    basis = _basis(stats, judged)
+    results = _resumed(out, config, basis)
     named = {key.split("/")[2] for key in results} | set(config.methods)
     content = {
         "format": FORMAT,
-        "made": dict(made_by) | {"backend": "simulated"} | _basis(stats, judged),
+        "made": dict(made_by) | {"backend": "simulated"} | basis,
         "config": json.loads(json.dumps(dataclasses.asdict(config))),
         "methods": {name: _about(name) for name in METHODS if name in named},
         "results": results,
@@ -79,7 +78,9 @@ def benchmark(
             progress(key, done, len(jobs))
         if key not in results:
             results[key] = bench.measure(strength, wanted) | {"commit": made_by.get("commit", "unknown")}
-            _write(out, content)
+            with locked(out):  # another process may have added rows of its own meanwhile
+                results |= _resumed(out, config, basis) | {key: results[key]}
+                write_json(out, content)
     return content
 
 
@@ -157,18 +158,10 @@ class _Bench:
         return raised, self.stats.rescaled_for(factors, raised.transformer)
 
 
-def provenance() -> dict[str, str]:
-    """What ran: command as it was typed, commit (where git knows one), date, hardware, versions."""
+def command_as_typed() -> str:
+    """The benchmark's command line, to be typed again."""
     typed = sys.argv[1:] if Path(sys.argv[0]).parent.name == "ptq4dit" else ["benchmark"]
-    git = ["git", "-C", str(Path(__file__).parent), "rev-parse", "--short", "HEAD"]
-    answer = subprocess.run(git, capture_output=True, text=True)
-    return {
-        "command": shlex.join(["python", "-m", "ptq4dit", *typed]),
-        "commit": answer.stdout.strip() or "unknown",
-        "date": datetime.date.today().isoformat(),
-        "hardware": f"{platform.machine()}, {os.cpu_count()} cores",
-        "versions": f"torch {torch.__version__}, diffusers {diffusers.__version__}",
-    }
+    return shlex.join(["python", "-m", "ptq4dit", *typed])
 
 
 def _about(name: str) -> dict[str, str]:
@@ -203,7 +196,8 @@ def _resumed(out: Path, config: BenchmarkConfig, basis: Mapping[str, Any]) -> di
         raise ValueError(f"Expected a benchmark in {str(out)!r}, got something else. {elsewhere}")
     mine = json.loads(json.dumps(dataclasses.asdict(config))) | basis
     theirs = {**basis, **old["config"], **old["made"]}  # an older file does not name all of its basis
-    shared = ("seeds", "pictures", "steps", "guidance_scale", "sampler", "reconstruction", *basis)
+    theirs.setdefault("prompts", [])
+    shared = ("prompts", "seeds", "pictures", "steps", "guidance_scale", "sampler", "reconstruction", *basis)
     for name in shared:
         if theirs.get(name) != mine[name]:
             raise ValueError(
@@ -211,10 +205,3 @@ def _resumed(out: Path, config: BenchmarkConfig, basis: Mapping[str, Any]) -> di
                 + elsewhere
             )
     return dict(old["results"])
-
-
-def _write(out: Path, content: Mapping[str, Any]) -> None:
-    out.parent.mkdir(parents=True, exist_ok=True)
-    partial = out.with_name(out.name + ".partial")
-    partial.write_text(json.dumps(content, indent=1) + "\n")
-    os.replace(partial, out)

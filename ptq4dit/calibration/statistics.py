@@ -108,15 +108,20 @@ class Calibration:
 
     def rescaled_for(self, factors: Mapping[str, Float[Tensor, " channel"]], folded: nn.Module) -> "Calibration":
         """`rescaled` for a caller that has ``folded = reparameterize(transformer, factors)`` at hand already."""
+        salience = layer_weight_salience(balanced_layers(folded))
+        return dataclasses.replace(
+            self.scaled(factors),
+            model=fingerprint(folded),
+            weight_salience={name: values.cpu() for name, values in salience.items()},
+        )
+
+    def scaled(self, factors: Mapping[str, Float[Tensor, " channel"]]) -> "Calibration":
+        """Activations with their channels multiplied by factors; weight salience and model stay those of before."""
         values = {f"{name.removesuffix('proj')}v": factor for name, factor in factors.items() if name.endswith(".proj")}
         return dataclasses.replace(
             self,
-            model=fingerprint(folded),
             activation_min=_scaled(self.activation_min, factors),
             activation_max=_scaled(self.activation_max, factors),
-            weight_salience={
-                name: salience.cpu() for name, salience in layer_weight_salience(balanced_layers(folded)).items()
-            },
             samples={name: to_half(rows) for name, rows in _scaled(self.samples, factors).items()},
             sample_salience={},
             sample_weight={},

@@ -34,7 +34,10 @@ def add_options(command: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> Report:
     """Measure what is missing in the file; the report holds all of it."""
-    from ptq4dit.benchmark.run import benchmark, provenance
+    import torch
+
+    from ptq4dit.benchmark.run import benchmark, command_as_typed
+    from ptq4dit.storage.provenance import made_by
 
     bits, source = tuple(parse_bits(text) for text in options.bits), model_source(options)
     config = BenchmarkConfig(
@@ -52,7 +55,8 @@ def run(options: argparse.Namespace) -> Report:
     results = Path(source) / "results" / "benchmark.json" if Path(source).is_dir() else Path("benchmark.json")
     out, dit = Path(options.out or results), open_float(source, options.device)
     judged = open_judge(options, dit)
-    content = benchmark(dit, stats, config, out, provenance(), judged=judged, progress=show_job)
+    made = made_by(command_as_typed(), torch.get_num_threads())
+    content = benchmark(dit, stats, config, out, made, judged=judged, progress=show_job)
     return Report(content=content, text=f"All of it is in {out}.\n" + _tables(content, config.strengths, options.bits))
 
 

@@ -38,8 +38,9 @@ def add_options(command: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> Report:
     """Measure and report; everything is also in ``--out``."""
-    from ptq4dit.speed.run import measure_speed, write
+    from ptq4dit.speed.run import measure_speed
     from ptq4dit.speed.table import markdown
+    from ptq4dit.storage.json_file import write_json
     from ptq4dit.storage.provenance import made_by
 
     source = options.named or options.model or demo_path()
@@ -63,7 +64,7 @@ def run(options: argparse.Namespace) -> Report:
     made = made_by(_command(options), config.threads)
     content = measure_speed(config, made, _say)
     if options.out:
-        write(content, Path(options.out))
+        write_json(Path(options.out), content)
     name = "DiT-XL/2's size, random weights" if source == XL else short_name(source)
     tables = [
         f"{name}, {content['model']['blocks']} blocks, batch {batch}\n\n{markdown(content, batch)}"

@@ -15,7 +15,7 @@ from ptq4dit.model.bundle import Dit
 from ptq4dit.model.layers import Layer
 from ptq4dit.paper.reparam import reparameterize
 from ptq4dit.quantized.balance import absorbed, layer_settings
-from ptq4dit.quantized.convert import quantized_layers
+from ptq4dit.quantized.convert import convert, quantized_layers
 from ptq4dit.reconstruction.run import reconstruct, training_data
 
 
@@ -67,6 +67,22 @@ class Job:
             )
         settings = self.config.reconstruction
         return training_data(self.dit, self.stats.config, settings, cancelled=self.cancelled, folder=self.folder)
+
+    def converted(
+        self,
+        factors: Mapping[str, Tensor] | None = None,
+        *,
+        dit: Dit | None = None,
+        stats: Calibration | None = None,
+        config: QuantConfig | None = None,
+    ) -> Dit:
+        """The model with factors folded and everything rounded to nearest; what every method starts from.
+
+        Args:
+            factors: site name -> ``b_x``.
+            dit, stats, config: other ones than the job's.
+        """
+        return convert(dit or self.dit, stats or self.stats, config or self.config, factors, layers=self.layers)
 
     def reconstructed(
         self, model: Dit, factors: Mapping[str, Tensor] | None = None, transformer: nn.Module | None = None

@@ -40,7 +40,6 @@ from ptq4dit.model.layers import Layer, balanced_layers
 from ptq4dit.numerics.affine import affine_from_range, fake_quantize
 from ptq4dit.quantized.activation import activation_spec, is_static, round_dynamic
 from ptq4dit.quantized.balance import activation_salience, model_factors, tied_names
-from ptq4dit.quantized.convert import convert
 from ptq4dit.quantized.ranges import static_range
 from ptq4dit.quantized.weight import expand_weight, quantize_weight
 
@@ -145,7 +144,7 @@ def run(job: Job) -> Dit:
     """Balance or search factors, fold, round, reconstruct."""
     if not searches(job.config):
         factors = model_factors(job.stats, job.sites, job.config)
-        return job.reconstructed(convert(job.dit, job.stats, job.config, factors), factors)
+        return job.reconstructed(job.converted(factors), factors)
 
     def balance(transformer: nn.Module, stats: Calibration) -> dict[str, Tensor]:
         layers, factors = balanced_layers(transformer), dict[str, Tensor]()

@@ -10,7 +10,6 @@ from ptq4dit.config.quantization import QuantConfig
 from ptq4dit.methods.method import Job, Method
 from ptq4dit.model.bundle import Dit
 from ptq4dit.quantized.balance import model_factors
-from ptq4dit.quantized.convert import convert
 
 
 def prepare(config: QuantConfig) -> QuantConfig:
@@ -30,7 +29,7 @@ def prepare(config: QuantConfig) -> QuantConfig:
 def run(job: Job) -> Dit:
     """CSB (eqs. 3-7) with the salience of SSC (eqs. 10, 11) or of the middle timestep, then reconstruction."""
     factors = model_factors(job.stats, job.sites, job.config)
-    return job.reconstructed(convert(job.dit, job.stats, job.config, factors), factors)
+    return job.reconstructed(job.converted(factors), factors)
 
 
 METHOD = Method(

@@ -11,7 +11,6 @@ import torch
 from ptq4dit.config.quantization import QuantConfig
 from ptq4dit.methods.method import Job, Method
 from ptq4dit.model.bundle import Dit
-from ptq4dit.quantized.convert import convert
 
 
 def prepare(config: QuantConfig) -> QuantConfig:
@@ -47,7 +46,7 @@ def run(job: Job) -> Dit:
     """Choose ranges from the drawn timesteps only."""
     share, center = float(job.config.option("share", 0.5)), float(job.config.option("center", 0.4))
     drawn = drawn_timesteps(job.stats.timesteps, share, center, job.stats.config.seed)
-    return convert(job.dit, job.stats.at_timesteps(drawn), job.config)
+    return job.converted(stats=job.stats.at_timesteps(drawn))
 
 
 METHOD = Method(

@@ -10,7 +10,6 @@ from ptq4dit.config.quantization import QuantConfig
 from ptq4dit.config.reconstruction import ReconstructionConfig
 from ptq4dit.methods.method import Job, Method
 from ptq4dit.model.bundle import Dit
-from ptq4dit.quantized.convert import convert
 
 
 def prepare(config: QuantConfig) -> QuantConfig:
@@ -23,7 +22,7 @@ def prepare(config: QuantConfig) -> QuantConfig:
 
 def run(job: Job) -> Dit:
     """Round, then learn the rounding."""
-    return job.reconstructed(convert(job.dit, job.stats, job.config))
+    return job.reconstructed(job.converted())
 
 
 METHOD = Method(

@@ -14,7 +14,6 @@ from ptq4dit.config.quantization import LayerConfig, Override, QuantConfig
 from ptq4dit.methods.method import Job, Method
 from ptq4dit.model.bundle import Dit
 from ptq4dit.model.layers import Layer
-from ptq4dit.quantized.convert import convert
 from ptq4dit.quantized.weight import expand_weight, quantize_weight
 
 _CANDIDATES = (32, 48, 64, 96, 128, 192, 256, 384)
@@ -77,9 +76,7 @@ def run(job: Job) -> Dit:
         raise ValueError(f"Expected a budget_size of at least 1 channel for each scale, got {budget}.")
     sizes = searched_groups(job, budget)
     overrides = tuple(Override(pattern=name, group_size=size) for name, size in sizes.items())
-    return job.reconstructed(
-        convert(job.dit, job.stats, replace(job.config, overrides=job.config.overrides + overrides))
-    )
+    return job.reconstructed(job.converted(config=replace(job.config, overrides=job.config.overrides + overrides)))
 
 
 METHOD = Method(

@@ -8,7 +8,6 @@ from dataclasses import replace
 from ptq4dit.config.quantization import QuantConfig
 from ptq4dit.methods.method import Job, Method
 from ptq4dit.model.bundle import Dit
-from ptq4dit.quantized.convert import convert
 
 
 def prepare(config: QuantConfig) -> QuantConfig:
@@ -18,7 +17,7 @@ def prepare(config: QuantConfig) -> QuantConfig:
 
 def run(job: Job) -> Dit:
     """Round."""
-    return convert(job.dit, job.stats, job.config)
+    return job.converted()
 
 
 METHOD = Method(

@@ -13,9 +13,7 @@ from ptq4dit.calibration.statistics import Calibration
 from ptq4dit.methods.method import Job
 from ptq4dit.model.bundle import Dit
 from ptq4dit.model.families.absorber import Modulation
-from ptq4dit.model.fingerprint import fingerprint
 from ptq4dit.model.layers import Layer, balanced_layers
-from ptq4dit.quantized.convert import convert
 
 
 def shiftable(layers: Mapping[str, Layer]) -> list[str]:
@@ -42,11 +40,9 @@ def run_shifted(
         balance: (shifted transformer, its calibration) -> factors.
     """
     transformer = shift_inputs(job.dit.transformer, shifts)
-    moved, seen = job.dit.with_transformer(transformer), shifted(job.stats, shifts, transformer)
+    seen = shifted(job.stats, shifts)
     factors = balance(transformer, seen)
-    model = convert(moved, seen, job.config, factors)
-    record = model.transformer.ptq4dit_record
-    model.transformer.ptq4dit_record = dataclasses.replace(record, model=job.stats.model)  # what it was made from
+    model = job.converted(factors, dit=job.dit.with_transformer(transformer), stats=seen)
     return job.reconstructed(model, factors, transformer)
 
 
@@ -74,8 +70,8 @@ def shift_inputs(transformer: nn.Module, shifts: Mapping[str, Float[Tensor, " ch
     return result
 
 
-def shifted(stats: Calibration, shifts: Mapping[str, Tensor], transformer: nn.Module) -> Calibration:
-    """The calibration of ``transformer = shift_inputs(original, shifts)``."""
+def shifted(stats: Calibration, shifts: Mapping[str, Tensor]) -> Calibration:
+    """The calibration of ``shift_inputs(original, shifts)``; it still names the original, which is quantized."""
 
     def moved(values: Mapping[str, Tensor]) -> dict[str, Tensor]:
         return {
@@ -85,7 +81,6 @@ def shifted(stats: Calibration, shifts: Mapping[str, Tensor], transformer: nn.Mo
 
     return dataclasses.replace(
         stats,
-        model=fingerprint(transformer),
         activation_min=moved(stats.activation_min),
         activation_max=moved(stats.activation_max),
         samples=moved(stats.samples),

@@ -17,7 +17,6 @@ from ptq4dit.methods.method import Job, Method
 from ptq4dit.model.bundle import Dit
 from ptq4dit.model.families.absorber import Modulation, Rows
 from ptq4dit.model.layers import Layer
-from ptq4dit.quantized.convert import convert
 
 
 def smoothed(transformer: nn.Module, layers: Mapping[str, Layer]) -> list[str]:
@@ -63,7 +62,7 @@ def run(job: Job) -> Dit:
     """Fold the factors, then round; reconstruct if asked."""
     alpha = float(job.config.option("alpha", 0.5))
     factors = smoothing_factors(job.stats, smoothed(job.dit.transformer, job.sites), alpha)
-    return job.reconstructed(convert(job.dit, job.stats, job.config, factors), factors)
+    return job.reconstructed(job.converted(factors), factors)
 
 
 METHOD = Method(

@@ -25,8 +25,9 @@ def set_frequencies(transformer: nn.Module, frequencies: Frequencies) -> None:
 
 
 def frequencies_of(transformer: nn.Module) -> Frequencies:
-    """The spacing that a transformer uses."""
-    return "official" if _projections(transformer)[0].downscale_freq_shift == 0 else "diffusers"
+    """The spacing that a transformer uses; of other models than the DiT diffusers' own."""
+    projections = _projections(transformer)
+    return "official" if projections and projections[0].downscale_freq_shift == 0 else "diffusers"
 
 
 def trained_with(source: str) -> Frequencies:
@@ -42,5 +43,8 @@ def trained_with(source: str) -> Frequencies:
 
 
 def _projections(transformer: nn.Module) -> list[Any]:
-    blocks = transformer.get_submodule("transformer_blocks").children()
+    """The sinusoids inside a DiT's blocks; none in models that embed their timestep outside."""
+    blocks = getattr(transformer, "transformer_blocks", None)
+    if not isinstance(blocks, nn.ModuleList) or getattr(getattr(blocks[0], "norm1", None), "emb", None) is None:
+        return []
     return [block.get_submodule("norm1.emb.time_proj") for block in blocks]

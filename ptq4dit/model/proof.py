@@ -10,8 +10,10 @@ from torch import Tensor, nn
 from ptq4dit.model.families.family import Call, Site
 from ptq4dit.model.families.registry import family_of
 
-MARGIN = 8
-"""A difference is beyond rounding where it is so many times what one rounding of every layer's input makes."""
+MARGIN = 4
+"""A difference is beyond rounding where it is so many times what one rounding of every layer's input makes.
+
+Folding right made 0.2 to 1.4 times that on small random models of every family, in float32, bfloat16 and float16."""
 ROWS = 256
 """Tokens looked at in every layer when the first layer to differ is sought."""
 

@@ -50,7 +50,12 @@ def settings_of(layers: Mapping[str, Layer], config: QuantConfig) -> dict[str, L
 
 
 def convert(
-    dit: Dit, stats: Calibration, config: QuantConfig, factors: Mapping[str, Float[Tensor, " channel"]] | None = None
+    dit: Dit,
+    stats: Calibration,
+    config: QuantConfig,
+    factors: Mapping[str, Float[Tensor, " channel"]] | None = None,
+    *,
+    layers: Mapping[str, Layer] | None = None,
 ) -> Dit:
     """Fold factors and round to nearest; what every method starts from.
 
@@ -62,6 +67,7 @@ def convert(
         config: bits, granularity, ranges, and which layers.
         factors: site name -> ``b_x``, folded by `reparameterize`; what nothing can absorb becomes part of the layers
             that multiply by it themselves (``config.balance_inputs``).
+        layers: `quantized_layers` of the model, if the caller has them and has seen that model and statistics fit.
 
     Returns:
         The bundle with a transformer of the same class whose layers are `QuantizedLinear`.
@@ -71,9 +77,11 @@ def convert(
             override is for no layer, a factor for one that cannot be balanced, or folding changes what the model
             makes of ``stats.example``.
     """
-    stats.require_model(dit.transformer)
-    require_finite(dit.transformer)
-    layers, factors = quantized_layers(dit.transformer, config), factors or {}
+    factors = factors or {}
+    if layers is None:
+        stats.require_model(dit.transformer)
+        require_finite(dit.transformer)
+        layers = quantized_layers(dit.transformer, config)
     settings = settings_of(layers, config)
     _require_overridden(list(layers), config)
     _require_balanced(factors, layers, settings)
@@ -82,7 +90,7 @@ def convert(
     transformer = reparameterize(dit.transformer, folded) if folded else copy.deepcopy(dit.transformer)
     if folded and stats.example is not None:
         prove(dit.transformer, transformer, stats.example)
-    seen = stats.rescaled_for(factors, transformer) if factors else stats
+    seen = stats.scaled(factors) if factors else stats
     clock = make_clock(config)
     groups = [slice(None)] if clock is None else clock.fit(stats.timesteps)
 

@@ -2,7 +2,6 @@
 
 import gc
 import json
-import os
 import shutil
 import tempfile
 import time
@@ -220,14 +219,6 @@ def _folder(kept: str | None) -> AbstractContextManager[Path]:
 def _temporary() -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="ptq4dit-speed-") as scratch:
         yield Path(scratch)
-
-
-def write(content: dict[str, Any], out: Path) -> None:
-    """A JSON file, whole or not at all."""
-    out.parent.mkdir(parents=True, exist_ok=True)
-    partial = out.with_name(out.name + ".partial")
-    partial.write_text(json.dumps(content, indent=1) + "\n")
-    os.replace(partial, out)
 
 
 def _about(contestant: Contestant) -> dict[str, Any]:

@@ -7,7 +7,7 @@ import torch
 
 from ptq4dit.benchmark.config import PTQ4DIT_VARIANTS, BenchmarkConfig
 from ptq4dit.benchmark.measure import Judge, compare, draw
-from ptq4dit.benchmark.run import benchmark, provenance
+from ptq4dit.benchmark.run import benchmark, command_as_typed
 from ptq4dit.benchmark.table import markdown
 from ptq4dit.calibration.run import Cancelled, calibrate
 from ptq4dit.checkpoint.packed import packed_bytes, save_quantized
@@ -132,10 +132,22 @@ def test_keeps_results_that_were_measured_otherwise(dit, stats, tmp_path):
             benchmark(dit, stats, one, out, {})
 
 
-def test_provenance_and_refusals(monkeypatch):
-    assert provenance()["command"] == "python -m ptq4dit benchmark"
+def test_two_benchmarks_into_one_file_lose_nothing(dit, stats, tmp_path):
+    """While one measures its second model, another one starts and ends on the same file."""
+    out, small = tmp_path / "benchmark.json", dataclasses.replace(CONFIG, strengths=(1,), seeds=(1,))
+
+    def meanwhile(_key, done, _total):
+        if done == 1:
+            benchmark(dit, stats, dataclasses.replace(small, methods=("dynamic",)), out, {})
+
+    benchmark(dit, stats, small, out, {}, progress=meanwhile)
+    assert set(json.loads(out.read_text())["results"]) == {f"x1/W4A8/{name}" for name in ("rtn", "dynamic", "ptq4dit")}
+
+
+def test_command_and_refusals(monkeypatch):
+    assert command_as_typed() == "python -m ptq4dit benchmark"
     monkeypatch.setattr("sys.argv", ["x/ptq4dit/__main__.py", "benchmark", "--bits", "W4A8"])
-    assert provenance()["command"] == "python -m ptq4dit benchmark --bits W4A8"
+    assert command_as_typed() == "python -m ptq4dit benchmark --bits W4A8"
     with pytest.raises(ValueError, match="Unknown methods"):
         BenchmarkConfig(methods=("magic",))
     with pytest.raises(ValueError, match="at least 5 pictures"):

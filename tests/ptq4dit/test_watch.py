@@ -1,4 +1,4 @@
-"""Watching whatever a person runs, on every family: statistics of all that passed, then a quantized model of the class."""
+"""Watching whatever a person runs, on every family: statistics of all that passed, and a quantized model."""
 
 import dataclasses
 
@@ -18,8 +18,8 @@ TIMES = (900, 450, 20)
 def at(call, timestep, rows=slice(None)):
     """The call at one timestep for all rows; some of the rows, where every tensor has them."""
     given = {name: take(value, rows) for name, value in call.kwargs.items()}
-    times = torch.full_like(given["timestep"], timestep)
-    return Call(args=call.args, kwargs=given | {"timestep": times})
+    named = "t" if "t" in given else "timestep"
+    return Call(args=call.args, kwargs=given | {named: torch.full_like(given[named], timestep)})
 
 
 def take(value, rows):

@@ -128,12 +128,12 @@ def _linears(transformer: nn.Module, blocks: list[str]) -> dict[str, str]:
 
 
 def _site(block: str, paths: tuple[str, ...]) -> Site:
-    """Named after the block and the linears: ``"transformer_blocks.3.attn1_to_q+to_k+to_v"``."""
+    """Named after the block and the linears: ``"transformer_blocks.3.attn1_to_q_to_k_to_v"``."""
     words = [path.removeprefix(f"{block}.").split(".") for path in paths]
     parent = words[0][:-1]
     shared = [word[:-1] == parent for word in words]
     rest = [word[-1] if same else "_".join(word) for word, same in zip(words[1:], shared[1:], strict=True)]
-    role = "+".join(["_".join(words[0]), *rest])
+    role = "_".join(["_".join(words[0]), *rest])
     return Site(name=f"{block}.{role}", role=role, paths=paths, absorber=UNKNOWN, block=block)
 
 

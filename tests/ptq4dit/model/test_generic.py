@@ -52,7 +52,7 @@ def test_what_was_seen_stays_with_the_model_and_its_copies():
     family = family_of(transformer)
     assert all(len(site.paths) == 1 for site in family.sites(transformer).values())
     sites = family.sites(transformer, call)
-    assert sites["blocks.1.attn1_to_q+to_k+to_v"].paths == tuple(f"blocks.1.attn1.to_{name}" for name in "qkv")
+    assert sites["blocks.1.attn1_to_q_to_k_to_v"].paths == tuple(f"blocks.1.attn1.to_{name}" for name in "qkv")
     assert family.sites(transformer) == sites
     assert family.sites(copy.deepcopy(transformer)) == sites
     assert not any("ptq4dit" in name for name in transformer.state_dict())
