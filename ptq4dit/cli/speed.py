@@ -76,7 +76,7 @@ def run(options: argparse.Namespace) -> Report:
 def _family(name: str, options: argparse.Namespace) -> Report:
     """A transformer of another family: fewer contestants, in turn in this process."""
     from ptq4dit.speed.families import FamilySpeed, markdown, measure_family
-    from ptq4dit.speed.run import write
+    from ptq4dit.storage.json_file import write_json
     from ptq4dit.storage.provenance import made_by
 
     config = FamilySpeed(
@@ -89,7 +89,7 @@ def _family(name: str, options: argparse.Namespace) -> Report:
     )
     content = measure_family(config, made_by(_command(options), config.threads), _say)
     if options.out:
-        write(content, Path(options.out))
+        write_json(Path(options.out), content)
     return Report(content=content, text=f"{name}, {config.blocks} blocks, batch {config.batch}\n\n{markdown(content)}")
 
 

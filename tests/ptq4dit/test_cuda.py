@@ -13,6 +13,7 @@ from ptq4dit.config.calibration import CalibrationConfig
 from ptq4dit.config.quantization import LayerConfig, QuantConfig
 from ptq4dit.methods.registry import quantize
 from ptq4dit.quantized.linear import QuantizedLinear
+from tests.ptq4dit.backends.tiny_quantized import tiny_quantized
 
 
 def layer_of(d_in, d_out, seed, low=-2.0, high=3.0, **settings):
@@ -149,3 +150,13 @@ def test_on_a_gpu(dit):
         simulated = model.transformer(latents, **call).sample
         integer = with_backend(model, "integer").transformer(latents, **call).sample
     assert (integer - simulated).norm() < 1e-2 * simulated.norm()
+
+
+@pytest.mark.parametrize("name", ["sd3", "sana", "qwen"])
+def test_the_layers_of_any_family_are_replaced(name):
+    twin, call, _ = tiny_quantized(name, weight_bits=4)
+    replaced = cuda.replace_linears(twin)
+    assert not [module for module in replaced.modules() if isinstance(module, QuantizedLinear)]
+    with torch.no_grad():
+        (mine, *_), (simulated, *_) = call.on(replaced), call.on(twin)
+    assert (mine - simulated).norm() < 1e-2 * simulated.norm()
