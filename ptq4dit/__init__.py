@@ -27,21 +27,25 @@ if TYPE_CHECKING:
     from ptq4dit.deploy.export import export
     from ptq4dit.methods.method import Method
     from ptq4dit.methods.registry import METHODS, quantize, quantize_transformer
-    from ptq4dit.model.bundle import Dit, bundle
+    from ptq4dit.model.bundle import Bundle, Dit, bundle
     from ptq4dit.model.layers import Layer, balanced_layers
     from ptq4dit.quantized.convert import describe
     from ptq4dit.quantized.layer_error import layer_errors, layer_errors_per_timestep
     from ptq4dit.reconstruction.run import reconstruct
-    from ptq4dit.sampling.denoise import DenoiseState, decode, denoise, generate
+    from ptq4dit.sampling.denoise import decode, denoise, generate
+    from ptq4dit.sampling.prompts import EncodedPrompts, default_prompts, encode_prompts, free_text_encoders
+    from ptq4dit.sampling.state import DenoiseState
 
 
 _MODULE_OF = {
+    "Bundle": "model.bundle",
     "Calibration": "calibration.statistics",
     "CalibrationConfig": "config.calibration",
     "Cancelled": "calibration.run",
-    "DenoiseState": "sampling.denoise",
+    "DenoiseState": "sampling.state",
     "DiffusersConfig": "config.diffusers",
     "Dit": "model.bundle",
+    "EncodedPrompts": "sampling.prompts",
     "IntegerOptions": "backends.options",
     "Layer": "model.layers",
     "QuantConfig": "config.quantization",
@@ -51,8 +55,11 @@ _MODULE_OF = {
     "decode": "sampling.denoise",
     "denoise": "sampling.denoise",
     "export": "deploy.export",
+    "default_prompts": "sampling.prompts",
     "describe": "quantized.convert",
+    "encode_prompts": "sampling.prompts",
     "fetch_quantized": "checkpoint.hub",
+    "free_text_encoders": "sampling.prompts",
     "generate": "sampling.denoise",
     "layer_errors": "quantized.layer_error",
     "layer_errors_per_timestep": "quantized.layer_error",
@@ -75,12 +82,14 @@ _SUBMODULES = ("lab", "metrics", "paper")
 
 __all__ = [
     "METHODS",
+    "Bundle",
     "Calibration",
     "CalibrationConfig",
     "Cancelled",
     "DenoiseState",
     "DiffusersConfig",
     "Dit",
+    "EncodedPrompts",
     "IntegerOptions",
     "Layer",
     "Method",
@@ -92,10 +101,13 @@ __all__ = [
     "calibrate",
     "collect",
     "decode",
+    "default_prompts",
     "denoise",
     "describe",
+    "encode_prompts",
     "export",
     "fetch_quantized",
+    "free_text_encoders",
     "generate",
     "lab",
     "layer_errors",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from app.services.request import PTQ4DIT, Variant
 from app.services.stored_benchmark import Benchmark, load_benchmark
+from app.state import brief
 
 PLAIN = "ptq4dit-nearest"
 
@@ -31,8 +32,8 @@ def variant(key: str, weight_bits: int, activation_bits: int) -> Variant:
     """The variant that a method's key stands for, as the benchmark runs it. Raises ValueError for an unknown one."""
     from ptq4dit.config.methods import method_names
 
-    if key not in (*method_names(), PLAIN):
-        raise ValueError(f"method: expected one of {', '.join(method_names())} or {PLAIN}; got {key!r}")
+    if not isinstance(key, str) or key not in (*method_names(), PLAIN):
+        raise ValueError(f"method: expected one of {', '.join(method_names())} or {PLAIN}; got {brief(key)}")
     return Variant(
         weight_bits=weight_bits,
         activation_bits=activation_bits,

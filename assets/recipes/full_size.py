@@ -112,7 +112,7 @@ def reconstruct(folder: Path, steps: int) -> dict[str, Any]:
         config=stats.config,
         latents=torch.randn(SAMPLES, *dit.latent_shape, generator=generator),
         timesteps=torch.randint(1000, (SAMPLES,), generator=generator),
-        labels=torch.randint(1000, (SAMPLES,), generator=generator),
+        conditions={"class_labels": torch.randint(1000, (SAMPLES,), generator=generator)},
         images=images,
     )
     seen: dict[int, float] = {}

@@ -33,7 +33,7 @@ from ptq4dit.paper.reparam import reparameterize
 from ptq4dit.quantized.balance import model_factors
 from ptq4dit.quantized.convert import convert
 from ptq4dit.reconstruction.adaround import Softened, train_block
-from ptq4dit.reconstruction.blocks import BlockParts, modulation
+from ptq4dit.reconstruction.blocks import BlockPair
 from ptq4dit.reconstruction.closed_form import round_block
 from ptq4dit.reconstruction.data import BlockData
 from ptq4dit.reconstruction.run import block_error
@@ -94,42 +94,36 @@ class Stopwatch:
         """Seconds."""
         return time.process_time() - self.begun - self.lost
 
-    def measure(self, block: BlockParts, held: BlockData) -> tuple[float, float]:
+    def measure(self, pair: BlockPair, held: BlockData) -> tuple[float, float]:
         """Seconds so far and the held-out error, whose own time does not count."""
         seconds, start = self.read(), time.process_time()
-        error = block_error(block, held)
+        error = block_error(pair, held)
         self.lost += time.process_time() - start
         return seconds, error
 
 
 def block_data(exact: Any, model: Any, data: ptq4dit.Trajectories, index: int) -> BlockData:
     """The data of one block behind float ones."""
-    walk = Walk(exact, exact, data)
-    for position, (_, found) in enumerate(walk):
+    for position, (_, found) in enumerate(Walk(exact, exact, data)):
         if position == index:
-            own = model.transformer.transformer_blocks[index]
-            return dataclasses.replace(
-                found, transformer=model.transformer, modulation=modulation(own, data.timesteps, data.labels)
-            )
+            return dataclasses.replace(found, transformer=model.transformer)
     raise SystemExit(f"There is no block {index}.")
 
 
-def curve(
-    exact: BlockParts, block: BlockParts, inputs: BlockData, held: BlockData, config: ReconstructionConfig
-) -> list[dict[str, float]]:
+def curve(pair: BlockPair, inputs: BlockData, held: BlockData, config: ReconstructionConfig) -> list[dict[str, float]]:
     """Held-out error of one block against steps and seconds; the block is changed."""
     watch, generator = Stopwatch(), torch.Generator().manual_seed(config.seed)
     points: list[dict[str, Any]] = []
 
     def note(steps: int, label: str = "") -> None:
-        seconds, error = watch.measure(block, held)
+        seconds, error = watch.measure(pair, held)
         points.append({"steps": steps, "seconds": round(seconds, 2), "error": error, "label": label})
         print(steps, round(seconds, 1), f"{error:.4e}", label, flush=True)
 
     note(0, "nearest")
     targets = None
     if config.start == "gptq":
-        targets = round_block(exact, block, inputs, config.damping, activation_scales=config.activation_scales)
+        targets = round_block(pair, inputs, config.damping, activation_scales=config.activation_scales)
         note(0, "closed form")
     every = max(1, config.steps // MEASUREMENTS)
 
@@ -142,7 +136,7 @@ def curve(
         return False
 
     if config.steps:
-        train_block(exact, block, inputs, torch.arange(len(inputs)), config, generator, after_step, targets)
+        train_block(pair, inputs, torch.arange(len(inputs)), config, generator, after_step, targets)
         note(config.steps)
     return points
 
@@ -174,15 +168,14 @@ def run(args: argparse.Namespace) -> None:
             key = f"block {index}, {name}"
             model = convert(dit, stats, quant, factors)
             held, inputs = (block_data(exact, model, part, index) for part in (unseen, data))
-            block = BlockParts(model.transformer.transformer_blocks[index])
-            like = BlockParts(exact.get_submodule(f"transformer_blocks.{index}"))
+            pair = Walk(exact, model.transformer, unseen).blocks[index]
             print(key, flush=True)
             found = {
                 "block": index,
                 "way": dataclasses.asdict(WAYS[name]),
                 "commit": made_by(COMMAND)["commit"],
                 "sampling_seconds": round(seconds, 1),
-                "points": curve(like, block, inputs, held, WAYS[name].config),
+                "points": curve(pair, inputs, held, WAYS[name].config),
             }
             results = read_json(OUT) or results
             results["curves"][key] = found

@@ -17,6 +17,7 @@ from ptq4dit.metrics.image import psnr, ssim
 from ptq4dit.metrics.pictures import read_pictures
 from ptq4dit.model.bundle import Dit
 from ptq4dit.sampling.denoise import decode, denoise
+from ptq4dit.sampling.prompts import default_prompts
 from ptq4dit.storage.tensors import read_tensors
 
 REAL_FORMAT = "ptq4dit-real-features-1"
@@ -86,8 +87,8 @@ def draw(model: Dit, config: BenchmarkConfig, seed: int, cancelled: Callable[[],
     settings: dict[str, Any] = {"steps": config.steps, "guidance_scale": config.guidance_scale, "seed": seed}
     settings |= {"sampler": config.sampler, "cancelled": cancelled}
     for start in range(0, len(labels), BATCH):
-        chosen = {name: [offered[label] for label in labels[start : start + BATCH]]}
-        states = denoise(model, **chosen, **settings, first_index=start)
+        settings[name] = [offered[label] for label in labels[start : start + BATCH]]
+        states = denoise(model, **settings, first_index=start)
         latents = torch.stack([state.latents for state in states])
         parts.append((decode(model, latents[-1]).cpu(), latents.cpu()))
     pictures, latents = (torch.cat(values, dim) for dim, values in enumerate(zip(*parts, strict=True)))
@@ -96,10 +97,8 @@ def draw(model: Dit, config: BenchmarkConfig, seed: int, cancelled: Callable[[],
 
 def _offered(model: Dit, config: BenchmarkConfig) -> tuple[str, Sequence[Any]]:
     """What pictures may be of, and the argument of `denoise` that says it."""
-    if not getattr(model, "text_conditioned", False):
+    if not model.text_conditioned:
         return "class_labels", range(model.num_classes)
-    from ptq4dit.sampling.prompts import default_prompts
-
     return "prompts", config.prompts or default_prompts()
 
 

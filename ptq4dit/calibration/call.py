@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-_NAMES = ("timestep", "timesteps", "t")
+TIMESTEP_NAMES = ("timestep", "timesteps", "t")
 """What diffusers' transformers call the argument."""
 
 
@@ -18,7 +18,7 @@ def timestep_of(transformer: nn.Module, args: tuple[Any, ...], kwargs: Mapping[s
         ValueError: if there is none, it is not finite, or the rows have different ones.
     """
     given = named_arguments(transformer, args, kwargs)
-    value = next((given[name] for name in _NAMES if given.get(name) is not None), None)
+    value = next((given[name] for name in TIMESTEP_NAMES if given.get(name) is not None), None)
     if value is None:
         raise ValueError(
             f"Expected a call of {type(transformer).__name__} with a timestep, got {sorted(given)}. Watch the "

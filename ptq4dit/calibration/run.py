@@ -12,6 +12,7 @@ from ptq4dit.config.calibration import CalibrationConfig
 from ptq4dit.model.bundle import Dit
 from ptq4dit.model.layers import require_finite
 from ptq4dit.sampling.denoise import denoise, image_generator
+from ptq4dit.sampling.prompts import default_prompts
 
 _CLASS_STREAM, _ROW_STREAM = 1, 2
 
@@ -96,6 +97,7 @@ def sampled_steps(
         seed=config.seed,
         cancelled=cancelled,
         first_index=images.start,
+        whole=True,
         **chosen,
     ):
         yield state.step
@@ -106,10 +108,8 @@ def conditions(
 ) -> dict[str, Any]:
     """What these images are of, as `denoise` takes it: ``class_labels`` or ``prompts``, drawn at random."""
     generators = [image_generator(config.seed, image, _CLASS_STREAM) for image in images]
-    if not getattr(dit, "text_conditioned", False):
+    if not dit.text_conditioned:
         return {"class_labels": [int(torch.randint(dit.num_classes, (), generator=g)) for g in generators]}
-    from ptq4dit.sampling.prompts import default_prompts
-
     known = list(default_prompts() if prompts is None else prompts)
     if not known:
         raise ValueError("Expected at least one prompt to calibrate with, got an empty list.")

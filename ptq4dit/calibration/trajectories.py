@@ -1,53 +1,113 @@
 """What a diffusion transformer is given while it samples: the data that rounding is learned from."""
 
 import dataclasses
+import json
 import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int
-from torch import Tensor, nn
+from jaxtyping import Bool, Float, Int, Shaped
+from torch import Tensor
 
-from ptq4dit.calibration.run import Cancelled, observed_positions
+from ptq4dit.calibration.joined_calls import Part, join
+from ptq4dit.calibration.recorded_calls import AS_LIST, EachSample, Recording, Rows, nested, pick
+from ptq4dit.calibration.run import Cancelled, observed_positions, sampled_steps
 from ptq4dit.config.calibration import CalibrationConfig
 from ptq4dit.model.bundle import Dit
-from ptq4dit.sampling.denoise import denoise, image_generator
+from ptq4dit.model.families.family import Call
 from ptq4dit.storage.tensors import read_tensors, write_tensors
 
-_FORMAT = "ptq4dit-trajectories-1"
-_TENSORS = ("latents", "timesteps", "labels", "images")
-_CLASS_STREAM = 1
-"""The stream that chooses an image's class when a model is calibrated, so that both see the same images."""
+_FORMAT, _CLASSES_ONLY = "ptq4dit-trajectories-2", "ptq4dit-trajectories-1"
+_KINDS = ("conditions", "constants")
+_TENSORS = ("latents", "timesteps", "images", "halves")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Trajectories:
-    """Inputs of the transformer along float sampling runs, on the CPU.
+    """Inputs of the transformer along float sampling runs, on the CPU: what it was called with, sample by sample.
 
     Attributes:
         config: how they were collected; ``samples_per_timestep`` is the number of images.
-        latents: ``(n, channels, height, width)``, noisy latents as the model receives them.
-        timesteps: ``(n,)`` training timesteps.
-        labels: ``(n,)`` class indices; half of them are the null class when guidance is on.
+        latents: ``(n, ...)``, the first argument: noisy latents as the model receives them.
+        timesteps: ``(n,)``, whole numbers or not: what the model is given.
         images: ``(n,)``, which sampled image an entry belongs to.
+        conditions: every other argument with an entry for each sample: classes, prompts, masks, guidance.
+        constants: arguments without: position tables, flags, None.
+        halves: ``(n,)``, of guidance: 0 with the image's own condition, 1 without; by the order of the samples if not
+            given.
+        names: of the first argument and of the timestep.
     """
 
     config: CalibrationConfig
-    latents: Float[Tensor, "sample channel height width"]
-    timesteps: Int[Tensor, " sample"]
-    labels: Int[Tensor, " sample"]
+    latents: Float[Tensor, "sample ..."]
+    timesteps: Shaped[Tensor, " sample"]
     images: Int[Tensor, " sample"]
+    conditions: Mapping[str, Rows]
+    constants: Mapping[str, Any] = field(default_factory=dict)
+    halves: Int[Tensor, " sample"] = None  # type: ignore[assignment]
+    names: tuple[str, str] = ("hidden_states", "timestep")
+
+    def __post_init__(self) -> None:
+        if self.halves is None:
+            keys = zip(self.timesteps.tolist(), self.images.tolist(), strict=True)
+            counts: dict[tuple[float, int], int] = {}
+            object.__setattr__(self, "halves", torch.tensor([_next(counts, key) for key in keys], dtype=torch.long))
 
     def __len__(self) -> int:
         """Number of samples: images times timesteps times halves of guidance."""
         return len(self.latents)
 
-    def take(self, rows: Int[Tensor, " chosen"]) -> "Trajectories":
+    @property
+    def labels(self) -> Int[Tensor, " sample"]:
+        """``(n,)`` class indices; half of them are the null class when guidance is on.
+
+        Raises:
+            ValueError: for a model without classes.
+        """
+        labels = self.conditions.get("class_labels")
+        if not isinstance(labels, Tensor):
+            raise ValueError(f"Expected data of a model with classes, got one that is given {sorted(self.conditions)}.")
+        return labels
+
+    @property
+    def positions(self) -> int:
+        """Positions of one sample's latents, channels not counted."""
+        channels = self.latents.shape[1 if self.latents.ndim > 3 else -1]
+        return self.latents[0].numel() // channels
+
+    def call(self, rows: Int[Tensor, " chosen"] | slice, device: torch.device | None = None) -> Call:
+        """The call of the transformer for some samples, on a device if one is given."""
+        chosen = torch.arange(len(self))[rows]
+        (first, time), constants = self.names, dict(self.constants)
+        latents: Any = _on(self.latents[chosen], device)
+        if constants.pop(first, None) == AS_LIST:
+            latents = list(latents)
+        given = {name: _on(pick(value, chosen), device) for name, value in self.conditions.items()}
+        fixed = {
+            name: [value.value] * len(chosen) if isinstance(value, EachSample) else _on(value, device)
+            for name, value in constants.items()
+        }
+        times = {time: _on(self.timesteps[chosen], device)}
+        return Call(args=(latents,), kwargs=nested(times | fixed | given))
+
+    def extremes(self) -> Int[Tensor, " row"]:
+        """The samples with the longest and the shortest prompts; none if all are alike."""
+        rows: set[int] = set()
+        for name, value in self.conditions.items():
+            lengths = _lengths(name, value)
+            if lengths is not None and int(lengths.min()) < int(lengths.max()):
+                rows |= {int(lengths.argmax()), int(lengths.argmin())}
+        return torch.tensor(sorted(rows), dtype=torch.long)
+
+    def take(self, rows: Int[Tensor, " chosen"] | Bool[Tensor, " sample"]) -> "Trajectories":
         """Some of the samples, in the given order."""
-        return dataclasses.replace(self, **{name: getattr(self, name)[rows] for name in _TENSORS})
+        chosen = torch.arange(len(self))[rows]
+        conditions = {name: pick(value, chosen) for name, value in self.conditions.items()}
+        return dataclasses.replace(
+            self, conditions=conditions, **{name: getattr(self, name)[chosen] for name in _TENSORS}
+        )
 
     def pairs(self) -> Int[Tensor, "pair 2"]:
         """Rows of the two halves of guidance, class first, one pair for every image and timestep.
@@ -55,8 +115,9 @@ class Trajectories:
         Raises:
             ValueError: if a half is missing.
         """
-        keys = self.timesteps * (int(self.images.max()) + 1) + self.images
-        order = keys.argsort(stable=True)
+        moments = self.timesteps.unique(return_inverse=True)[1]
+        keys = moments * (int(self.images.max()) + 1) + self.images
+        order = (2 * keys + self.halves).argsort(stable=True)
         counts = keys.unique(return_counts=True)[1]
         if not bool((counts == 2).all()):
             raise ValueError(
@@ -68,8 +129,13 @@ class Trajectories:
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write one safetensors file, atomically."""
-        tensors = {name: getattr(self, name) for name in _TENSORS}
-        write_tensors(path, tensors, {"config": self.config.to_json()}, _FORMAT)
+        tensors: dict[str, Tensor] = {name: getattr(self, name) for name in _TENSORS}
+        values: dict[str, Any] = {
+            kind: {name: _packed(f"{kind}/{name}", value, tensors) for name, value in getattr(self, kind).items()}
+            for kind in _KINDS
+        }
+        values["names"] = list(self.names)
+        write_tensors(path, tensors, {"config": self.config.to_json(), "arguments": json.dumps(values)}, _FORMAT)
 
     @staticmethod
     def load(path: str | os.PathLike[str]) -> "Trajectories":
@@ -78,10 +144,22 @@ class Trajectories:
         Raises:
             ValueError: if the file is missing, damaged, or something else.
         """
-        tensors, metadata = read_tensors(path, _FORMAT, "trajectories")
-        if set(tensors) != set(_TENSORS):
-            raise ValueError(f"Expected the tensors {_TENSORS} in {str(path)!r}, got {sorted(tensors)}. Collect again.")
-        return Trajectories(config=CalibrationConfig.from_json(metadata["config"]), **tensors)
+        tensors, metadata = read_tensors(path, (_FORMAT, _CLASSES_ONLY), "trajectories")
+        old = metadata["format"] == _CLASSES_ONLY
+        needed = {"latents", "timesteps", "images", "labels" if old else "halves"}
+        if needed - set(tensors):
+            raise ValueError(
+                f"Expected the tensors {sorted(needed)} in {str(path)!r}, got {sorted(tensors)}. Collect again."
+            )
+        config = CalibrationConfig.from_json(metadata["config"])
+        if old:
+            fields: dict[str, Any] = {"conditions": {"class_labels": tensors.pop("labels")}, **tensors}
+            return Trajectories(config=config, **fields)
+        values = json.loads(metadata["arguments"])
+        fields = {name: tensors[name] for name in _TENSORS} | {"names": tuple(values["names"])}
+        for kind in _KINDS:
+            fields[kind] = {n: _unpacked(f"{kind}/{n}", value, tensors) for n, value in values[kind].items()}
+        return Trajectories(config=config, **fields)
 
 
 def collect(
@@ -93,11 +171,13 @@ def collect(
     batch_size: int = 8,
     progress: Callable[[int, int], None] | None = None,
     cancelled: Callable[[], bool] | None = None,
+    prompts: Sequence[str] | None = None,
 ) -> Trajectories:
-    """Sample images of random classes with a float model and keep what the transformer was given.
+    """Sample images with a float model and keep what the transformer was given.
 
     The images are those that `ptq4dit.calibrate` sees with the same config: an image depends on the seed and its index
-    only. Both halves of classifier-free guidance are kept. The result is about ``n`` times one image's latents large.
+    only. Both halves of classifier-free guidance are kept, whether the model is given them in one batch or one after
+    the other. The result is about ``n`` times one image's inputs large.
 
     Args:
         dit: a float bundle.
@@ -107,9 +187,11 @@ def collect(
         batch_size: images sampled at a time; changes speed and memory, not the result.
         progress: called with (steps done, steps in all).
         cancelled: asked before every step.
+        prompts: for a text-conditioned model, see `ptq4dit.calibrate`.
 
     Raises:
         Cancelled: once ``cancelled`` says True.
+        ValueError: if the model's calls cannot be told apart by image.
     """
     config = config or CalibrationConfig()
     config = dataclasses.replace(
@@ -119,59 +201,57 @@ def collect(
     )
     end = config.first_sample + config.samples_per_timestep
     batches = [range(s, min(s + batch_size, end)) for s in range(config.first_sample, end, batch_size)]
-    parts: list[Trajectories] = []
+    parts: list[Part] = []
     for index, batch in enumerate(batches):
         done = 0
-        with _kept_inputs(dit.transformer, observed_positions(config)) as kept:
-            for done in _sampled_steps(dit, config, batch, cancelled):
+        recording = Recording(transformer=dit.transformer, images=len(batch), positions=observed_positions(config))
+        with recording.running():
+            for done in sampled_steps(dit, config, batch, prompts, cancelled):
                 if progress is not None:
                     progress(index * config.steps + done, len(batches) * config.steps)
         if done < config.steps:
             raise Cancelled("Collecting trajectories was cancelled before its last step.")
-        parts += [_part(config, batch, inputs) for inputs in kept]
-    return _joined(config, parts)
+        parts += [Part(step=step, half=half, images=batch, call=call) for step, half, call in recording.kept]
+    return Trajectories(config=config, **join(parts))
 
 
-def _sampled_steps(
-    dit: Dit, config: CalibrationConfig, batch: range, cancelled: Callable[[], bool] | None
-) -> Iterator[int]:
-    generators = [image_generator(config.seed, image, _CLASS_STREAM) for image in batch]
-    labels = [int(torch.randint(dit.num_classes, (), generator=generator)) for generator in generators]
-    for state in denoise(
-        dit, labels, config.steps, config.guidance_scale, config.seed, cancelled=cancelled, first_index=batch.start
-    ):
-        yield state.step
+def _next(counts: dict[tuple[float, int], int], key: tuple[float, int]) -> int:
+    counts[key] = counts.get(key, -1) + 1
+    return counts[key]
 
 
-@contextmanager
-def _kept_inputs(transformer: nn.Module, positions: list[int]) -> Iterator[list[tuple[Tensor, Tensor, Tensor]]]:
-    """Keep the arguments of the calls whose number is among ``positions``."""
-    kept: list[tuple[Tensor, Tensor, Tensor]] = []
-    calls = 0
-
-    def keep(_module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        nonlocal calls
-        if calls in positions:
-            kept.append((args[0].cpu().clone(), kwargs["timestep"].cpu().clone(), kwargs["class_labels"].cpu().clone()))
-        calls += 1
-
-    handle = transformer.register_forward_pre_hook(keep, with_kwargs=True)
-    try:
-        yield kept
-    finally:
-        handle.remove()
+def _on(value: Any, device: torch.device | None) -> Any:
+    """A value with its tensors on a device, if one is given."""
+    if device is None:
+        return value
+    if isinstance(value, list | tuple):
+        return type(value)(_on(one, device) for one in value)
+    return value.to(device) if isinstance(value, Tensor) else value
 
 
-def _part(config: CalibrationConfig, batch: range, inputs: tuple[Tensor, Tensor, Tensor]) -> Trajectories:
-    latents, timesteps, labels = inputs
-    images = torch.tensor(list(batch)).repeat(len(latents) // len(batch))
-    return Trajectories(config=config, latents=latents, timesteps=timesteps, labels=labels, images=images)
+def _lengths(name: str, value: Rows) -> Int[Tensor, " sample"] | None:
+    """How long each sample's entry is: tensors of a list, or what a mask leaves; None for what has no length."""
+    if isinstance(value, list):
+        return torch.tensor([len(one) for one in value])
+    return value.long().sum(1) if "mask" in name and value.ndim == 2 else None
 
 
-def _joined(config: CalibrationConfig, parts: list[Trajectories]) -> Trajectories:
-    """All parts, ordered by timestep (noisiest first), then half of guidance, then image, whatever the batches were."""
-    tensors = {name: torch.cat([getattr(part, name) for part in parts]) for name in _TENSORS}
-    halves = torch.cat([torch.arange(len(p)) // len(set(p.images.tolist())) for p in parts])
-    keys = zip((-tensors["timesteps"]).tolist(), halves.tolist(), tensors["images"].tolist(), strict=True)
-    order = torch.tensor([row for row, _ in sorted(enumerate(keys), key=lambda pair: pair[1])])
-    return Trajectories(config=config, **{name: tensor[order] for name, tensor in tensors.items()})
+def _packed(name: str, value: Any, tensors: dict[str, Tensor]) -> Any:
+    """A value as JSON, its tensors put beside it under names."""
+    if isinstance(value, Tensor):
+        tensors[name] = value
+        return {"tensor": 1}
+    if isinstance(value, list | tuple) and value and isinstance(value[0], Tensor):
+        tensors |= {f"{name}/{i}": one for i, one in enumerate(value)}
+        return {"tensors": len(value), "tuple": isinstance(value, tuple)}
+    return {"each": value.value} if isinstance(value, EachSample) else {"value": value}
+
+
+def _unpacked(name: str, value: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Any:
+    """What `_packed` was given."""
+    if "tensor" in value:
+        return tensors[name]
+    if "tensors" in value:
+        parts = [tensors[f"{name}/{i}"] for i in range(value["tensors"])]
+        return tuple(parts) if value["tuple"] else parts
+    return EachSample(value["each"]) if "each" in value else value["value"]

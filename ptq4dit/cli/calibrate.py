@@ -2,12 +2,16 @@
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import ptq4dit
-from ptq4dit.cli.options import add_sampling
+from ptq4dit.cli.options import add_prompts, add_sampling
 from ptq4dit.cli.report import Report, lines, show_steps
 from ptq4dit.cli.source import add_model, model_source, open_float, short_name
 from ptq4dit.config.calibration import CalibrationConfig
+
+if TYPE_CHECKING:
+    from ptq4dit import Bundle
 
 HELP = "Observe a float model while it samples, and write its calibration."
 
@@ -15,11 +19,12 @@ HELP = "Observe a float model while it samples, and write its calibration."
 def add_options(command: argparse.ArgumentParser) -> None:
     """What can be asked."""
     defaults = CalibrationConfig()
-    add_model(command, "a DiTPipeline folder, a hub id or a .pt file; the demo if none")
+    add_model(command, "a diffusers pipeline folder, a hub id or a .pt file; the demo if none")
     command.add_argument("--out", default=None, help="file to write; <model>-calibration.safetensors here if not given")
     command.add_argument("--timesteps", type=int, default=defaults.timesteps, help="timesteps observed")
     command.add_argument("--samples", type=int, default=defaults.samples_per_timestep, help="images sampled")
     command.add_argument("--first-sample", type=int, default=0, help="index of the first image, to share the work")
+    add_prompts(command)
     add_sampling(command, defaults.steps)
 
 
@@ -39,7 +44,8 @@ def run(options: argparse.Namespace) -> Report:
         raise ValueError(
             f"Expected a folder that is there for {file!r}, got {str(Path(file).parent)!r}. Make it first."
         )
-    stats = ptq4dit.calibrate(open_float(source, options.device), config, progress=show_steps)
+    model = open_float(source, options.device)
+    stats = ptq4dit.calibrate(model, config, progress=show_steps, **_prompts(model, options.prompts))
     stats.save(file)
     content = {
         "file": file,
@@ -50,3 +56,14 @@ def run(options: argparse.Namespace) -> Report:
         "model": stats.model,
     }
     return Report(content=content, text=lines(content))
+
+
+def _prompts(model: "Bundle", file: str | None) -> dict[str, Any]:
+    """What a text-conditioned model is calibrated with: the file's prompts, or those that ship with the package."""
+    from ptq4dit.sampling.prompts import default_prompts, read_prompts
+
+    if not model.text_conditioned:
+        if file is not None:
+            raise ValueError(f"Expected no --prompts for a {model.kind}, which takes class labels, got {file!r}.")
+        return {}
+    return {"prompts": default_prompts() if file is None else read_prompts(file)}

@@ -10,11 +10,18 @@ from ptq4dit.config.reconstruction import ReconstructionConfig
 _ATTENTION = {"attention": "q, k and v", "softmax": "the softmax's output"}
 
 
-def add_sampling(command: argparse.ArgumentParser, steps: int) -> None:
-    """``--steps``, ``--guidance`` and ``--seed``."""
-    command.add_argument("--steps", type=int, default=steps, help="sampling steps")
-    command.add_argument("--guidance", type=float, default=4.0, help="guidance scale, 1 for none")
+def add_sampling(command: argparse.ArgumentParser, steps: int | None, guidance: float | None = 4.0) -> None:
+    """``--steps``, ``--guidance`` and ``--seed``; None leaves them to the model."""
+    own = "the model's own if not given"
+    command.add_argument("--steps", type=int, default=steps, help="sampling steps" + ("" if steps else f"; {own}"))
+    scale = "guidance scale, 1 for none" + ("" if guidance else f"; {own}")
+    command.add_argument("--guidance", type=float, default=guidance, help=scale)
     command.add_argument("--seed", type=int, default=0, help="seed of all random draws")
+
+
+def add_prompts(command: argparse.ArgumentParser) -> None:
+    """``--prompts``, for text-conditioned models."""
+    command.add_argument("--prompts", default=None, metavar="FILE", help="text file with a prompt a line")
 
 
 def add_quantization(command: argparse.ArgumentParser) -> None:

@@ -8,6 +8,7 @@ from typing import Literal
 
 from torch import Tensor, nn
 
+from ptq4dit.calibration.run import Cancelled
 from ptq4dit.calibration.statistics import Calibration
 from ptq4dit.calibration.trajectories import Trajectories
 from ptq4dit.config.quantization import LayerConfig, QuantConfig
@@ -40,6 +41,11 @@ class Job:
     progress: Callable[..., None] | None = None
     cancelled: Callable[[], bool] | None = None
     folder: Path | None = None
+
+    def check(self) -> None:
+        """Raise `Cancelled` once somebody asked to stop; called between pieces of work."""
+        if self.cancelled is not None and self.cancelled():
+            raise Cancelled(f"Making {self.config.method} was cancelled.")
 
     @cached_property
     def layers(self) -> dict[str, Layer]:

@@ -150,6 +150,7 @@ def run(job: Job) -> Dit:
         layers, factors = balanced_layers(transformer), dict[str, Tensor]()
         for name, layer in layers.items():
             if layer.tied_to is None:
+                job.check()
                 tied = tied_names(layer, layers)
                 factor = searched_factor(layer, stats, job.settings(name), [layers[other] for other in tied])
                 factors |= dict.fromkeys((name, *tied), factor)

@@ -20,7 +20,7 @@ def prepare(config: QuantConfig) -> QuantConfig:
     """
     if config.balance_inputs and not config.csb:
         raise ValueError(
-            "balance_inputs=True (balance_fc2=True) needs csb=True, whose factors it applies. Set it, or "
+            "balance_inputs=True, formerly balance_fc2=True needs csb=True, whose factors it applies. Set it, or "
             "balance_inputs=False."
         )
     return config

@@ -15,7 +15,10 @@ def run(job: Job) -> Dit:
     """Quantize as Q-Diffusion does, then compare both models' predictions along float trajectories."""
     model = qdiffusion.run(job)
     data = job.data
-    correction = estimate_noise_correction(job.dit, model, data.latents, data.timesteps, data.labels)
+    shape = tuple(data.latents.shape[1:])
+    correction = estimate_noise_correction(
+        job.dit, model, data.timesteps, lambda rows: data.call(rows, job.dit.device), shape
+    )
     return replace(model, noise_correction=correction)
 
 

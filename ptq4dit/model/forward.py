@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Real
 from torch import Tensor, nn
 
 
@@ -28,7 +28,7 @@ class Modulation:
 
     blocks: Float[Tensor, "row block 6 width"]
     final: Float[Tensor, "row 2 width"]
-    timesteps: Int[Tensor, " row"]
+    timesteps: Real[Tensor, " row"]
 
     def take(self, rows: Int[Tensor, " chosen"]) -> "Modulation":
         """Some of the rows, in the given order."""
@@ -41,7 +41,7 @@ class Modulation:
 class InTwoParts(Protocol):
     """A transformer that offers both parts itself, as the integer backend's does."""
 
-    def modulate(self, timesteps: Int[Tensor, " row"], labels: Int[Tensor, " row"]) -> Modulation:
+    def modulate(self, timesteps: Real[Tensor, " row"], labels: Int[Tensor, " row"]) -> Modulation:
         """See `modulate`."""
 
     def predict(
@@ -51,14 +51,14 @@ class InTwoParts(Protocol):
 
 
 @torch.no_grad()
-def modulate(transformer: Any, timesteps: Int[Tensor, " row"], labels: Int[Tensor, " row"]) -> Modulation:
+def modulate(transformer: Any, timesteps: Real[Tensor, " row"], labels: Int[Tensor, " row"]) -> Modulation:
     """All blocks' modulations of some (timestep, class) pairs.
 
     The embedders of which diffusers keeps a copy in every block are run once when the copies are equal.
 
     Args:
         transformer: diffusers' ``DiTTransformer2DModel``, float or quantized.
-        timesteps: training timesteps.
+        timesteps: training timesteps, fractional for some schedulers.
         labels: class indices.
     """
     tell_clock(transformer, timesteps)
@@ -132,7 +132,7 @@ def _equal(state: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
     )
 
 
-def tell_clock(transformer: Any, timesteps: Int[Tensor, " row"]) -> None:
+def tell_clock(transformer: Any, timesteps: Real[Tensor, " row"]) -> None:
     """Say which timesteps the next rows belong to, where a model's scales depend on it."""
     clock = getattr(transformer, "ptq4dit_clock", None)
     if clock is not None:

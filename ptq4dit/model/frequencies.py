@@ -9,6 +9,7 @@ from typing import Any, Literal, get_args
 from torch import nn
 
 Frequencies = Literal["diffusers", "official"]
+_FILES = (".pt", ".pth", ".ckpt", ".safetensors")
 _SHIFT: dict[str, int] = {"diffusers": 1, "official": 0}
 
 
@@ -34,12 +35,12 @@ def trained_with(source: str) -> Frequencies:
     """The spacing that a source's weights were trained with: the authors' for their files and hub repositories.
 
     Args:
-        source: a path or hub id; ``.pt`` files, names that end in ``DiT-XL-2-256`` or ``-512`` (the hub's, and folders
-            that keep the repository's name) and the hub's cache of these are the authors'.
+        source: a path or hub id; checkpoint files, names that end in ``DiT-XL-2-256`` or ``-512`` (the hub's, and
+            folders that keep the repository's name) and the hub's cache of these are the authors'.
     """
     parts = source.replace("\\", "/").rstrip("/").split("/")
     name = parts[-3] if parts[-2:-1] == ["snapshots"] and len(parts) > 2 else parts[-1]
-    return "official" if name.endswith((".pt", "DiT-XL-2-256", "DiT-XL-2-512")) else "diffusers"
+    return "official" if name.endswith((*_FILES, "DiT-XL-2-256", "DiT-XL-2-512")) else "diffusers"
 
 
 def _projections(transformer: nn.Module) -> list[Any]:

@@ -1,7 +1,10 @@
-"""The authors' own checkpoints, such as ``DiT-XL-2-256x256.pt``, as diffusers' unmodified ``DiTTransformer2DModel``."""
+"""The authors' own checkpoints, such as ``DiT-XL-2-256x256.pt``, as diffusers' unmodified ``DiTTransformer2DModel``.
+
+So are those that the authors' training script writes, whose weights stand beside an optimizer and its arguments. They
+are files of strangers: torch's restricted unpickler reads them, which runs no code that they may hold.
+"""
 
 import math
-import pickle
 import re
 from collections.abc import Mapping
 from functools import cached_property
@@ -12,6 +15,8 @@ from typing import Any
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, DiTTransformer2DModel
 from torch import Tensor
+
+from ptq4dit.model.untrusted import read_untrusted
 
 VAE = "stabilityai/sd-vae-ft-ema"
 """The autoencoder that the authors' models were trained with."""
@@ -31,6 +36,8 @@ _EMBEDDERS = {
     "t_embedder.mlp.2": "timestep_embedder.linear_2",
     "y_embedder.embedding_table": "class_embedder.embedding_table",
 }
+SUFFIXES = (".pt", ".pth", ".ckpt", ".safetensors")
+"""Endings of the files that are taken for official checkpoints."""
 _POSITIONS = "pos_embed"
 _SHAPES = ("x_embedder.proj.weight", _POSITIONS, "final_layer.linear.weight", "y_embedder.embedding_table.weight")
 """Tensors whose shapes tell the architecture."""
@@ -58,33 +65,48 @@ class LazyVae:
             ) from error
         return vae.to(self._device).eval()
 
+    def to(self, device: str | torch.device) -> "LazyVae":
+        """Move it, now or when it is fetched."""
+        self._device = device
+        if "loaded" in vars(self):
+            self.loaded.to(device)
+        return self
+
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
             raise AttributeError(name)
         return getattr(self.loaded, name)
 
 
+def is_official(source: str) -> bool:
+    """Whether a source is named like a checkpoint file of its own, and not a folder or a hub id."""
+    return Path(source).suffix in SUFFIXES and not Path(source).is_dir()
+
+
 def read_official(path: Path) -> dict[str, Tensor]:
-    """The state dict in a file, mapped from disk, without running any code that it may hold.
+    """The state dict in a file, mapped from disk where its format allows, without running any code that it may hold.
+
+    Smoothed weights (``"ema"``) go before the others; ``module.`` in front of names is left out.
 
     Raises:
-        ValueError: if it is missing, damaged, holds anything but tensors, or is no DiT.
+        ValueError: if it is missing, damaged, holds what could run code, or is no DiT.
     """
     if not path.is_file():
-        raise ValueError(f"Expected a .pt file, got {str(path)!r}, which does not exist.")
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except (RuntimeError, pickle.UnpicklingError, EOFError, OSError, ValueError) as error:
-        raise ValueError(
-            f"Expected tensors in {str(path)!r}, got a file that cannot be read safely: {error}"
-        ) from error
-    for name in ("ema", "model"):
+        raise ValueError(f"Expected a checkpoint file, got {str(path)!r}, which does not exist.")
+    content = read_untrusted(path)
+    for name in ("ema", "model", "state_dict"):
         content = content[name] if isinstance(content, Mapping) and isinstance(content.get(name), Mapping) else content
-    lacking = [name for name in _SHAPES if not isinstance(content, Mapping) or name not in content]
-    if lacking or not all(isinstance(value, Tensor) for value in content.values()):
+    state = {_bare(name): value for name, value in content.items()} if isinstance(content, Mapping) else {}
+    lacking = [name for name in _SHAPES if name not in state]
+    if lacking or not all(isinstance(value, Tensor) for value in state.values()):
         what = f"one without {lacking[0]!r}" if lacking else "one with other things than tensors"
         raise ValueError(f"Expected the state dict of a DiT in {str(path)!r}, got {what}.")
-    return dict(content)
+    return state
+
+
+def _bare(name: Any) -> str:
+    """A tensor's name without what wrappers put in front of it."""
+    return re.sub(r"^((module|_orig_mod)\.)+", "", str(name))
 
 
 def architecture(state: Mapping[str, Tensor], heads: int | None = None) -> dict[str, Any]:
@@ -197,5 +219,5 @@ def official_scheduler() -> DDIMScheduler:
 
 def imagenet_labels() -> dict[int, str]:
     """The 1,000 class names of ImageNet, by index."""
-    lines = resources.files("ptq4dit").joinpath("imagenet_labels.txt").read_text().splitlines()
+    lines = resources.files("ptq4dit").joinpath("imagenet_labels.txt").read_text(encoding="utf-8").splitlines()
     return dict(enumerate(lines))

@@ -2,24 +2,22 @@
 
 import copy
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
-from typing import Any
+from contextlib import contextmanager
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
 
 from ptq4dit.config.quantization import FLOAT_BITS
 from ptq4dit.config.reconstruction import ReconstructionConfig
-from ptq4dit.quantized.activation import is_static
 from ptq4dit.quantized.attention import QuantizedAttnProcessor
 from ptq4dit.quantized.linear import QuantizedLinear
-from ptq4dit.reconstruction.blocks import BlockParts
-from ptq4dit.reconstruction.closed_form import STAGES, target_weight
+from ptq4dit.reconstruction.arguments import Arguments
+from ptq4dit.reconstruction.blocks import BlockPair
+from ptq4dit.reconstruction.closed_form import target_weight
 from ptq4dit.reconstruction.data import BlockData
 from ptq4dit.reconstruction.grid import Grid
-from ptq4dit.reconstruction.rounding import straight_through
+from ptq4dit.reconstruction.soft_attention import SoftAttention
 from ptq4dit.reconstruction.soft_linear import SoftLinear
 
 LEAN = 0.15
@@ -30,8 +28,7 @@ _FARTHEST = 0.7
 
 
 def train_block(
-    exact: BlockParts,
-    block: BlockParts,
+    pair: BlockPair,
     data: BlockData,
     samples: Int[Tensor, " chosen"],
     config: ReconstructionConfig,
@@ -41,15 +38,14 @@ def train_block(
 ) -> None:
     """Run AdaRound (Nagel et al. 2020) on one block, in place.
 
-    Minimizes ``|y - block(x)|^2`` summed over channels, averaged over tokens, with the annealed regularization of BRECQ
-    (Li et al. 2021); weight scales and biases are fixed. From nearest rounding it starts at the float weights. From the
-    closed form it starts at the integers found there, leaning by a share of `LEAN` towards the target that they
-    round: whatever has no reason to change stays. Static activation scales are learned (LSQ) if the config says so, at
-    a rate that falls as a cosine.
+    Minimizes ``|y - block(x)|^2`` summed over channels and streams, averaged over tokens, with the annealed
+    regularization of BRECQ (Li et al. 2021); weight scales and biases are fixed. From nearest rounding it starts at the
+    float weights. From the closed form it starts at the integers found there, leaning by a share of `LEAN` towards the
+    target that they round: whatever has no reason to change stays. Static activation scales are learned (LSQ) if the
+    config says so, at a rate that falls as a cosine.
 
     Args:
-        exact: the float block, re-parameterized as the quantized one is.
-        block: the quantized block.
+        pair: the block, float and quantized.
         data: its inputs and targets.
         samples: which of them are trained on.
         config: steps, batch size, rates, regularization.
@@ -58,8 +54,8 @@ def train_block(
             unless this, or the end, does (`Softened.harden`).
         targets: what the integers round, from `round_block`; None for the float weights.
     """
-    device = next(block.buffers()).device
-    with softened(exact, block, targets, scales=config.activation_scales) as soft:
+    device = pair.device
+    with softened(pair, targets, scales=config.activation_scales) as soft:
         optimizer = _optimizer(soft, config)
         for step in range(config.steps):
             _set_rates(optimizer, soft, config, step)
@@ -74,10 +70,25 @@ def train_block(
 
 
 class Softened:
-    """A block whose quantized linears are `SoftLinear` for the time being."""
+    """A block whose quantized linears are `SoftLinear` for the time being, its rounded attentions `SoftAttention`."""
 
-    def __init__(self, block: BlockParts, layers: dict[str, SoftLinear], own: dict[str, QuantizedLinear]) -> None:
-        self.block, self.layers, self._own = block, layers, own
+    def __init__(self, pair: BlockPair, layers: dict[str, SoftLinear]) -> None:
+        """Take over; `installed` puts them in."""
+        self.pair, self.layers, self._own = pair, layers, pair.layers
+        self._attentions = {
+            name: module for name, module in pair.block.named_modules() if isinstance(module, QuantizedAttnProcessor)
+        }
+
+    def __call__(self, inputs: Arguments) -> tuple[Tensor, ...]:
+        """What the softened block makes of its arguments: all tensors that it returns, with gradients."""
+        ranges = [layer.input_range for layer in self.layers.values() if layer.input_range is not None]
+        for one in ranges:
+            one.start()
+        try:
+            return inputs.on(self.pair.block)
+        finally:
+            for one in ranges:
+                one.start()
 
     def harden(self) -> None:
         """Write the present state into the block's quantized layers."""
@@ -85,12 +96,12 @@ class Softened:
             layer.harden(self._own[name])
 
     @contextmanager
-    def hard(self) -> Iterator[BlockParts]:
+    def hard(self) -> Iterator[None]:
         """The block with its present state in its own quantized layers, as it would be used."""
         self.harden()
         self._install(soft=False)
         try:
-            yield self.block
+            yield
         finally:
             self._install(soft=True)
 
@@ -99,65 +110,66 @@ class Softened:
         found = {id(p): p for layer in self.layers.values() for n, p in layer.named_parameters() if n.endswith(name)}
         return [parameter for parameter in found.values() if parameter.requires_grad]
 
+    @contextmanager
+    def installed(self) -> Iterator[None]:
+        """The block softened, its own parameters fixed."""
+        learned = [parameter for parameter in self.pair.block.parameters() if parameter.requires_grad]
+        self._install(soft=True)
+        for parameter in learned:
+            parameter.requires_grad_(False)
+        try:
+            yield
+        finally:
+            for parameter in learned:
+                parameter.requires_grad_(True)
+            self._install(soft=False)
+
     def _install(self, *, soft: bool) -> None:
         for name, layer in self.layers.items():
-            self.block.set_submodule(name, layer if soft else self._own[name])
+            self.pair.block.set_submodule(name, layer if soft else self._own[name])
+        for name, attention in self._attentions.items():
+            self.pair.block.set_submodule(name, SoftAttention.of(attention) if soft else attention)
 
 
 @contextmanager
 def softened(
-    exact: BlockParts, block: BlockParts, targets: Mapping[str, Tensor] | None = None, *, scales: bool = True
+    pair: BlockPair, targets: Mapping[str, Tensor] | None = None, *, scales: bool = True
 ) -> Iterator[Softened]:
     """Replace a block's quantized linears by trainable ones; they are put back whatever happens.
 
     Layers that round the same input, q, k and v, learn one scale for it, as an integer product needs.
 
     Args:
-        exact: the float block.
-        block: the quantized block.
+        pair: the block, float and quantized.
         targets: start at the block's integers, leaning towards these; None starts at the float weights.
         scales: learn static activation scales.
     """
-    layers, own = {}, {n: m for n, m in block.named_modules() if isinstance(m, QuantizedLinear)}
-    for name, module in own.items():
+    layers = {}
+    for name, module in pair.layers.items():
         linear = _copy(module)
-        layers[name] = SoftLinear(linear, _position(linear, exact, name, targets))
-        if not scales and is_static(linear.config):
-            layers[name].input_range.requires_grad_(False)
-    for names, _ in STAGES:
-        _share_input([layers[name] for name in names if name in layers])
-    result = Softened(block, layers, own)
-    result._install(soft=True)
-    try:
+        layers[name] = SoftLinear(linear, _position(linear, pair.exact, name, targets))
+        if not scales:
+            for parameter in layers[name].range_parameters():
+                parameter.requires_grad_(False)
+    for stage in pair.stages:
+        _share_input([layers[name] for name in stage.names if name in layers])
+    result = Softened(pair, layers)
+    with result.installed():
         yield result
-    finally:
-        result._install(soft=False)
 
 
 def _share_input(layers: list[SoftLinear]) -> None:
     """Let layers of one input learn one range of it, those that round it alike."""
-    static = [layer for layer in layers if is_static(layer.linear.config)]
+    static = [layer for layer in layers if layer.input_range is not None]
     for layer in static[1:]:
         if all(torch.equal(getattr(layer.linear, part), getattr(static[0].linear, part)) for part in _RANGE):
             layer.input_range = static[0].input_range
-            layer.input_range.users += 1
-
-
-class _PassRounding(TorchFunctionMode):
-    """``torch.round`` with the gradient of the identity, for code that rounds without knowing of training."""
-
-    def __torch_function__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None) -> Any:
-        if func in (torch.round, Tensor.round):
-            return straight_through(args[0], func(args[0].detach()))
-        return func(*args, **(kwargs or {}))
 
 
 def _loss(soft: Softened, batch: BlockData, config: ReconstructionConfig, step: int) -> Float[Tensor, ""]:
     batch.tell()
-    processor = getattr(soft.block.attn1, "processor", None)
-    with _PassRounding() if isinstance(processor, QuantizedAttnProcessor) else nullcontext():
-        output = soft.block(batch.inputs, batch.modulation)
-    loss = batch.views(output - batch.targets).square().sum(-1).mean()
+    wrong = (batch.views(output - target) for output, target in zip(soft(batch.inputs), batch.targets, strict=True))
+    loss = torch.stack([one.square().sum(-1).mean() for one in wrong]).sum()
     done = step / config.steps
     if not config.regularization or done < config.warmup:
         return loss
@@ -175,7 +187,7 @@ def _copy(linear: QuantizedLinear) -> QuantizedLinear:
 
 
 def _position(
-    linear: QuantizedLinear, exact: BlockParts, name: str, targets: Mapping[str, Tensor] | None
+    linear: QuantizedLinear, exact: nn.Module, name: str, targets: Mapping[str, Tensor] | None
 ) -> Tensor | None:
     """Where a layer's weights start on its grid."""
     if linear.config.weight_bits == FLOAT_BITS:
@@ -183,10 +195,10 @@ def _position(
     grid = Grid.of(linear)
     if targets is not None:
         steps = grid.steps(linear)
+        if name not in targets:  # the closed form left it alone
+            return steps
         return steps + LEAN * (targets[name] - steps).clamp(-_FARTHEST, _FARTHEST)
-    like = exact.get_submodule(name)
-    assert isinstance(like, nn.Linear)
-    return target_weight(linear, like) / grid.expand(linear.weight_scale)
+    return target_weight(linear, exact.get_submodule(name)) / grid.expand(linear.weight_scale)
 
 
 _NAMES = ("rounding", "input_range.log_scale")

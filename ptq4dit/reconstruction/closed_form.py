@@ -1,6 +1,6 @@
 """Round the linears of one block in closed form: each layer on the inputs that the rounded layers before it give."""
 
-from collections.abc import Callable
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -10,30 +10,23 @@ from torch import Tensor, nn
 from ptq4dit.config.quantization import FLOAT_BITS
 from ptq4dit.quantized.activation import is_static
 from ptq4dit.quantized.linear import QuantizedLinear
-from ptq4dit.reconstruction.blocks import BlockParts, input_of
+from ptq4dit.reconstruction.blocks import BlockPair, Stage
+from ptq4dit.reconstruction.capture import input_of, output_of, reached
 from ptq4dit.reconstruction.data import BlockData
 from ptq4dit.reconstruction.gptq import best_scale, coordinate_descent, gptq, least_squares_weight
 from ptq4dit.reconstruction.grid import Grid
 from ptq4dit.reconstruction.input_range import search_input_range
+from ptq4dit.reconstruction.layer_input import by_sample, float_weight, gate_weights, relative
 
-STAGES: tuple[tuple[tuple[str, ...], int | None], ...] = (
-    (("attn1.to_q", "attn1.to_k", "attn1.to_v"), None),
-    (("attn1.to_out.0",), 2),
-    (("ff.net.0.proj",), None),
-    (("ff.net.2",), 5),
-)
-"""Layers that share an input, in the order of a forward pass, and which chunk of the modulation gates their output."""
 _CONSTANT = 4e-6
 """Variance of an input, relative to its mean square, below which it is taken for constant."""
 
 
 @torch.no_grad()
 def round_block(
-    exact: BlockParts,
-    block: BlockParts,
+    pair: BlockPair,
     data: BlockData,
     damping: float,
-    check: Callable[[], None] = lambda: None,
     *,
     activation_scales: bool = True,
     activation_ends: bool = False,
@@ -43,15 +36,13 @@ def round_block(
     Layer after layer: the best of a few static activation ranges, the least squares target given the rounded inputs
     (`least_squares_weight`), `gptq`, `best_scale` and one pass of `coordinate_descent`, and the bias that keeps the
     mean of the float layer's output. Tokens weigh as much as the gate that their sample's output is multiplied with;
-    of pairs, what guidance makes of their tokens counts beside them (`BlockData.views`).
-    Layers with float weights stay.
+    of pairs, what guidance makes of their tokens counts beside them (`BlockData.views`). Layers stay that have
+    float weights, that a forward does not use, or whose gate is shut for all samples.
 
     Args:
-        exact: the float block, re-parameterized as the quantized one is.
-        block: the quantized block.
+        pair: the block, float and quantized.
         data: its inputs.
         damping: of the Hessian.
-        check: called between pieces of work; may raise to stop.
         activation_scales: search static activation scales, too.
         activation_ends: and both ends of their ranges by themselves, see `search_input_range`.
 
@@ -59,29 +50,59 @@ def round_block(
         Layer name -> where its least squares target lies on its grid, in steps from zero: what was rounded.
     """
     targets: dict[str, Tensor] = {}
-    for names, gate in STAGES:
-        first = block.get_submodule(names[0])
-        if not isinstance(first, QuantizedLinear):
+    for stage in _used(pair, data):
+        weights = sample_weights(pair, stage, data)
+        if weights is None:
             continue
-        pairs = [(_quantized(block, name), exact.get_submodule(name)) for name in names]
+        layers = {name: pair.layers[name] for name in stage.names if name in pair.layers}
+        first = layers[stage.names[0]]
         if activation_scales and is_static(first.config):
-            weight = torch.cat([_full_weight(linear, like).float() for linear, like in pairs])
-            grid = search_input_range(block, names[0], weight, data, gate, ends=activation_ends)
-            for linear, _ in pairs:
+            grid = search_input_range(pair, stage.names[0], _stacked(pair, layers), data, weights, ends=activation_ends)
+            for linear in layers.values():
                 linear.activation_scale.copy_(grid[0])
                 linear.activation_zero_point.copy_(grid[1])
-        if all(linear.config.weight_bits == FLOAT_BITS for linear, _ in pairs):
+        rounded = {name: linear for name, linear in layers.items() if linear.config.weight_bits != FLOAT_BITS}
+        if not rounded:
             continue
-        moments = _moments(exact, block, names[0], gate, data, check).averaged(centered=pairs[0][0].bias is not None)
-        for name, (linear, like) in zip(names, pairs, strict=True):
-            if linear.config.weight_bits != FLOAT_BITS:
-                targets[name] = _round_layer(linear, like, moments, damping)
+        moments = _moments(pair, stage.names[0], weights, data).averaged(centered=first.bias is not None)
+        for name, linear in rounded.items():
+            targets[name] = _round_layer(linear, pair.exact.get_submodule(name), moments, damping)
     return targets
+
+
+def sample_weights(pair: BlockPair, stage: Stage, data: BlockData) -> Float[Tensor, " sample"] | None:
+    """How much each sample's tokens weigh: the mean square of the stage's gate, as a share of the largest.
+
+    Returns:
+        ``(n,)`` float64 on the block's device; ones without a gate, None if the gate is shut for all samples.
+    """
+    if stage.gate is None:
+        return torch.ones(len(data), dtype=torch.float64, device=pair.device)
+    path, start, stop = stage.gate
+    parts = []
+    for chunk in data.chunks(pair.device):
+        made = output_of(pair.exact, path, chunk.float_inputs.on)
+        parts.append(gate_weights(made, slice(start, stop), len(chunk)))
+    return relative(torch.cat(parts))
+
+
+def _used(pair: BlockPair, data: BlockData) -> list[Stage]:
+    """The stages with quantized layers that a forward uses."""
+    stages = {stage.names[0]: stage for stage in pair.stages if stage.names[0] in pair.layers}
+    few = data.take(slice(0, data.group), pair.device)
+    few.tell()
+    return [stages[name] for name in reached(pair.block, list(stages), few.inputs.on)]
+
+
+def _stacked(pair: BlockPair, layers: Mapping[str, QuantizedLinear]) -> Float[Tensor, "d_out d_in"]:
+    """The float weights of layers that share an input, one below the other."""
+    parts = [float_weight(linear, pair.exact.get_submodule(name)) for name, linear in layers.items()]
+    return torch.cat([part.float() for part in parts])
 
 
 def target_weight(linear: QuantizedLinear, like: nn.Module) -> Float[Tensor, "d_out d_in"]:
     """The float weight that a layer's integers stand for: prepared for its input, without its float branch."""
-    weight = _full_weight(linear, like)
+    weight = float_weight(linear, like)
     return weight - linear.low_rank_up @ linear.low_rank_down if linear.config.rank else weight
 
 
@@ -137,7 +158,7 @@ class _Moments:
 
 
 def _round_layer(linear: QuantizedLinear, like: nn.Module, moments: _Moments, damping: float) -> Tensor:
-    grid, full, hessian = Grid.of(linear), _full_weight(linear, like).double(), moments.gram
+    grid, full, hessian = Grid.of(linear), float_weight(linear, like).double(), moments.gram
     scale, low, high = linear.weight_scale.double(), grid.low.double(), grid.high.double()
     cross, weight = full @ moments.cross, target_weight(linear, like).double()
     if linear.config.rank:
@@ -156,30 +177,15 @@ def _round_layer(linear: QuantizedLinear, like: nn.Module, moments: _Moments, da
     return (target / grid.expand(scale)).to(linear.weight_scale.dtype)
 
 
-def _moments(
-    exact: BlockParts, block: BlockParts, name: str, gate: int | None, data: BlockData, check: Callable[[], None]
-) -> _Moments:
-    linear = _quantized(block, name)
+def _moments(pair: BlockPair, name: str, weights: Float[Tensor, " sample"], data: BlockData) -> _Moments:
+    linear = pair.layers[name]
     result = _Moments.empty(linear.in_features, linear.weight.device)
-    for chunk in data.chunks(linear.weight.device):
-        check()
+    for rows in data.slices():
+        chunk = data.take(rows, linear.weight.device)
         chunk.tell()
-        f = input_of(exact, name, chunk.float_inputs, chunk.float_modulation)
-        x = input_of(block, name, chunk.inputs, chunk.modulation)
-        f, x = linear.prepare_input(f), linear.prepare_input(x)
+        f = by_sample(linear, input_of(pair.exact, name, chunk.float_inputs.on), len(chunk))
+        x = by_sample(linear, input_of(pair.block, name, chunk.inputs.on), len(chunk))
         rounded = linear.round_input(x)
-        weights = chunk.view_weights(chunk.gates(gate))
         f, x, rounded = (chunk.views(values.float()) for values in (f, x, rounded))
-        result.add(f, x, rounded, weights, branch=linear.config.rank > 0)
+        result.add(f, x, rounded, chunk.view_weights(weights[rows]).float(), branch=linear.config.rank > 0)
     return result
-
-
-def _full_weight(linear: QuantizedLinear, like: nn.Module) -> Tensor:
-    assert isinstance(like, nn.Linear)
-    return linear.prepare_weight(like.weight.detach())
-
-
-def _quantized(block: BlockParts, name: str) -> QuantizedLinear:
-    linear = block.get_submodule(name)
-    assert isinstance(linear, QuantizedLinear)
-    return linear

@@ -1,13 +1,14 @@
 """What one block is given and should return, float and quantized, and how it is passed through in chunks."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
-from ptq4dit.reconstruction.blocks import tell_clock
+from ptq4dit.model.forward import tell_clock
+from ptq4dit.reconstruction.arguments import Arguments, Rows, taken
 
 CHUNK_TOKENS = 4096
 """Tokens passed at a time: enough for fast products, few enough that a chunk's activations stay small."""
@@ -15,47 +16,47 @@ CHUNK_TOKENS = 4096
 
 @dataclass(kw_only=True, eq=False)
 class BlockData:
-    """Inputs of one block, ``(sample, token, width)`` and modulations ``(sample, 6, width)``, on the CPU.
+    """Arguments of one block for all samples, on the CPU.
 
     Attributes:
         transformer: the quantized model, whose clock is told the timesteps.
-        inputs, modulation: what the quantized block is given.
-        float_inputs, float_modulation: what the float block is given.
-        targets: what the float block makes of them.
+        inputs: what the quantized block is given.
+        float_inputs: what the float block is given.
+        targets: what the float block makes of them: all tensors that it returns, ``(sample, ..., channel)``.
         timesteps: of each sample.
         guidance: above 1, the samples are pairs, one behind the other: class, null class, class, ...; see `views`.
+        check: called before every chunk; may raise to stop.
     """
 
     transformer: nn.Module
-    inputs: Float[Tensor, "sample token width"]
-    modulation: Float[Tensor, "sample 6 width"]
-    float_inputs: Float[Tensor, "sample token width"]
-    float_modulation: Float[Tensor, "sample 6 width"]
-    targets: Float[Tensor, "sample token width"]
-    timesteps: Int[Tensor, " sample"]
+    inputs: Arguments
+    float_inputs: Arguments
+    targets: tuple[Float[Tensor, "..."], ...]
+    timesteps: Shaped[Tensor, " sample"]
     guidance: float = 1.0
+    check: Callable[[], None] = lambda: None
 
     def __len__(self) -> int:
         """Number of samples."""
-        return len(self.inputs)
+        return len(self.timesteps)
 
-    def take(
-        self, rows: Int[Tensor, " chosen"] | Bool[Tensor, " sample"] | slice, device: object = None
-    ) -> "BlockData":
+    @property
+    def tokens(self) -> int:
+        """Tokens of one sample, over all streams."""
+        return sum(target.numel() // target.shape[-1] for target in self.targets) // len(self)
+
+    def take(self, rows: Rows, device: torch.device | None = None) -> "BlockData":
         """Some of the samples, moved to a device if one is given."""
-
-        def part(tensor: Tensor) -> Tensor:
-            return tensor[rows] if device is None else tensor[rows].to(device)  # type: ignore[call-overload]
-
-        return BlockData(
-            transformer=self.transformer,
-            inputs=part(self.inputs),
-            modulation=part(self.modulation),
-            float_inputs=part(self.float_inputs),
-            float_modulation=part(self.float_modulation),
-            targets=part(self.targets),
-            timesteps=part(self.timesteps),
-            guidance=self.guidance,
+        targets = tuple(taken(target, rows, len(target) // len(self)) for target in self.targets)
+        timesteps = self.timesteps[rows]
+        if device is not None:
+            targets, timesteps = tuple(target.to(device) for target in targets), timesteps.to(device)
+        return replace(
+            self,
+            inputs=self.inputs.take(rows, device),
+            float_inputs=self.float_inputs.take(rows, device),
+            targets=targets,
+            timesteps=timesteps,
         )
 
     @property
@@ -63,12 +64,12 @@ class BlockData:
         """Samples that stay together: 2 if they are pairs."""
         return 2 if self.guidance > 1 else 1
 
-    def draw(self, rows: Int[Tensor, " sample"], count: int, generator: torch.Generator) -> Int[Tensor, " drawn"]:
+    def draw(self, rows: Shaped[Tensor, " sample"], count: int, generator: torch.Generator) -> Shaped[Tensor, " drawn"]:
         """About ``count`` of these rows, chosen at random with repetition; pairs stay pairs."""
         groups = rows.unflatten(0, (-1, self.group))
         return groups[torch.randint(len(groups), (max(1, count // self.group),), generator=generator)].flatten()
 
-    def views(self, values: Float[Tensor, "sample token channel"]) -> Float[Tensor, "view token channel"]:
+    def views(self, values: Float[Tensor, "sample ..."]) -> Float[Tensor, "view ..."]:
         """What errors are measured on: the samples, and of pairs also what guidance makes of them.
 
         ``g v_class - (g - 1) v_null`` is how the sampler uses the two halves. What they have in common counts once
@@ -76,6 +77,7 @@ class BlockData:
         """
         if self.guidance <= 1:
             return values
+        values = values.unflatten(0, (len(self), -1)).flatten(1, 2) if len(values) > len(self) else values
         guided = self.guidance * values[0::2] - (self.guidance - 1) * values[1::2]
         return torch.cat([values, guided])
 
@@ -83,17 +85,16 @@ class BlockData:
         """A weight of every view from those of the samples; a pair's is their mean."""
         return weights if self.guidance <= 1 else torch.cat([weights, (weights[0::2] + weights[1::2]) / 2])
 
-    def gates(self, gate: int | None) -> Float[Tensor, " sample"]:
-        """How much each sample's tokens weigh: the mean square of that chunk of its modulation, 1 without one."""
-        if gate is None:
-            return torch.ones(len(self), device=self.inputs.device)
-        return self.float_modulation[:, gate].float().square().mean(1)
+    def slices(self) -> Iterator[slice]:
+        """All samples in turn, a few at a time."""
+        size = max(1, CHUNK_TOKENS // self.tokens // self.group) * self.group
+        for start in range(0, len(self), size):
+            self.check()
+            yield slice(start, start + size)
 
     def chunks(self, device: torch.device) -> Iterator["BlockData"]:
         """All samples in turn, a few at a time, on a device."""
-        size = max(1, CHUNK_TOKENS // self.inputs.shape[1] // self.group) * self.group
-        for start in range(0, len(self), size):
-            yield self.take(slice(start, start + size), device)
+        return (self.take(rows, device) for rows in self.slices())
 
     def tell(self) -> None:
         """Say to the quantized model's clock which timesteps the samples have."""

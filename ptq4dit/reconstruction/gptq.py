@@ -8,6 +8,8 @@ _BLOCK = 128
 """Columns that are rounded before the rest of the weight is corrected."""
 _LEAST = 1e-30
 """Diagonal of a Hessian of inputs that never vary: small, and its inverse still a number."""
+_TRIES = 12
+"""How often the damping of a Hessian is raised tenfold at most."""
 
 
 def least_squares_weight(
@@ -28,7 +30,7 @@ def least_squares_weight(
         damping: lambda as a share of the mean diagonal of the Hessian.
     """
     residual = cross - weight @ hessian
-    return weight + torch.linalg.solve(_damped(hessian, damping), residual, left=False)
+    return weight + torch.cholesky_solve(residual.T, _factor(hessian, damping)).T
 
 
 def gptq(
@@ -55,8 +57,8 @@ def gptq(
         Whole numbers of steps from zero, and where each weight was when it was rounded, both ``(d_out, d_in)``.
     """
     order = hessian.diagonal().argsort(descending=True, stable=True)
-    damped = _damped(hessian, damping)[order][:, order]
-    factor = torch.linalg.cholesky(torch.cholesky_inverse(torch.linalg.cholesky(damped)), upper=True)
+    inverse = torch.cholesky_inverse(_factor(hessian[order][:, order], damping))
+    factor = torch.linalg.cholesky(inverse, upper=True)
     values, step = (position * scale)[:, order], scale[:, order]
     low, high = low[:, order], high[:, order]
     rounded, moved = torch.empty_like(values), torch.empty_like(values)
@@ -147,7 +149,20 @@ def column_order(hessian: Float[Tensor, "d_in d_in"]) -> Int[Tensor, " d_in"]:
     return hessian.diagonal().argsort(descending=True, stable=True)
 
 
-def _damped(hessian: Tensor, damping: float) -> Tensor:
-    """The Hessian with a diagonal that makes it positive definite; channels that never vary keep their weights."""
-    mean = hessian.diagonal().mean().clamp(min=_LEAST)
-    return hessian + damping * mean * torch.eye(len(hessian), dtype=hessian.dtype, device=hessian.device)
+def _factor(hessian: Tensor, damping: float) -> Tensor:
+    """Cholesky's lower factor of a Hessian with a diagonal added; channels that never vary keep their weights.
+
+    The diagonal is a share of the Hessian's own mean. Where sums in float32 left it so far from positive definite that
+    this is not enough, the share is raised until it is.
+
+    Raises:
+        ValueError: if the Hessian is not finite.
+    """
+    if not torch.isfinite(hessian).all():
+        raise ValueError("Expected finite inputs of a layer, got nan or infinity. Collect data from this model again.")
+    size, one = hessian.diagonal().mean().clamp(min=_LEAST), torch.eye(len(hessian)).to(hessian)
+    for power in range(_TRIES):
+        factor, failed = torch.linalg.cholesky_ex(hessian + damping * 10**power * size * one)
+        if not failed:
+            return factor
+    raise ValueError("Expected a Hessian that is nearly positive definite, got one that no damping mends.")

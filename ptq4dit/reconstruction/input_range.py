@@ -7,8 +7,10 @@ from torch import Tensor
 from ptq4dit.numerics.affine import affine_from_range
 from ptq4dit.quantized.activation import activation_spec, round_static
 from ptq4dit.quantized.linear import QuantizedLinear
-from ptq4dit.reconstruction.blocks import BlockParts, input_of
+from ptq4dit.reconstruction.blocks import BlockPair
+from ptq4dit.reconstruction.capture import input_of
 from ptq4dit.reconstruction.data import BlockData
+from ptq4dit.reconstruction.layer_input import by_sample
 
 SHARES = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4)
 """Shares of the range that are tried."""
@@ -22,11 +24,11 @@ Grids = tuple[Tensor, Tensor]
 
 @torch.no_grad()
 def search_input_range(
-    block: BlockParts,
+    pair: BlockPair,
     name: str,
     weight: Float[Tensor, "d_out d_in"],
     data: BlockData,
-    gate: int | None,
+    weights: Float[Tensor, " sample"],
     *,
     ends: bool,
 ) -> Grids:
@@ -37,28 +39,28 @@ def search_input_range(
     group. On the samples looked at the result is never worse than the range as it was.
 
     Args:
-        block: the quantized block; left as it is.
+        pair: the block; left as it is.
         name: of the layer, whose input is rounded statically.
         weight: float, prepared for the input; of all layers that share the input.
         data: the block's inputs; some of them are looked at.
-        gate: chunk of the modulation whose square weighs the samples, see `BlockData.gates`.
+        weights: of the samples, see `sample_weights`.
         ends: search the ends one by one, too; a symmetric grid has but one.
 
     Returns:
         Scale and zero point.
     """
-    layer = block.get_submodule(name)
-    assert isinstance(layer, QuantizedLinear)
+    layer = pair.layers[name]
     scale, zero_point = layer.activation_scale, layer.activation_zero_point
     step = max(1, len(data) // (_SAMPLES * scale.numel()))
-    some = data.take(torch.arange(len(data)).unflatten(0, (-1, data.group))[::step].flatten())
+    chosen = torch.arange(len(data)).unflatten(0, (-1, data.group))[::step].flatten()
+    some, weights = data.take(chosen), weights[chosen.to(weights.device)]
     shares = scale.new_ones(2, *scale.shape)
     passes = ((_LOW, _HIGH), (_HIGH,), (_LOW,)) if ends and not layer.config.activation_symmetric else ((_LOW, _HIGH),)
     for moved in passes:
         tried = shares.repeat(len(SHARES), *[1] * shares.ndim)
         for i, share in enumerate(SHARES):
             tried[i, list(moved)] = share
-        errors = _errors(block, name, weight, some, gate, _grids(layer, tried))
+        errors = _errors(pair, name, weight, some, weights, _grids(layer, tried))
         shares = tried.gather(0, errors.argmin(0).expand(1, *shares.shape))[0]
     scales, zero_points = _grids(layer, shares[None])
     return scales[0], zero_points[0].to(zero_point.dtype)
@@ -73,20 +75,22 @@ def _grids(layer: QuantizedLinear, shares: Float[Tensor, "candidate end *groups"
     return torch.where(together, shares[:, _LOW] * scale, scales), torch.where(together, zero_point, zero_points)
 
 
-def _errors(block: BlockParts, name: str, weight: Tensor, data: BlockData, gate: int | None, grids: Grids) -> Tensor:
+def _errors(
+    pair: BlockPair, name: str, weight: Tensor, data: BlockData, weights: Float[Tensor, " sample"], grids: Grids
+) -> Tensor:
     """Squared error of the output with each candidate ``(candidate, *groups)``, over each group's samples."""
-    layer = block.get_submodule(name)
-    assert isinstance(layer, QuantizedLinear)
+    layer = pair.layers[name]
     clock, shape = layer.clock, grids[0].shape
     errors = torch.zeros(shape[0], shape[1:].numel(), dtype=torch.float64, device=weight.device)
-    for chunk in data.chunks(weight.device):
+    for rows in data.slices():
+        chunk = data.take(rows, weight.device)
         chunk.tell()
-        x = layer.prepare_input(input_of(block, name, chunk.inputs, chunk.modulation))
-        weights = chunk.view_weights(chunk.gates(gate)).double()
+        x = by_sample(layer, input_of(pair.block, name, chunk.inputs.on), len(chunk))
+        view_weights = chunk.view_weights(weights[rows])
         groups = clock.groups if clock is not None and len(shape) > 1 else None
         groups = torch.zeros(len(chunk)) if groups is None else groups
         group = chunk.view_weights(groups.to(weight)).long()  # the two of a pair have the same timestep
         for i, (scale, zero_point) in enumerate(zip(*grids, strict=True)):
             wrong = chunk.views((round_static(x, scale, zero_point, layer.config, clock) - x).float()) @ weight.T
-            errors[i].index_add_(0, group, wrong.square().sum((1, 2)).double() * weights)
+            errors[i].index_add_(0, group, wrong.square().sum((1, 2)).double() * view_weights)
     return errors.reshape(shape)

@@ -3,32 +3,26 @@
 import copy
 import dataclasses
 import hashlib
-import math
-import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from ptq4dit.calibration.run import Cancelled
 from ptq4dit.calibration.trajectories import Trajectories, collect
 from ptq4dit.config.calibration import CalibrationConfig
 from ptq4dit.config.reconstruction import ReconstructionConfig
 from ptq4dit.model.bundle import Dit
 from ptq4dit.model.fingerprint import fingerprint
-from ptq4dit.quantized.linear import QuantizedLinear
 from ptq4dit.reconstruction.adaround import Softened, train_block
-from ptq4dit.reconstruction.blocks import BlockParts
+from ptq4dit.reconstruction.blocks import BlockPair
 from ptq4dit.reconstruction.closed_form import round_block
 from ptq4dit.reconstruction.data import BlockData
+from ptq4dit.reconstruction.report import Progress, Report
 from ptq4dit.reconstruction.state import State
 from ptq4dit.reconstruction.walk import Walk
 
-Progress = Callable[[int, int, float], None]
-"""(pieces of work done, pieces in all, seconds left as estimated; infinite while nothing can be said)."""
 _CHECKS = 10
 """How often a block is measured on the held-out samples while it is trained."""
 _PATIENCE = 3
@@ -53,8 +47,8 @@ def reconstruct(
     best state of each block on them is kept, never one that is worse than the block as it came, and a block whose steps
     bring nothing any more ends early.
 
-    Simplified: only the linears of attention and feed-forward are learned; patch embedding, conditioning, modulation
-    and final layer stay as they are rounded.
+    Simplified: only the sites of the blocks are learned, the linears of attention and feed-forward; patch embedding,
+    conditioning, modulation and final layer stay as they are rounded.
 
     Args:
         dit: the float bundle, re-parameterized as ``model`` is: the same factors folded.
@@ -63,7 +57,7 @@ def reconstruct(
             ``config.samples`` of them.
         config: how.
         progress: told about every step.
-        cancelled: asked before every piece of work.
+        cancelled: asked before every chunk of the data that passes a block, and after every step.
         folder: where the state of each finished block is kept; a later call with the same arguments goes on there and
             ends with the same bits. None keeps nothing.
         in_place: change ``model`` itself instead of a copy, which for DiT-XL/2 would take 3.7 GB more.
@@ -75,19 +69,40 @@ def reconstruct(
         Cancelled: once ``cancelled`` says True.
         ValueError: if ``data`` are not of this model's shape, or lack a half of guidance that the objective needs.
     """
-    exact = dit.transformer
     result = model.transformer if in_place else copy.deepcopy(model.transformer)
-    used, guidance = _chosen(data, config)
-    state = State(folder, exact, model.transformer, used, config)
-    walk = Walk(exact, result, used, guidance)
-    report = _Report(blocks=len(walk), config=config, progress=progress, cancelled=cancelled)
-    for index, (block, block_data) in enumerate(walk):
-        report.start(index)
-        if not state.load(index, block):
-            _reconstruct_block(BlockParts(walk.exact_block(index)), block, block_data, used, config, index, report)
-            state.save(index, block)
-    report.start(len(walk))
+    settings = {"progress": progress, "cancelled": cancelled, "folder": folder}
+    reconstruct_transformer(dit.transformer, result, data, config, **settings)  # type: ignore[arg-type]
     return model.with_transformer(result.eval())
+
+
+def reconstruct_transformer(
+    exact: nn.Module,
+    quantized: nn.Module,
+    data: Trajectories,
+    config: ReconstructionConfig,
+    *,
+    progress: Progress | None = None,
+    cancelled: Callable[[], bool] | None = None,
+    folder: Path | None = None,
+) -> None:
+    """Do what `reconstruct` does to a transformer alone, of any family, in place.
+
+    Args:
+        exact: the float transformer, re-parameterized as ``quantized`` is.
+        quantized: its quantized twin.
+        data, config, progress, cancelled, folder: as for `reconstruct`.
+    """
+    used, guidance = _chosen(data, config)
+    state = State(folder, exact, quantized, used, config)
+    report = Report(config=config, progress=progress, cancelled=cancelled)
+    walk = Walk(exact, quantized, used, guidance, report.check)
+    report.blocks = len(walk)
+    for index, (pair, block_data) in enumerate(walk):
+        report.start(index)
+        if not state.load(index, pair):
+            _reconstruct_block(pair, block_data, used, config, index, report)
+            state.save(index, pair)
+    report.start(len(walk))
 
 
 def training_data(
@@ -97,6 +112,7 @@ def training_data(
     *,
     cancelled: Callable[[], bool] | None = None,
     folder: Path | None = None,
+    prompts: Sequence[str] | None = None,
 ) -> Trajectories:
     """Sample what a reconstruction learns from: as many images, timesteps and sampling steps as its config asks for.
 
@@ -106,6 +122,7 @@ def training_data(
         config: of the reconstruction; None for the calibration's own amounts.
         cancelled: asked before every step.
         folder: where they are kept; a later call with the same arguments reads them there.
+        prompts: for a text-conditioned model, see `ptq4dit.calibrate`.
     """
     images = None
     if config is not None:
@@ -113,27 +130,28 @@ def training_data(
         timesteps = config.timesteps or min(calibration.timesteps, steps)
         calibration, images = dataclasses.replace(calibration, steps=steps, timesteps=timesteps), config.images
     if folder is None:
-        return collect(dit, calibration, images=images, cancelled=cancelled)
-    asked = f"{fingerprint(dit.transformer)} {calibration.to_json()} {images}"
+        return collect(dit, calibration, images=images, cancelled=cancelled, prompts=prompts)
+    texts = "" if prompts is None else f" {list(prompts)}"
+    asked = f"{fingerprint(dit.transformer)} {calibration.to_json()} {images}{texts}"
     path = folder / f"data-{hashlib.blake2b(asked.encode(), digest_size=8).hexdigest()}.safetensors"
     if path.is_file():
         return Trajectories.load(path)
-    data = collect(dit, calibration, images=images, cancelled=cancelled)
+    data = collect(dit, calibration, images=images, cancelled=cancelled, prompts=prompts)
     folder.mkdir(parents=True, exist_ok=True)
     data.save(path)
     return data
 
 
 @torch.no_grad()
-def block_error(block: BlockParts, data: BlockData, cancelled: Callable[[], None] = lambda: None) -> float:
-    """Mean squared error of a block's output against the float block's, over the data's views."""
-    device, total, count = next(block.buffers()).device, 0.0, 0
-    for chunk in data.chunks(device):
-        cancelled()
+def block_error(pair: BlockPair, data: BlockData) -> float:
+    """Mean squared error of a block's outputs against the float block's, over the data's views; streams are summed."""
+    totals, counts = [0.0] * len(data.targets), [0] * len(data.targets)
+    for chunk in data.chunks(pair.device):
         chunk.tell()
-        wrong = chunk.views(block(chunk.inputs, chunk.modulation) - chunk.targets)
-        total, count = total + float(wrong.double().square().sum()), count + wrong.numel()
-    return total / count
+        for i, (output, target) in enumerate(zip(chunk.inputs.on(pair.block), chunk.targets, strict=True)):
+            wrong = chunk.views(output - target)
+            totals[i], counts[i] = totals[i] + float(wrong.double().square().sum()), counts[i] + wrong.numel()
+    return sum(total / count for total, count in zip(totals, counts, strict=True))
 
 
 def held_out(images: Tensor, share: float) -> Tensor:
@@ -146,31 +164,29 @@ def held_out(images: Tensor, share: float) -> Tensor:
 def some_rows(rows: Tensor, data: BlockData, tokens: int, generator: torch.Generator) -> Tensor:
     """As many of the samples, chosen at random, as have so many tokens together; pairs stay pairs."""
     groups = rows.unflatten(0, (-1, data.group))
-    count = max(1, tokens // (data.inputs.shape[1] * data.group))
+    count = max(1, tokens // (data.tokens * data.group))
     return groups[torch.randperm(len(groups), generator=generator)[:count].sort().values].flatten()
 
 
 def _reconstruct_block(
-    exact: BlockParts,
-    block: BlockParts,
+    pair: BlockPair,
     data: BlockData,
     used: Trajectories,
     config: ReconstructionConfig,
     index: int,
-    report: "_Report",
+    report: Report,
 ) -> None:
-    layers = [m for m in block.modules() if isinstance(m, QuantizedLinear)]
-    if not layers:
+    if not pair.layers:
         return
     mask = held_out(used.images, config.held_out)
     rows, held = (~mask).nonzero()[:, 0], data.take(mask) if mask.any() else None
-    best = _Best(block, held, report.check)
+    best = _Best(pair, held)
     generator = torch.Generator().manual_seed(_block_seed(config.seed, index))
     targets = None
     if config.start == "gptq":
         some = data.take(some_rows(rows, data, config.tokens, generator))
         ranges = {"activation_scales": config.activation_scales, "activation_ends": config.activation_ends}
-        targets = round_block(exact, block, some, config.damping, report.check, **ranges)
+        targets = round_block(pair, some, config.damping, **ranges)
         best.consider()
     report.step(0)
     if config.steps:
@@ -185,7 +201,7 @@ def _reconstruct_block(
                 best.consider()
             return best.stale >= _PATIENCE
 
-        train_block(exact, block, data, rows, config, generator, after_step, targets)
+        train_block(pair, data, rows, config, generator, after_step, targets)
         best.consider()
     best.restore()
 
@@ -193,73 +209,31 @@ def _reconstruct_block(
 class _Best:
     """The state of a block that was best on the held-out samples; without any, the latest."""
 
-    def __init__(self, block: BlockParts, held: BlockData | None, check: Callable[[], None]) -> None:
-        self.block, self.held, self.check = block, held, check
+    def __init__(self, pair: BlockPair, held: BlockData | None) -> None:
+        self.pair, self.held = pair, held
         self.error, self.stale = float("inf"), 0
-        self.state: dict[str, Tensor] = {}
+        self.state: dict[str, dict[str, Tensor]] = {}
         self.consider()
 
     def consider(self) -> None:
-        error = 0.0 if self.held is None else block_error(self.block, self.held, self.check)
+        error = 0.0 if self.held is None else block_error(self.pair, self.held)
         self.stale += 1
         if self.held is None or error < self.error:
             self.error, self.stale = error, 0
-            self.state = {name: tensor.clone() for name, tensor in self.block.state_dict().items()}
+            self.state = {
+                name: {key: tensor.clone() for key, tensor in layer.state_dict().items()}
+                for name, layer in self.pair.layers.items()
+            }
 
     def restore(self) -> None:
-        self.block.load_state_dict(self.state)
-
-
-@dataclass(kw_only=True)
-class _Report:
-    """Counts work, estimates the time left, and stops where asked. A block's start and its steps are timed apart."""
-
-    blocks: int
-    config: ReconstructionConfig
-    progress: Progress | None
-    cancelled: Callable[[], bool] | None
-    _last: float = 0.0
-    _index: int = 0
-    _seconds: list[float] = field(default_factory=lambda: [0.0, 0.0])
-    _counts: list[int] = field(default_factory=lambda: [0, 0])
-
-    @property
-    def pieces(self) -> int:
-        """Pieces of work in one block."""
-        return 1 + self.config.steps
-
-    def start(self, index: int) -> None:
-        """A block begins; all before it are done."""
-        self._index, self._last = index, time.monotonic()
-        self.check()
-        left = self.blocks - index
-        self._tell(index * self.pieces, left, left * self.config.steps)
-
-    def step(self, done: int) -> None:
-        """A block's start (0) or one of its steps is done."""
-        self.check()
-        now, kind = time.monotonic(), int(done > 0)
-        self._seconds[kind] += now - self._last
-        self._counts[kind] += 1
-        self._last, left = now, self.blocks - self._index
-        self._tell(self._index * self.pieces + 1 + done, left - 1, left * self.config.steps - done)
-
-    def check(self) -> None:
-        if self.cancelled is not None and self.cancelled():
-            raise Cancelled("Reconstruction was cancelled before its last block.")
-
-    def _tell(self, done: int, *left: int) -> None:
-        """Say how much is done; ``left`` counts the starts and the steps that are not."""
-        if self.progress is not None:
-            parts = zip(left, self._seconds, self._counts, strict=True)
-            seconds = sum((n * (total / count if count else math.inf) for n, total, count in parts if n), 0.0)
-            self.progress(done, self.blocks * self.pieces, seconds)
+        for name, layer in self.pair.layers.items():
+            layer.load_state_dict(self.state[name])
 
 
 def _chosen(data: Trajectories, config: ReconstructionConfig) -> tuple[Trajectories, float]:
     """The samples that a config asks for, and the guidance scale if they are pairs, one behind the other, else 1."""
     first = torch.isin(data.images, data.images.unique()[: config.images])
-    guidance = data.config.guidance_scale if config.objective == "guided" else 1.0
+    guidance = data.config.guidance_scale if config.objective == "guided" and _halved(data) else 1.0
     data = data if bool(first.all()) else data.take(first.nonzero()[:, 0])
     groups = data.pairs() if guidance > 1 else torch.arange(len(data))[:, None]
     if config.samples is not None and config.samples < len(data):
@@ -268,6 +242,11 @@ def _chosen(data: Trajectories, config: ReconstructionConfig) -> tuple[Trajector
         groups = groups[torch.randperm(len(groups), generator=generator)[:count].sort().values]
     whole = groups.numel() == len(data) and guidance <= 1
     return data if whole else data.take(groups.flatten()), guidance
+
+
+def _halved(data: Trajectories) -> bool:
+    """Whether the model computes guidance from two halves; some are given its scale and compute one."""
+    return "class_labels" in data.conditions or bool(data.halves.any())
 
 
 def _block_seed(seed: int, index: int) -> int:

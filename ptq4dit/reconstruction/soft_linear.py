@@ -5,9 +5,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from ptq4dit.config.quantization import FLOAT_BITS
-from ptq4dit.quantized.activation import is_static
+from ptq4dit.quantized.activation import activation_spec, is_static
 from ptq4dit.quantized.linear import QuantizedLinear
 from ptq4dit.reconstruction.grid import Grid
+from ptq4dit.reconstruction.layer_input import as_rows, from_rows
 from ptq4dit.reconstruction.rounding import (
     inverse_rectified_sigmoid,
     rectified_sigmoid,
@@ -20,32 +21,33 @@ from ptq4dit.reconstruction.rounding import (
 class SoftRange(nn.Module):
     """A static range whose scale ``s e^p`` is learned, so that a learning rate is relative to it.
 
-    Layers of the same input share one; it rounds for all of them at once.
+    Layers of the same input share one. It rounds that once for all of them, in whichever of them a forward comes to
+    first; `start` says that another forward begins.
     """
 
     def __init__(self, linear: QuantizedLinear) -> None:
         """Take over a layer's range."""
         super().__init__()
-        self._start, self._clock, self.users = linear.activation_scale, linear.clock, 1
-        low: Tensor = -linear.activation_zero_point.to(self._start.dtype)
+        self._first, self._clock = linear.activation_scale, linear.clock
+        low: Tensor = activation_spec(linear.config).qmin - linear.activation_zero_point.to(self._first.dtype)
         self.low, self.high = low, low + (2**linear.config.activation_bits - 1)
         self._ends = () if low.ndim else (float(self.low), float(self.high))
-        self.log_scale = nn.Parameter(torch.zeros_like(self._start))
-        self._rounded: tuple[Tensor, int, Tensor] | None = None
-        self._uses = 0
+        self.log_scale = nn.Parameter(torch.zeros_like(self._first))
+        self._last: tuple[Tensor, Tensor] | None = None
+
+    def start(self) -> None:
+        """Forget the input of the last forward; the next one that comes is rounded."""
+        self._last = None
 
     def scale(self) -> Float[Tensor, "*groups"]:
         """The present scale."""
-        return self._start * self.log_scale.exp()
+        return self._first * self.log_scale.exp()
 
     def forward(self, x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
-        """The rounded input; that of the last call if the next of its users asks for the same tensor."""
-        if self._rounded is None or self._rounded[0] is not x or self._rounded[1] != self.log_scale._version:
-            self._rounded, self._uses = (x, self.log_scale._version, self._round(x)), 0
-        rounded, self._uses = self._rounded[2], self._uses + 1
-        if self._uses == self.users:
-            self._rounded = None
-        return rounded
+        """The rounded input of this forward."""
+        if self._last is None or self._last[0] is not x:
+            self._last = x, self._round(x)
+        return self._last[1]
 
     def _round(self, x: Tensor) -> Tensor:
         scale = self.scale()
@@ -78,32 +80,37 @@ class SoftLinear(nn.Module):
             steps = self.grid.clamp(position)
             self.floor = torch.minimum(torch.floor(steps), self.grid.high - 1)
             self.rounding = nn.Parameter(inverse_rectified_sigmoid(steps - self.floor))
-        if is_static(linear.config):
-            self.input_range = SoftRange(linear)
+        self.input_range = SoftRange(linear) if is_static(linear.config) else None
 
     @property
     def linear(self) -> QuantizedLinear:
         """The layer that this one stands for, as it was at the start."""
         return self._linear[0]
 
+    def range_parameters(self) -> list[nn.Parameter]:
+        """What is learned of the input's range."""
+        return [] if self.input_range is None else list(self.input_range.parameters())
+
     @property
     def trains_weight(self) -> bool:
         """Whether there is a rounding to learn."""
         return hasattr(self, "rounding")
 
-    def forward(self, x: Float[Tensor, "*batch d_in"]) -> Float[Tensor, "*batch d_out"]:
-        """``(..., d_in) -> (..., d_out)``."""
-        linear = self.linear
-        x = linear.prepare_input(x)
+    def forward(self, x: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
+        """``(..., d_in) -> (..., d_out)``, or what the convolution does that the layer stands for."""
+        linear, given = self.linear, x
+        x = linear.prepare_input(as_rows(linear, given))
         result = nn.functional.linear(self.round_input(x), self.weight().to(x.dtype), linear.bias)
-        return result + (x @ linear.low_rank_down.T) @ linear.low_rank_up.T if linear.config.rank else result
+        if linear.config.rank:
+            result = result + (x @ linear.low_rank_down.T) @ linear.low_rank_up.T
+        return from_rows(linear, result, given)
 
     def round_input(self, x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
         """The rounded input, with gradients."""
         linear = self.linear
         if linear.config.activation_bits == FLOAT_BITS:
             return x
-        if not is_static(linear.config):
+        if self.input_range is None:
             return straight_through(x, linear.round_input(x.detach()))
         return self.input_range(x)
 
@@ -128,5 +135,5 @@ class SoftLinear(nn.Module):
         if self.trains_weight:
             steps = torch.round(self.steps())
             into.set_integers(self.grid.integers(steps), linear.weight_scale, linear.weight_zero_point)
-        if is_static(linear.config):
+        if self.input_range is not None:
             into.activation_scale.copy_(self.input_range.scale())

@@ -10,12 +10,12 @@ from torch import Tensor, nn
 from ptq4dit.calibration.trajectories import Trajectories
 from ptq4dit.config.reconstruction import ReconstructionConfig
 from ptq4dit.model.fingerprint import fingerprint
-from ptq4dit.quantized.linear import QuantizedLinear
 from ptq4dit.quantized.record import QuantRecord
-from ptq4dit.reconstruction.blocks import BlockParts
+from ptq4dit.reconstruction.arguments import tensors_of
+from ptq4dit.reconstruction.blocks import BlockPair
 from ptq4dit.storage.tensors import read_tensors, write_tensors
 
-_FORMAT = "ptq4dit-reconstruction-3"
+_FORMAT = "ptq4dit-reconstruction-4"
 
 
 class State:
@@ -38,7 +38,7 @@ class State:
             folder.mkdir(parents=True, exist_ok=True)
             self.identity = _identity(exact, model, data, config)
 
-    def load(self, index: int, block: BlockParts) -> bool:
+    def load(self, index: int, pair: BlockPair) -> bool:
         """Put a block's stored state into it; False if there is none.
 
         Raises:
@@ -48,23 +48,19 @@ class State:
         if path is None or not path.is_file():
             return False
         tensors, _ = read_tensors(path, _FORMAT, "reconstruction")
-        for name, linear in _linears(block).items():
+        for name, linear in pair.layers.items():
             linear.load_state_dict({k: tensors[f"{name}/{k}"] for k in linear.state_dict()})
         return True
 
-    def save(self, index: int, block: BlockParts) -> None:
+    def save(self, index: int, pair: BlockPair) -> None:
         """Store a block's state, whole or not at all."""
         path = self._path(index)
         if path is not None:
-            tensors = {f"{n}/{k}": v for n, linear in _linears(block).items() for k, v in linear.state_dict().items()}
+            tensors = {f"{n}/{k}": v for n, linear in pair.layers.items() for k, v in linear.state_dict().items()}
             write_tensors(path, tensors, {}, _FORMAT)
 
     def _path(self, index: int) -> Path | None:
         return None if self.folder is None else self.folder / f"{self.identity}-block-{index:03d}.safetensors"
-
-
-def _linears(block: BlockParts) -> dict[str, QuantizedLinear]:
-    return {name: module for name, module in block.named_modules() if isinstance(module, QuantizedLinear)}
 
 
 def _identity(exact: nn.Module, model: nn.Module, data: Trajectories, config: ReconstructionConfig) -> str:
@@ -73,7 +69,8 @@ def _identity(exact: nn.Module, model: nn.Module, data: Trajectories, config: Re
     if isinstance(record := getattr(model, "ptq4dit_record", None), QuantRecord):
         digest.update(record.config.to_json().encode())
     digest.update(fingerprint(exact).encode())
-    for tensor in (data.latents, data.timesteps, data.labels, data.images):
+    everything = data.call(slice(None))
+    for tensor in (data.images, *tensors_of((everything.args, everything.kwargs))):
         digest.update(_bytes(tensor))
     for name, tensor in sorted(model.state_dict().items()):
         digest.update(name.encode() + _bytes(tensor))

@@ -1,118 +1,144 @@
-"""Draw images from a DiT: one generator that yields every denoising step, with guidance as in DiT."""
+"""Draw images from a diffusion transformer: one generator that yields every denoising step.
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from numbers import Integral
+A class-conditional DiT has its own loop here, with guidance as in DiT; any other family is sampled by its stock
+diffusers pipeline, see `pipeline_run`.
+"""
+
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
-import numpy as np
 import torch
-from diffusers import DDIMScheduler, DDPMScheduler, DPMSolverMultistepScheduler
 from jaxtyping import Float
 from torch import Tensor
 
-from ptq4dit.config.calibration import require_guidance
-from ptq4dit.model.bundle import Dit
+from ptq4dit.model.bundle import Bundle
+from ptq4dit.model.pipelines import takes
+from ptq4dit.sampling.pipeline_run import decode_with_pipeline, run_pipeline
 from ptq4dit.sampling.predictor import run_of
+from ptq4dit.sampling.prompts import Prompts
+from ptq4dit.sampling.request import require_request
+from ptq4dit.sampling.schedule import SAMPLERS as SAMPLERS
+from ptq4dit.sampling.schedule import clean_latents, fresh_scheduler, scaled, step_arguments, step_timesteps, whole_step
+from ptq4dit.sampling.seeds import image_generator
+from ptq4dit.sampling.state import DenoiseState
 
-NoisePredictor = Callable[[Tensor, int], Tensor]
-"""(latents, timestep) -> predicted noise, same shape."""
+Predictor = Callable[[Tensor, int | float], Tensor]
+"""(latents, timestep) -> the model's prediction with guidance, same shape."""
 
-SAMPLERS: dict[str, tuple[Any, dict[str, Any]]] = {
-    "ddim": (DDIMScheduler, {}),
-    "ddpm": (DDPMScheduler, {}),
-    "dpm++": (DPMSolverMultistepScheduler, {"timestep_spacing": "linspace"}),
-}
-"""Sampler name -> diffusers scheduler class, and what it is given beyond the model's own scheduler config."""
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class DenoiseState:
-    """Where sampling stands after one step.
-
-    Attributes:
-        step: 1 to ``steps``.
-        timestep: the training timestep (0 to 999) at which the model was evaluated in this step.
-        latents: ``(n, channels, height, width)`` after the step.
-        denoised: the clean latents that the model predicts at this step, same shape:
-            ``(x_t - sqrt(1 - abar_t) eps) / sqrt(abar_t)``.
-    """
-
-    step: int
-    timestep: int
-    latents: Tensor
-    denoised: Tensor
+_STEPS, _GUIDANCE = 50, 4.0
+"""Of a class-conditional DiT; a pipeline has its own."""
 
 
 def denoise(
-    model: Dit,
-    class_labels: Sequence[int],
-    steps: int = 50,
-    guidance_scale: float = 4.0,
+    model: Bundle,
+    class_labels: Sequence[int] | None = None,
+    steps: int | None = None,
+    guidance_scale: float | None = None,
     seed: int = 0,
     sampler: str | None = None,
     cancelled: Callable[[], bool] | None = None,
     *,
+    prompts: Prompts | None = None,
+    options: Mapping[str, Any] | None = None,
     first_index: int = 0,
+    whole: bool = False,
 ) -> Iterator[DenoiseState]:
-    """Denoise one image per class label, yielding after every step. Arguments are checked at the call.
+    """Denoise one image per class label or prompt, yielding after every step. Arguments are checked at the call.
 
-    Equals diffusers' ``DiTPipeline`` given the same noise. With a model that also predicts variances (twice as many
-    output channels) only the noise half is used, as ``DiTPipeline`` does.
+    Class labels: equals diffusers' ``DiTPipeline`` given the same noise. With a model that also predicts variances
+    (twice as many output channels as input channels), these are not used, as in diffusers. Prompts: it *is* the stock
+    pipeline, given one generator for each image.
 
     Args:
-        model: a float or quantized bundle.
-        class_labels: one class index per image.
-        steps: 1 to the number of training timesteps.
-        guidance_scale: classifier-free guidance, ``eps = eps_null + g (eps_class - eps_null)``; 1.0 means none.
-        seed: an image's noise depends on the seed and its index only, not on the other images.
-        sampler: None for the model's own scheduler, or ``"ddim"``, ``"ddpm"``, ``"dpm++"``.
-        cancelled: asked before every step; once it says True the generator ends.
-        first_index: index of the first image, to draw a later part of a larger batch.
+        model: what `ptq4dit.load` or `ptq4dit.quantize` gave.
+        class_labels: class index of each image, for a class-conditional model.
+        steps: sampling steps; None for 50, or the pipeline's own.
+        guidance_scale: 1.0 means no guidance, above 1.0 classifier-free guidance; None for 4.0, or the pipeline's own.
+        seed: at least 0. Image i depends on (seed, ``first_index + i``) and its class or prompt only, not on the batch.
+        sampler: ``"ddim"``, ``"ddpm"`` or ``"dpm++"``; None for the model's own. Class-conditional models only.
+        cancelled: asked before every step; the generator ends at once when it says True.
+        prompts: text of each image, or what `encode_prompts` gave, for a text-conditioned model.
+        options: further arguments of the pipeline's call, ``{"height": 512, "negative_prompt": "blurred"}``; they go
+            before ``model.options``.
+        first_index: index of the first image.
+        whole: call the transformer itself at every step, for who watches it; text-conditioned models always are.
 
     Yields:
-        One `DenoiseState` per step.
+        One `DenoiseState` after each step.
 
     Raises:
-        ValueError: for a class, number of steps, guidance scale, seed or sampler that cannot be used.
+        ValueError: for a request that the model cannot be sampled with.
     """
-    require_request(model, class_labels, steps, guidance_scale, seed, sampler)
-    scheduler = make_scheduler(model, steps, sampler)
-    generators = [image_generator(seed, first_index + i) for i in range(len(class_labels))]
-    predict = guided(model, class_labels, guidance_scale, [int(t) for t in scheduler.timesteps])
+    require_request(model, class_labels, prompts, steps, guidance_scale, seed, sampler)
+    if prompts is not None:
+        return run_pipeline(
+            model,
+            prompts,
+            [(seed, first_index + i) for i in range(len(prompts))],
+            steps=steps,
+            guidance_scale=guidance_scale,
+            options={**model.options, **(options or {})},
+            cancelled=cancelled,
+        )
+    if options:
+        raise ValueError(f"Expected no pipeline options with class labels, got {sorted(options)}.")
+    scheduler = make_scheduler(model, _STEPS if steps is None else steps, sampler)
+    labels, scale = list(class_labels or ()), _GUIDANCE if guidance_scale is None else guidance_scale
+    generators = [image_generator(seed, first_index + i) for i in range(len(labels))]
+    predict = guided(model, labels, scale, scheduler.timesteps.tolist(), whole=whole)
     return _denoise(predict, scheduler, initial_noise(model, generators), generators, cancelled)
 
 
 def generate(
-    model: Dit,
-    class_labels: Sequence[int],
-    steps: int = 50,
-    guidance_scale: float = 4.0,
+    model: Bundle,
+    class_labels: Sequence[int] | None = None,
+    steps: int | None = None,
+    guidance_scale: float | None = None,
     seed: int = 0,
     sampler: str | None = None,
+    *,
+    prompts: Prompts | None = None,
+    options: Mapping[str, Any] | None = None,
 ) -> Float[Tensor, "image 3 height width"]:
-    """Draw one image per class label; the arguments are those of `denoise`.
+    """Draw one image per class label or prompt; the arguments are those of `denoise`.
 
     Returns:
         ``(n, 3, height, width)`` in [0, 1].
     """
-    *_, last = denoise(model, class_labels, steps, guidance_scale, seed, sampler)
-    return decode(model, last.latents)
+    states = denoise(model, class_labels, steps, guidance_scale, seed, sampler, prompts=prompts, options=options)
+    return decode(model, deque(states, maxlen=1)[0].latents, options)
 
 
 @torch.no_grad()
 def decode(
-    model: Dit, latents: Float[Tensor, "image channel latent_height latent_width"]
+    model: Bundle,
+    latents: Float[Tensor, "image channel latent_height latent_width"] | Tensor,
+    options: Mapping[str, Any] | None = None,
 ) -> Float[Tensor, "image 3 height width"]:
-    """Latents to pictures through the VAE, clamped to [0, 1]."""
+    """Latents to pictures as the model's pipeline does it, clamped to [0, 1].
+
+    Args:
+        model: the bundle.
+        latents: of a `DenoiseState`, packed or not.
+        options: those that `denoise` was given: some pipelines need ``height`` and ``width``.
+    """
+    if model.text_conditioned:
+        return decode_with_pipeline(model, latents, {**model.options, **(options or {})})
     decoded = model.vae.decode(latents / model.vae.config.scaling_factor).sample
     return (decoded / 2 + 0.5).clamp(0, 1)
 
 
 def guided(
-    model: Dit, class_labels: Sequence[int], guidance_scale: float, timesteps: Sequence[int] = ()
-) -> NoisePredictor:
-    """The model's noise prediction for these classes, with classifier-free guidance when the scale is above 1.
+    model: Bundle,
+    class_labels: Sequence[int],
+    guidance_scale: float,
+    timesteps: Sequence[int | float] = (),
+    *,
+    whole: bool = False,
+) -> Predictor:
+    """The model's prediction for these classes, with classifier-free guidance when the scale is above 1.
 
     Guidance evaluates the class half and the null-class half in one batch, in this order. A correction of the model's
     quantization noise acts on each half, before guidance. Timesteps that are known beforehand are embedded at once.
@@ -122,96 +148,73 @@ def guided(
     if guidance_scale > 1:
         labels = torch.cat([labels, torch.full_like(labels, model.null_class)])
 
-    output = run_of(model.transformer, timesteps, labels)
+    output = run_of(model.transformer, timesteps, labels, whole=whole)
 
-    def predict(latents: Tensor, timestep: int) -> Tensor:
+    def predict(latents: Tensor, timestep: int | float) -> Tensor:
         batch = torch.cat([latents, latents]) if guidance_scale > 1 else latents
-        noise = output(batch, timestep)[:, :channels]
+        prediction = output(batch, timestep)[:, :channels]
         if model.noise_correction is not None:
-            noise = model.noise_correction.correct(noise, timestep)
+            prediction = model.noise_correction.correct(prediction, timestep)
         if guidance_scale <= 1:
-            return noise
-        conditional, unconditional = noise.chunk(2)
+            return prediction
+        conditional, unconditional = prediction.chunk(2)
         return unconditional + guidance_scale * (conditional - unconditional)
 
     return predict
 
 
-def make_scheduler(model: Dit, steps: int, sampler: str | None) -> Any:
+def default_settings(model: Bundle) -> tuple[int, float | None]:
+    """Sampling steps and guidance scale of a run that is not told otherwise; None for a pipeline that has none."""
+    if not model.text_conditioned:
+        return _STEPS, _GUIDANCE
+    known = takes(model.stock)
+    scales = [known[name].default for name in ("guidance_scale", "true_cfg_scale") if name in known]
+    return known["num_inference_steps"].default, next((scale for scale in scales if scale is not None), None)
+
+
+def make_scheduler(model: Bundle, steps: int, sampler: str | None) -> Any:
     """A fresh diffusers scheduler with its timesteps set; the model's own one is not touched."""
-    own = model.scheduler
-    scheduler_class, overrides = (type(own), {}) if sampler is None else SAMPLERS[sampler]
-    scheduler = scheduler_class.from_config(own.config, **overrides)
-    scheduler.set_timesteps(steps)
-    if len(set(scheduler.timesteps.tolist())) != steps:
-        raise ValueError(
-            f"Expected fewer steps: {steps} of them make {sampler or type(own).__name__} visit a timestep twice."
-        )
-    return scheduler
-
-
-def image_generator(seed: int, index: int, *stream: int) -> torch.Generator:
-    """The random generator of one image: a function of (seed, index) only, on the CPU whatever the model's device.
-
-    ``stream`` (first number not 0) names an independent generator of the same image, for other draws than its noise.
-    """
-    state = np.random.SeedSequence([seed, index, *stream]).generate_state(1, np.uint64)
-    return torch.Generator().manual_seed(int(state[0]) % 2**63)
+    return fresh_scheduler(model.scheduler, steps, sampler)
 
 
 def initial_noise(
-    model: Dit, generators: Sequence[torch.Generator]
+    model: Bundle, generators: Sequence[torch.Generator]
 ) -> Float[Tensor, "image channel latent_height latent_width"]:
     """Unit Gaussian latents, one image per generator."""
     noise = [torch.randn(model.latent_shape, generator=g, dtype=model.dtype) for g in generators]
     return torch.stack(noise).to(model.device)
 
 
-def require_request(
-    model: Dit, class_labels: Sequence[int], steps: int, guidance_scale: float, seed: int, sampler: str | None
-) -> None:
-    """Refuse a request that cannot be sampled, saying what would be accepted."""
-    if not class_labels:
-        raise ValueError("Expected at least one class label, got none.")
-    for label in class_labels:
-        if not isinstance(label, Integral) or not 0 <= label < model.num_classes:
-            names = ", ".join(f"{i} {name}" for i, name in list(model.id2label.items())[:20])
-            raise ValueError(
-                f"Expected class labels from 0 to {model.num_classes - 1}, got {label}. The classes are: {names}"
-                f"{' ...' if model.num_classes > 20 else ''}."
-            )
-    longest = int(model.scheduler.config.num_train_timesteps)
-    if not isinstance(steps, Integral) or not 1 <= steps <= longest:
-        raise ValueError(f"Expected 1 to {longest} sampling steps, got {steps}.")
-    require_guidance(guidance_scale)
-    if not isinstance(seed, Integral) or seed < 0:
-        raise ValueError(f"Expected an integer seed of at least 0, got {seed}.")
-    if sampler is not None and sampler not in SAMPLERS:
-        raise ValueError(f"Expected sampler to be one of {sorted(SAMPLERS)} or None for the model's, got {sampler!r}.")
-    if model.scheduler.config.prediction_type != "epsilon":
-        raise ValueError(f"Expected a model that predicts noise, got {model.scheduler.config.prediction_type!r}.")
-
-
 def _denoise(
-    predict: NoisePredictor,
+    predict: Predictor,
     scheduler: Any,
     latents: Tensor,
     generators: list[torch.Generator],
     cancelled: Callable[[], bool] | None,
 ) -> Iterator[DenoiseState]:
-    latents = latents * scheduler.init_noise_sigma
-    for step, timestep in enumerate(scheduler.timesteps, start=1):
+    latents = latents * getattr(scheduler, "init_noise_sigma", 1.0)
+    begins = iter(step_timesteps(scheduler))
+    evaluations = iter(range(len(scheduler.timesteps)))
+    for step, timestep in enumerate(begins, start=1):
         if cancelled is not None and cancelled():
             return
-        latents, denoised = _advance(predict, scheduler, latents, timestep, generators)
-        yield DenoiseState(step=step, timestep=int(timestep), latents=latents, denoised=denoised)
+        latents, clean = _advance(predict, scheduler, latents, generators, evaluations)
+        yield DenoiseState(step=step, timestep=timestep, latents=latents, clean=clean)
 
 
 @torch.no_grad()
 def _advance(
-    predict: NoisePredictor, scheduler: Any, latents: Tensor, timestep: Tensor, generators: list[torch.Generator]
-) -> tuple[Tensor, Tensor]:
-    noise = predict(scheduler.scale_model_input(latents, timestep), int(timestep))
-    alpha = scheduler.alphas_cumprod[int(timestep)]
-    denoised = (latents - (1 - alpha).sqrt() * noise) / alpha.sqrt()
-    return scheduler.step(noise, timestep, latents, generator=generators).prev_sample, denoised
+    predict: Predictor, scheduler: Any, latents: Tensor, generators: list[torch.Generator], evaluations: Iterator[int]
+) -> tuple[Tensor, Callable[[], Tensor]]:
+    """One whole step; second-order schedulers evaluate the model twice in it."""
+    first: Callable[[], Tensor] | None = None
+    for evaluation in evaluations:
+        timestep = scheduler.timesteps[evaluation]
+        prediction = predict(scaled(scheduler, latents, timestep), timestep.item())
+        first = first or partial(clean_latents, scheduler, evaluation, prediction, latents)
+        settings = step_arguments(scheduler, generators)
+        latents = scheduler.step(prediction, timestep, latents, **settings).prev_sample
+        if whole_step(scheduler, evaluation):
+            break
+    assert first is not None
+    return latents, first

@@ -21,11 +21,10 @@ def example_call(model: Dit) -> Call:
         caught.append(Call(args=args, kwargs=dict(kwargs)))
         raise _ReachedError
 
-    text = getattr(model, "text_conditioned", False)
-    what: dict[str, Any] = {"prompts": ["a picture"]} if text else {"class_labels": [0]}
+    what: dict[str, Any] = {"prompts": ["a picture"]} if model.text_conditioned else {"class_labels": [0]}
     hook = model.transformer.register_forward_pre_hook(catch, with_kwargs=True)
     try:
-        list(denoise(model, steps=2, **what))
+        list(denoise(model, steps=2, whole=True, **what))
     except _ReachedError:
         pass
     finally:

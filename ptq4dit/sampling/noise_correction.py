@@ -4,14 +4,16 @@ Simplified: the variance of what is left is measured and stored, but not taken o
 diffusers' schedulers have no place for it, and the demo's DDIM is deterministic.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
 from ptq4dit.model.bundle import Dit
+from ptq4dit.model.families.family import Call
 
 _NAMES = ("timesteps", "correlation", "bias", "variance")
 
@@ -21,21 +23,24 @@ class NoiseCorrection:
     """``eps_q = (1 + k_t) eps + r_t``: PTQD's split of a quantized prediction (He et al. 2023, eqs. 9-12).
 
     Attributes:
-        timesteps: ``(T,)``, ascending.
+        timesteps: ``(T,)``, ascending, as the model is given them.
         correlation: ``k_t``, ``(T,)``.
         bias: mean of the residual for each latent channel, ``(T, channels)``.
         variance: variance of the residual around it, ``(T,)``.
     """
 
-    timesteps: Int[Tensor, " timestep"]
+    timesteps: Shaped[Tensor, " timestep"]
     correlation: Float[Tensor, " timestep"]
     bias: Float[Tensor, "timestep channel"]
     variance: Float[Tensor, " timestep"]
 
-    def correct(self, noise: Float[Tensor, "n channel height width"], timestep: int) -> Tensor:
-        """``(eps_q - E[r_t]) / (1 + k_t)``, values between calibrated timesteps interpolated linearly."""
+    def correct(self, noise: Float[Tensor, "n ..."], timestep: float | int) -> Tensor:
+        """``(eps_q - E[r_t]) / (1 + k_t)``, values between calibrated timesteps interpolated linearly.
+
+        ``noise`` is ``(n, channel, height, width)`` or ``(n, token, channel)``.
+        """
         k, bias = self._at(self.correlation[:, None], timestep), self._at(self.bias, timestep)
-        return (noise - bias.to(noise)[None, :, None, None]) / (1 + k.to(noise))
+        return (noise - _along(bias.to(noise), noise)) / (1 + k.to(noise))
 
     def tensors(self) -> dict[str, Tensor]:
         """The fields, for saving."""
@@ -46,11 +51,11 @@ class NoiseCorrection:
         """What `tensors` gave."""
         return NoiseCorrection(**{name: tensors[name] for name in _NAMES})
 
-    def _at(self, values: Tensor, timestep: int) -> Tensor:
-        above = int(torch.searchsorted(self.timesteps, timestep).clamp(max=len(self.timesteps) - 1))
+    def _at(self, values: Tensor, timestep: int | float) -> Tensor:
+        above = int(torch.searchsorted(self.timesteps.double(), float(timestep)).clamp(max=len(self.timesteps) - 1))
         below = max(0, above - 1)
-        gap = int(self.timesteps[above] - self.timesteps[below])
-        share = 1.0 if gap == 0 else min(1.0, max(0.0, (timestep - int(self.timesteps[below])) / gap))
+        gap = float(self.timesteps[above] - self.timesteps[below])
+        share = 1.0 if gap == 0 else min(1.0, max(0.0, (timestep - float(self.timesteps[below])) / gap))
         return torch.lerp(values[below], values[above], share)
 
 
@@ -58,9 +63,9 @@ class NoiseCorrection:
 def estimate_noise_correction(
     dit: Dit,
     model: Dit,
-    latents: Float[Tensor, "sample channel height width"],
-    timesteps: Int[Tensor, " sample"],
-    labels: Int[Tensor, " sample"],
+    timesteps: Shaped[Tensor, " sample"],
+    call: Callable[[Int[Tensor, " chosen"]], Call],
+    shape: tuple[int, ...],
 ) -> NoiseCorrection:
     """Compare both models' predictions for the same inputs, timestep by timestep.
 
@@ -69,14 +74,15 @@ def estimate_noise_correction(
     Args:
         dit: the float bundle.
         model: the quantized one.
-        latents, timesteps, labels: inputs along float trajectories, as `trajectories.collect` gives them.
+        timesteps: of inputs along float trajectories, as `trajectories.collect` gives them.
+        call: samples -> the call of a transformer for these, on its device.
+        shape: of one sample's latents: what a model predicts besides their noise is left out.
     """
     rows = []
     times = timesteps.unique()
     for time in times:
-        chosen = timesteps == time
-        given = latents[chosen], time.expand(int(chosen.sum())), labels[chosen]
-        exact, rounded = _predict(dit, *given), _predict(model, *given)
+        chosen = (timesteps == time).nonzero()[:, 0]
+        exact, rounded = (_predict(bundle, call, chosen, shape) for bundle in (dit, model))
         rows.append(_split(exact.double(), rounded.double()))
     correlation, bias, variance = (torch.stack(values).float() for values in zip(*rows, strict=True))
     return NoiseCorrection(timesteps=times, correlation=correlation, bias=bias, variance=variance)
@@ -88,18 +94,27 @@ def _split(exact: Tensor, rounded: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     centred = exact - exact.mean()
     slope = (centred * (error - error.mean())).mean() / centred.square().mean().clamp(min=1e-30)
     residual = error - slope * exact
-    bias = residual.mean(dim=(0, 2, 3))
-    return slope, bias, (residual - bias[:, None, None]).square().mean()
+    bias = residual.mean(dim=[axis for axis in range(residual.ndim) if axis != _channel_axis(residual)])
+    return slope, bias, (residual - _along(bias, residual)).square().mean()
 
 
-def _predict(dit: Dit, latents: Tensor, timesteps: Tensor, labels: Tensor) -> Tensor:
-    parts = zip(latents.split(32), timesteps.split(32), labels.split(32), strict=True)
-    device, channels = dit.device, dit.latent_shape[0]
-    return torch.cat(
-        [
-            dit.transformer(x.to(device, dit.dtype), timestep=t.to(device), class_labels=y.to(device))
-            .sample[:, :channels]
-            .cpu()
-            for x, t, y in parts
-        ]
-    )
+def _channel_axis(noise: Tensor) -> int:
+    """Pictures have their channels behind the samples, tokens at the end."""
+    return 1 if noise.ndim > 3 else noise.ndim - 1
+
+
+def _along(bias: Tensor, noise: Tensor) -> Tensor:
+    """A value for every channel, shaped to broadcast."""
+    return bias.reshape(-1, *[1] * (noise.ndim - 1 - _channel_axis(noise)))
+
+
+def _predict(
+    dit: Dit, call: Callable[[Int[Tensor, " chosen"]], Call], rows: Int[Tensor, " chosen"], shape: tuple[int, ...]
+) -> Tensor:
+    parts = []
+    for some in rows.split(32):
+        output: Any = call(some).on(dit.transformer)
+        noise: Tensor = output[0]
+        axis = _channel_axis(noise)
+        parts.append(noise.narrow(axis, 0, shape[axis - 1]).cpu())
+    return torch.cat(parts)

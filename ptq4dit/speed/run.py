@@ -144,8 +144,8 @@ class _Bench:
             folder.mkdir(parents=True)
             begun = time.perf_counter()
             contestant.build(self.subject, folder)
-            record.write_text(json.dumps({"build_s": round(time.perf_counter() - begun, 2)}))
-        self.results[contestant.key] |= json.loads(record.read_text()) | {
+            record.write_text(json.dumps({"build_s": round(time.perf_counter() - begun, 2)}), encoding="utf-8")
+        self.results[contestant.key] |= json.loads(record.read_text(encoding="utf-8")) | {
             "disk_bytes": contestant.disk_bytes(self.subject, folder),
         }
 

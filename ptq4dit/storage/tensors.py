@@ -35,12 +35,14 @@ def write_tensors(
         os.replace(new, target)
 
 
-def read_tensors(path: str | os.PathLike[str], format_name: str, what: str) -> tuple[dict[str, Tensor], dict[str, str]]:
+def read_tensors(
+    path: str | os.PathLike[str], format_name: str | tuple[str, ...], what: str
+) -> tuple[dict[str, Tensor], dict[str, str]]:
     """The tensors and text that `write_tensors` wrote.
 
     Args:
         path: file to read.
-        format_name: the format that it must have.
+        format_name: the format that it must have, or several of which it may have any, the newest first.
         what: what the file is, for messages, such as ``"calibration"``.
 
     Raises:
@@ -55,8 +57,9 @@ def read_tensors(path: str | os.PathLike[str], format_name: str, what: str) -> t
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
     except SafetensorError as error:
         raise ValueError(f"Expected a {what} file, got {str(file_path)!r}, which is damaged: {error}") from error
-    if metadata.get("format") != format_name:
+    known = (format_name,) if isinstance(format_name, str) else format_name
+    if metadata.get("format") not in known:
         raise ValueError(
-            f"Expected format {format_name!r} in {str(file_path)!r}, got {metadata.get('format')!r}. Make it again."
+            f"Expected format {known[0]!r} in {str(file_path)!r}, got {metadata.get('format')!r}. Make it again."
         )
     return tensors, metadata

@@ -32,7 +32,7 @@ def explored_model(model_folder, monkeypatch):
 
     monkeypatch.setenv("PTQ4DIT_MODEL", str(model_folder))
     monkeypatch.setattr(models, "_loading", None)
-    caches = (models.outline, models._amplified, contenders._quantized, contenders._data, contenders.megabytes)
+    caches = (models.outline, models._amplified, contenders._quantized, contenders._collected, contenders.megabytes)
     for cache in caches:
         cache.cache_clear()
     yield model_folder

@@ -75,23 +75,59 @@ def test_a_run_embeds_once(dit, monkeypatch):
     assert calls == [12]  # four timesteps, two classes and none
 
 
+def watched(transformer, seen):
+    return [
+        transformer.transformer_blocks[0].norm1.linear.register_forward_hook(lambda *_: seen.append("linear")),
+        transformer.register_forward_pre_hook(lambda *_: seen.append("model")),
+    ]
+
+
 @pytest.mark.parametrize("name", ["float", "W4A8", "groups"])
 def test_who_watches_sees_the_whole_model(name, models):
+    """By asking for it, or by hooks that are there as the run begins; these are looked for once."""
     transformer, seen = models[name].transformer, []
     labels = torch.tensor([1, 5])
-    output = run_of(transformer, [500], labels)
     x = torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
+        output, asked = run_of(transformer, [500], labels), run_of(transformer, [500], labels, whole=True)
+        begun_before = run_of(transformer, [500], labels)
         alone = output(x, 500)
-        hook = transformer.transformer_blocks[0].norm1.linear.register_forward_hook(lambda *_: seen.append("linear"))
-        watched = output(x, 500)
-        hook.remove()
-        hook = transformer.register_forward_pre_hook(lambda *_: seen.append("model"))
+        hooks = watched(transformer, seen)
         output(x, 500)
-        hook.remove()
-        output(x, 500)
-    assert seen == ["linear", "model"]
-    torch.testing.assert_close(alone, watched, rtol=1e-4, atol=1e-4)
+        assert seen == [], "this run began unwatched, knows its modulation, and does not look again"
+        watched_output = begun_before(x, 500)
+        assert seen == ["model", "linear"]
+        for hook in hooks:
+            hook.remove()
+        called = [asked(x, 500), begun_before(x, 500)]
+        hooks = watched(transformer, seen)
+        asked(x, 500)
+        for hook in hooks:
+            hook.remove()
+    assert seen == ["model", "linear", "model", "linear"]
+    for other in (watched_output, *called):
+        torch.testing.assert_close(alone, other, rtol=1e-4, atol=1e-4)
+
+
+def test_hooks_are_looked_for_once_a_run(dit, monkeypatch):
+    looked = []
+    monkeypatch.setattr(predictor, "is_plain", lambda model: (looked.append(model), True)[1])
+    list(denoise(dit, [1, 2], steps=4))
+    assert looked == [dit.transformer]
+    list(denoise(dit, [1, 2], steps=4, whole=True))
+    assert looked == [dit.transformer]
+
+
+def test_a_run_that_is_asked_for_the_whole_calls_the_model(dit):
+    calls = []
+    original = dit.transformer.forward
+
+    class Spy(torch.nn.Module):
+        forward = staticmethod(lambda *given, **named: (calls.append(1), original(*given, **named))[1])
+
+    spy = Spy()
+    spy.config = dit.transformer.config
+    assert len(run_of(spy, [500], torch.tensor([1]), whole=True)(torch.zeros(1, 4, 8, 8), 500)) == len(calls) == 1
 
 
 def test_a_replaced_forward_is_used(make_dit):

@@ -146,7 +146,7 @@ def test_a_setting_that_an_older_checkpoint_does_not_know_has_its_default(model,
     path = tmp_path / "model" / "manifest.json"
     manifest = json.loads(path.read_text())
     for settings in (manifest["config"], *(group["spec"] for group in manifest["layers"])):
-        del settings["balance_fc2"]
+        settings.pop("balance_inputs", settings.pop("input_factor", None))
     path.write_text(json.dumps(manifest))
     assert describe(load_quantized(tmp_path / "model")) == describe(model)
 

@@ -168,7 +168,7 @@ def test_everything_has_a_default_that_works_from_anywhere(tmp_path, monkeypatch
         (("quantize", "{model}", "--no-csb"), "ssc=True has nothing to act on"),
         (("quantize", "{quantized}"), "Expected a calibration, got none with"),
         (("calibrate", "{model}", "--timesteps", "0"), "timesteps to be an integer of at least 1"),
-        (("calibrate", "{model}/vae"), "Expected a DiTPipeline folder with model_index.json"),
+        (("calibrate", "{model}/vae"), "Expected a diffusers pipeline folder with model_index.json"),
         (("evaluate", "{quantized}", "--pictures", "2"), "at least 5 pictures"),
         (("benchmark", "{model}", "--bits", "4/8"), "Expected bits such as W4A8, got '4/8'"),
         (("benchmark", "{model}", "--methods", "magic"), "Unknown methods ['magic']"),

@@ -59,7 +59,7 @@ def test_refuses_what_is_not_a_dit(tmp_path, folder, monkeypatch):
     with pytest.raises(ValueError, match=r"with model_index\.json"):
         load(tmp_path)
     (tmp_path / "model_index.json").write_text('{"_class_name": "StableDiffusionPipeline"}')
-    with pytest.raises(ValueError, match="Expected a DiTPipeline, got a StableDiffusionPipeline"):
+    with pytest.raises(ValueError, match="Expected a pipeline with a transformer, got a StableDiffusionPipeline"):
         load(tmp_path)
     with pytest.raises(ValueError, match="could not be read"):
         load("nobody/no-such-model-anywhere")

@@ -164,3 +164,32 @@ def test_channels_that_are_never_used_stay_finite_and_nearest():
     assert torch.equal(polished[:, [2, 7]], rounded[:, [2, 7]])
     silent, _ = gptq(weight / scale, torch.zeros_like(hessian), low, high, scale)
     assert torch.equal(silent, nearest(weight, low, high, scale))
+
+
+def test_a_hessian_of_zeros_keeps_the_weight():
+    weight, _, hessian, low, high, scale = problem()
+    nothing = torch.zeros_like(hessian)
+    assert torch.equal(least_squares_weight(weight, nothing, nothing[:6], 0.01), weight)
+    rounded, _ = gptq(weight / scale, nothing, low, high, scale)
+    polished = coordinate_descent(rounded, weight, nothing, low, high, scale)
+    assert torch.equal(polished, nearest(weight, low, high, scale))
+    assert torch.equal(best_scale(polished, weight, nothing, scale[:, :1]), scale[:, :1])
+
+
+@pytest.mark.parametrize("size", [1e-20, 1.0, 1e20])
+def test_what_rounding_left_indefinite_is_damped_more_relative_to_its_own_diagonal(size):
+    """A Hessian summed in float32 may have an eigenvalue below zero that the wanted damping does not lift."""
+    weight, _, hessian, low, high, scale = problem(tokens=8)
+    vector = torch.linalg.eigh(hessian).eigenvectors[:, 0]
+    broken = size * (hessian - 1e-6 * hessian.diagonal().mean() * torch.outer(vector, vector))
+    rounded, _ = gptq(weight / scale, broken, low, high, scale, damping=1e-9)
+    target = least_squares_weight(weight, broken, weight @ broken, 1e-9)
+    assert torch.isfinite(rounded).all() and (rounded >= low).all() and (rounded <= high).all()
+    torch.testing.assert_close(target, weight)
+
+
+def test_a_hessian_that_is_not_finite_is_refused():
+    weight, _, hessian, low, high, scale = problem()
+    hessian[0, 0] = float("nan")
+    with pytest.raises(ValueError, match="Expected finite inputs"):
+        gptq(weight / scale, hessian, low, high, scale)

@@ -181,6 +181,63 @@ def test_runs_no_code_of_a_stranger(tmp_path):
     assert not marker.exists()
 
 
+def test_files_of_self_trained_models(tmp_path, dit):
+    """As the authors' training script writes them: smoothed weights beside the raw ones, an optimizer, arguments."""
+    import argparse
+    import pathlib
+
+    from safetensors.torch import save_file
+
+    state, raw = official_state(), official_state(seed=9)
+    arguments = argparse.Namespace(model="DiT-S/2", results_dir=pathlib.PurePosixPath("results"), epochs=3, lr=1e-4)
+    whole = {"model": raw, "ema": state, "opt": {"state": {0: {"step": torch.tensor(3.0)}}}, "args": arguments}
+    wrapped = {f"module._orig_mod.{name}": tensor for name, tensor in state.items()}
+    torch.save(whole, tmp_path / "0050000.pt")
+    torch.save(whole, tmp_path / "former.pt", _use_new_zipfile_serialization=False)
+    torch.save({"model": wrapped}, tmp_path / "parallel.pth")
+    torch.save({"state_dict": state, "epoch": 3}, tmp_path / "lightning.ckpt")
+    save_file(state, tmp_path / "weights.safetensors")
+    expected = load(saved(state, tmp_path), heads=HEADS).transformer.state_dict()
+    for name in ("0050000.pt", "former.pt", "parallel.pth", "lightning.ckpt", "weights.safetensors"):
+        loaded = load(tmp_path / name, heads=HEADS)
+        assert loaded.frequencies == "official", name
+        for key, value in loaded.transformer.state_dict().items():
+            assert torch.equal(value, expected[key]), (name, key)
+
+
+@pytest.mark.parametrize("former", [False, True])
+def test_says_what_else_a_file_holds_in_one_plain_sentence(tmp_path, former):
+    import fractions
+
+    path = tmp_path / "odd.pt"
+    content = {"ema": official_state(), "share": fractions.Fraction(1, 3)}
+    torch.save(content, path, _use_new_zipfile_serialization=not former)
+    with pytest.raises(ValueError) as caught:
+        load(path)
+    message = str(caught.value)
+    assert "cannot be read safely" in message and "could run code" in message and "\n" not in message
+    assert "fractions.Fraction" in message
+    assert "\x1b" not in message and "weights_only" not in message and "option" not in message
+    for name, junk in (("a.pt", b"junk"), ("b.ckpt", b""), ("c.safetensors", b"junk junk junk")):
+        (tmp_path / name).write_bytes(junk)
+        with pytest.raises(ValueError, match="cannot be read safely: it is damaged or no checkpoint") as caught:
+            load(tmp_path / name)
+        assert "\n" not in str(caught.value) and "weights_only" not in str(caught.value)
+
+
+def test_a_former_file_runs_no_code_of_a_stranger_either(tmp_path):
+    marker = tmp_path / "ran"
+
+    class Attack:
+        def __reduce__(self):
+            return (open, (str(marker), "w"))
+
+    torch.save({"ema": Attack()}, tmp_path / "evil.ckpt", _use_new_zipfile_serialization=False)
+    with pytest.raises(ValueError, match="cannot be read safely"):
+        load(tmp_path / "evil.ckpt")
+    assert not marker.exists()
+
+
 def test_imagenet_labels():
     labels = imagenet_labels()
     assert len(labels) == 1000 and len(set(labels.values())) > 990

@@ -21,7 +21,7 @@ from ptq4dit.quantized.balance import absorbed, model_factors
 from ptq4dit.quantized.convert import convert
 from ptq4dit.quantized.linear import QuantizedLinear
 from ptq4dit.reconstruction.adaround import softened
-from ptq4dit.reconstruction.blocks import BlockParts, modulation, tell_clock
+from ptq4dit.reconstruction.capture import input_of, output_of
 from ptq4dit.reconstruction.closed_form import round_block
 from ptq4dit.reconstruction.rounding import (
     inverse_rectified_sigmoid,
@@ -37,6 +37,7 @@ W4A8 = QuantConfig(weight_bits=4)
 FAST = ReconstructionConfig(steps=0, images=6, held_out=0.2)
 VARIANTS = {
     "static": {},
+    "symmetric": {"activation_symmetric": True},
     "groups of timesteps": {"activation_granularity": "per_timestep_group", "timestep_groups": 2},
     "dynamic": {"activation_granularity": "per_token"},
     "grouped weights": {"group_size": 8, "weight_bits": 3},
@@ -84,20 +85,7 @@ def output_error(dit, model, data):
 
 
 def first_block(folded, model, data, guidance=1.0):
-    walk = Walk(folded.transformer, model.transformer, data, guidance)
-    block, block_data = next(iter(walk))
-    return BlockParts(walk.exact_block(0)), block, block_data
-
-
-@pytest.mark.parametrize("quantized", [False, True])
-def test_a_block_from_its_parts_is_the_block(dit, stats, data, quantized):
-    model = convert(dit, stats, W4A8) if quantized else dit
-    block = model.transformer.transformer_blocks[1]
-    hidden = torch.randn(len(data), 16, 16, generator=torch.Generator().manual_seed(0))
-    with torch.no_grad():
-        expected = block(hidden, timestep=data.timesteps, class_labels=data.labels)
-        found = BlockParts(block)(hidden, modulation(block, data.timesteps, data.labels))
-    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+    return next(iter(Walk(folded.transformer, model.transformer, data, guidance)))
 
 
 def test_the_walk_gives_every_block_what_it_gets_in_the_whole_models(dit, stats, data):
@@ -119,9 +107,9 @@ def test_the_walk_gives_every_block_what_it_gets_in_the_whole_models(dit, stats,
         for hook in hooks:
             hook.remove()
     for index, (_, found) in enumerate(Walk(folded.transformer, model.transformer, data)):
-        torch.testing.assert_close(found.float_inputs, seen["float", index][0], rtol=1e-4, atol=1e-4)
-        torch.testing.assert_close(found.targets, seen["float", index][1], rtol=1e-4, atol=1e-4)
-        close = torch.isclose(found.inputs, seen["quantized", index][0], rtol=1e-3, atol=1e-3)
+        torch.testing.assert_close(found.float_inputs.leaves[0], seen["float", index][0], rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(found.targets[0], seen["float", index][1], rtol=1e-4, atol=1e-4)
+        close = torch.isclose(found.inputs.leaves[0], seen["quantized", index][0], rtol=1e-3, atol=1e-3)
         assert close.float().mean() > 0.99  # another order of sums may flip a rounding
 
 
@@ -152,7 +140,7 @@ def test_closed_form_lowers_the_error_and_stays_on_the_grid(dit, stats, data, na
 
 def test_views_are_the_samples_and_what_guidance_makes_of_them(dit, stats, data):
     folded, model = made(dit, stats, W4A8)
-    _, _, pairs = first_block(folded, model, data.take(data.pairs()[:3].flatten()), guidance=4.0)
+    _, pairs = first_block(folded, model, data.take(data.pairs()[:3].flatten()), guidance=4.0)
     values = torch.tensor([1.0, 2.0, 10.0, 10.0, 0.0, 1.0]).reshape(6, 1, 1)
     assert pairs.views(values).flatten().tolist() == [1, 2, 10, 10, 0, 1, 4 - 6, 40 - 30, -3]
     assert pairs.view_weights(values[:, 0, 0]).tolist() == [1, 2, 10, 10, 0, 1, 1.5, 10, 0.5]
@@ -167,12 +155,13 @@ def test_guided_rounding_lowers_what_guidance_makes_of_the_error(dit, stats, dat
     folded, model = made(dit, stats, dataclasses.replace(W4A8, weight_bits=3, activation_bits=16))
     paired, errors = data.take(data.pairs().flatten()), {}
     for guidance in (1.0, 4.0):
-        exact, block, inputs = first_block(folded, copy.deepcopy(model), paired, guidance)
-        round_block(exact, block, inputs, damping=0.001)
-        shift, scale = inputs.modulation[:, :2, None].unbind(1)
-        rows = dataclasses.replace(inputs, guidance=4.0).views(exact.norm1(inputs.inputs) * (1 + scale) + shift)
+        pair, inputs = first_block(folded, copy.deepcopy(model), paired, guidance)
+        round_block(pair, inputs, damping=0.001)
+        given = input_of(pair.exact, "attn1.to_q", inputs.inputs.on)
+        rows = dataclasses.replace(inputs, guidance=4.0).views(given)
         centered = (rows - rows.mean((0, 1))).flatten(0, 1)
-        wrong = [block.get_submodule(n).weight - exact.get_submodule(n).weight for n in ("attn1.to_q", "attn1.to_v")]
+        layers = [(pair.block.get_submodule(n), pair.exact.get_submodule(n)) for n in ("attn1.to_q", "attn1.to_v")]
+        wrong = [rounded.weight - exact.weight for rounded, exact in layers]
         errors[guidance] = float((centered @ torch.cat(wrong).T.detach()).square().sum())
     assert errors[4.0] < 0.95 * errors[1.0]
 
@@ -209,19 +198,13 @@ def test_layers_with_float_weights_and_other_bits_are_respected(dit, stats, data
 def test_the_mean_of_the_block_is_kept_by_its_biases(dit, stats, data):
     """Closed-form biases: the mean output of the last layer of the feed-forward is the float one's."""
     folded, model = made(dit, stats, W4A8)
-    exact, block, block_data = first_block(folded, model, data)
-    round_block(exact, block, block_data, damping=0.01, activation_scales=False)
-    seen = {}
-    for name, parts, inputs, own in (
-        ("float", exact, block_data.float_inputs, block_data.float_modulation),
-        ("quantized", block, block_data.inputs, block_data.modulation),
-    ):
-        hook = parts.get_submodule("attn1.to_q").register_forward_hook(
-            lambda _m, _a, out, name=name: seen.__setitem__(name, out)
-        )
-        with torch.no_grad():
-            parts(inputs, own)
-        hook.remove()
+    pair, found = first_block(folded, model, data)
+    round_block(pair, found, damping=0.01, activation_scales=False)
+    with torch.no_grad():
+        seen = {
+            "float": output_of(pair.exact, "attn1.to_q", found.float_inputs.on),
+            "quantized": output_of(pair.block, "attn1.to_q", found.inputs.on),
+        }
     torch.testing.assert_close(seen["quantized"].mean((0, 1)), seen["float"].mean((0, 1)), rtol=1e-3, atol=1e-4)
 
 
@@ -251,27 +234,26 @@ def test_activation_scales_can_be_left_alone(dit, stats, data):
 
 
 @pytest.mark.parametrize("start", ["nearest", "gptq"])
-@pytest.mark.parametrize("name", ["static", "everything", "groups of timesteps"])
+@pytest.mark.parametrize("name", ["static", "symmetric", "everything", "groups of timesteps"])
 def test_soft_and_hard_blocks_agree(dit, stats, data, name, start):
     """Before the first step: softened it is closer to the float block, and hardened it is what it was."""
     folded, model = made(dit, stats, dataclasses.replace(W4A8, **VARIANTS[name]))
-    exact, block, block_data = first_block(folded, model, data)
-    targets = round_block(exact, block, block_data, damping=0.01) if start == "gptq" else None
-    before, own = block_error(block, block_data), dict(block.named_modules())
+    pair, found = first_block(folded, model, data)
+    targets = round_block(pair, found, damping=0.01) if start == "gptq" else None
+    before, own = block_error(pair, found), dict(pair.block.named_modules())
     integers = {n: m.weight_q.clone() for n, m in own.items() if isinstance(m, QuantizedLinear)}
-    with softened(exact, block, targets) as soft:
-        tell_clock(model.transformer, block_data.timesteps)
-        output = soft.block(block_data.inputs, block_data.modulation)
-        error = float((output - block_data.targets).detach().square().mean())
+    with softened(pair, targets) as soft:
+        found.tell()
+        (output,) = soft(found.inputs)
+        error = float((output - found.targets[0]).detach().square().mean())
         output.square().sum().backward()
-        if name != "everything":  # rounded q, k, v pass no gradient outside of a training step
-            assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in soft.parameters("rounding"))
+        assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in soft.parameters("rounding"))
         with soft.hard():
-            assert block_error(block, block_data) == pytest.approx(before, rel=1e-4 if targets else 0.3)
+            assert block_error(pair, found) == pytest.approx(before, rel=1e-4 if targets else 0.3)
             if targets:
                 assert all(torch.equal(own[n].weight_q, integers[n]) for n in integers)
     assert error < before or name == "everything"  # whose q, k, v are rounded, too: no closed form knows of that
-    assert dict(block.named_modules()) == own
+    assert dict(pair.block.named_modules()) == own
 
 
 def test_polishing_the_closed_form_is_closer_than_either_alone(dit, stats, data):
@@ -282,8 +264,7 @@ def test_polishing_the_closed_form_is_closer_than_either_alone(dit, stats, data)
     for start, steps in (("gptq", 120), ("gptq", 0), ("nearest", 120)):
         config = dataclasses.replace(settings, start=start, steps=steps)
         result = reconstruct(folded, model, data, config)
-        _, block, block_data = first_block(folded, result, data)
-        errors[start, steps] = block_error(block, block_data)
+        errors[start, steps] = block_error(*first_block(folded, result, data))
     assert errors["gptq", 120] < 0.97 * errors["gptq", 0] and errors["gptq", 120] < 0.97 * errors["nearest", 120]
 
 
@@ -315,10 +296,10 @@ def test_never_worse_than_the_start_on_held_out_images(dit, stats, data):
     wild = ReconstructionConfig(start="nearest", steps=5, learning_rate=50.0, images=6, held_out=0.34)
     result = reconstruct(folded, model, data, wild)
     mask = held_out(data.images, 0.34)
-    _, block, block_data = first_block(folded, result, data)
-    _, start, _ = first_block(folded, model, data)
-    held = block_data.take(mask)
-    assert block_error(block, held) <= block_error(start, held) * (1 + 1e-6)
+    pair, found = first_block(folded, result, data)
+    start, _ = first_block(folded, model, data)
+    held = found.take(mask)
+    assert block_error(pair, held) <= block_error(start, held) * (1 + 1e-6)
 
 
 def test_holding_out_is_by_image():
@@ -401,19 +382,20 @@ def test_quantize_runs_it(dit, stats, data):
 
 def test_layers_of_one_input_round_it_once_with_one_scale(dit, stats, data):
     folded, model = made(dit, stats, W4A8)
-    exact, block, block_data = first_block(folded, model, data)
-    with softened(exact, block) as soft:
+    pair, found = first_block(folded, model, data)
+    with softened(pair) as soft, torch.no_grad():
         assert len(soft.parameters("input_range.log_scale")) == 4
         q, k, v = (soft.layers[f"attn1.to_{name}"] for name in "qkv")
-        x = block_data.inputs[:2]
+        x = input_of(pair.exact, "attn1.to_q", found.inputs.on)
         first = q.round_input(x)
         assert k.round_input(x) is first and v.round_input(x) is first
-        with torch.no_grad():
-            k.input_range.log_scale.add_(0.5)
+        assert not torch.equal(q.round_input(2 * x), first), "a layer that is used twice rounds what it is given"
+        before = soft(found.inputs)[0]
+        k.input_range.log_scale.add_(0.5)
+        assert not torch.equal(soft(found.inputs)[0], before), "every forward rounds anew"
         changed = q.round_input(x)
-        assert not torch.equal(changed, first)
         with soft.hard():
-            torch.testing.assert_close(changed, block.get_submodule("attn1.to_v").round_input(x))
+            torch.testing.assert_close(changed, pair.block.get_submodule("attn1.to_v").round_input(x))
 
 
 @pytest.mark.parametrize("number", [float, torch.tensor], ids=["numbers", "tensors"])
@@ -446,3 +428,38 @@ def test_config_survives_json_and_refuses_nonsense():
     for bad in ({"learning_rate": 0.0}, {"damping": float("nan")}, {"warmup": -0.1}, {"images": True}):
         with pytest.raises(ValueError, match="Expected"):
             ReconstructionConfig(**bad)
+
+
+def test_it_can_be_stopped_before_every_chunk_and_every_step(dit, stats, data, monkeypatch):
+    """Never do more layers run between two questions whether to stop than one chunk of one block has."""
+    monkeypatch.setattr("ptq4dit.reconstruction.data.CHUNK_TOKENS", 16)
+    monkeypatch.setattr("ptq4dit.reconstruction.walk.CHUNK_TOKENS", 16)
+    folded, model = made(dit, stats, W4A8)
+    passed, most = [0], [0]
+
+    def count(*_):
+        passed[0] += 1
+        most[0] = max(most[0], passed[0])
+
+    for layer in quantized_linears(model).values():
+        layer.register_forward_hook(count)
+
+    def asked():
+        passed[0] = 0
+        return False
+
+    settings = ReconstructionConfig(steps=2, batch_size=2, images=6, held_out=0.5, activation_ends=True)
+    reconstruct(folded, model, data, settings, cancelled=asked, in_place=True)
+    assert 0 < most[0] <= len(quantized_linears(model)) // 2
+
+
+def test_ours_can_be_stopped_between_layers_while_it_searches(dit, stats, monkeypatch):
+    asked = []
+    monkeypatch.setattr("ptq4dit.methods.method.training_data", lambda *_, **__: pytest.fail("It went on."))
+
+    def third():
+        asked.append(None)
+        return len(asked) > 2
+
+    with pytest.raises(Cancelled):
+        quantize(dit, stats, QuantConfig(method="ours", weight_bits=8), cancelled=third)

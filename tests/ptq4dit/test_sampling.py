@@ -126,9 +126,18 @@ def test_refuses_bad_requests_at_the_call(dit, request_, message):
         denoise(dit, **({"class_labels": [0]} | request_))
 
 
-def test_refuses_other_predictions(dit):
-    from diffusers import DDIMScheduler
+def test_refuses_schedulers_that_cannot_work(dit):
+    from diffusers import DDIMScheduler, EDMEulerScheduler, FlowMatchEulerDiscreteScheduler
 
-    velocity = dataclasses.replace(dit, scheduler=DDIMScheduler(prediction_type="v_prediction"))
-    with pytest.raises(ValueError, match="predicts noise"):
-        denoise(velocity, [0])
+    own_noise = DDIMScheduler()
+    own_noise.noise_sampler = None  # as DPMSolverSDEScheduler has
+    shifting = FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True)
+    cases = {
+        "for 'noise'": DDIMScheduler(prediction_type="noise"),
+        "got EDMEulerScheduler": EDMEulerScheduler(),
+        "whose noise differs from run to run": own_noise,
+        "a scheduler for 50 steps, got FlowMatchEulerDiscreteScheduler, which says": shifting,
+    }
+    for message, scheduler in cases.items():
+        with pytest.raises(ValueError, match=message):
+            denoise(dataclasses.replace(dit, scheduler=scheduler), [0])

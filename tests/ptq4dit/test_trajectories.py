@@ -145,3 +145,26 @@ def test_the_model_keeps_no_hook(dit):
     with pytest.raises(Cancelled):
         collect(dit, CONFIG, cancelled=lambda: True)
     assert not dit.transformer._forward_pre_hooks
+
+
+def test_data_of_the_former_format_still_load(data, tmp_path):
+    from ptq4dit.storage.tensors import write_tensors
+
+    path = tmp_path / "old.safetensors"
+    tensors = {name: getattr(data, name) for name in TENSORS}
+    write_tensors(path, tensors, {"config": data.config.to_json()}, "ptq4dit-trajectories-1")
+    loaded = Trajectories.load(path)
+    assert_same(loaded, data)
+    assert torch.equal(loaded.halves, data.halves) and torch.equal(loaded.pairs(), data.pairs())
+    write_tensors(path, tensors, {}, "something-else")
+    with pytest.raises(ValueError, match="Expected format"):
+        Trajectories.load(path)
+
+
+def test_a_call_gives_the_model_what_it_was_given(dit, data):
+    rows = torch.tensor([3, 20])
+    given = {"timestep": data.timesteps[rows], "class_labels": data.labels[rows]}
+    with torch.no_grad():
+        expected = dit.transformer(data.latents[rows], **given).sample
+        assert torch.equal(data.call(rows).on(dit.transformer).sample, expected)
+    assert data.call(slice(0, 5)).args[0].shape[0] == 5

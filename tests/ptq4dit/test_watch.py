@@ -172,11 +172,10 @@ def test_what_is_quantized_already_is_refused():
 
 
 def test_a_fork_with_another_forward_is_refused_and_named():
-    """Its second block adds a constant to the input of the feed-forward: folding would change the picture."""
+    """Its second block adds a constant behind the modulation that would absorb: folding would change the picture."""
     transformer, call = tiny("sd3")
     stats = watched(transformer, call)
-    norm = transformer.transformer_blocks[1].norm2
-    norm.register_forward_hook(lambda _module, _args, output: output + 0.5)
+    transformer.transformer_blocks[1].ff.register_forward_pre_hook(lambda _module, args: (args[0] + 0.5,))
     forked = dataclasses.replace(stats, example=at(call, 450))
     with pytest.raises(ValueError, match=r"differs.*blocks\.1"):
         quantize_transformer(transformer, forked, QuantConfig())

@@ -9,9 +9,11 @@ from ptq4dit.model.families.pieces import GELU, MODULATION_LEFT, QKV, under, val
 def _block(block: Block) -> Iterator[Site]:
     """``norm1.linear`` makes shift_msa, scale_msa, gate_msa, shift_mlp, scale_mlp, gate_mlp."""
     yield block.site("qkv", under("attn1", QKV), block.modulation("norm1.linear", shift=0, scale=1, chunks=6))
-    yield block.site("proj", ("attn1.to_out.0",), values(block, "attn1.to_v"))
+    yield block.site(
+        "proj", ("attn1.to_out.0",), values(block, "attn1.to_v"), gate=block.gate("norm1.linear", 2, chunks=6)
+    )
     yield block.site("fc1", ("ff.net.0.proj",), block.modulation("norm1.linear", shift=3, scale=4, chunks=6))
-    yield block.site("fc2", ("ff.net.2",), GELU)
+    yield block.site("fc2", ("ff.net.2",), GELU, gate=block.gate("norm1.linear", 5, chunks=6))
 
 
 FAMILY = Family(

@@ -10,6 +10,9 @@ from torch import nn
 from ptq4dit.model.families.absorber import Absorber, Modulation, absorbing_paths
 from ptq4dit.model.families.plain import require_whole, shape_of
 
+Gate = tuple[str, int, int]
+"""(path of a linear, first row, end row)."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Site:
@@ -22,6 +25,8 @@ class Site:
         absorber: what takes the balancing factor in.
         block: path of the repeated block that it is in; None outside.
         tied_to: the site whose factor this one must share; None for a site that others may be tied to.
+        gate: the rows of a linear that make what the output of this site's linears is multiplied by: its square says
+            how much an error there counts. None where nothing so plain does.
     """
 
     name: str
@@ -30,6 +35,7 @@ class Site:
     absorber: Absorber
     block: str | None
     tied_to: str | None = None
+    gate: Gate | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,7 +81,14 @@ class Block:
         """(rows, columns) of a linear or convolution."""
         return shape_of(self.transformer, f"{self.path}.{linear}")
 
-    def site(self, place: str, paths: Iterable[str], absorber: Absorber, tied_to: str | None = None) -> Site:
+    def site(
+        self,
+        place: str,
+        paths: Iterable[str],
+        absorber: Absorber,
+        tied_to: str | None = None,
+        gate: Gate | None = None,
+    ) -> Site:
         """The site ``"<block>.<place>"``, whose role is the last word of ``place``."""
         return Site(
             name=f"{self.name}.{place}",
@@ -84,7 +97,13 @@ class Block:
             absorber=absorber,
             block=self.path,
             tied_to=tied_to,
+            gate=gate,
         )
+
+    def gate(self, linear: str, chunk: int, *, chunks: int) -> Gate:
+        """The gate that one of equal ``chunks`` of the output of ``linear`` is; see `Site`."""
+        width = self.shape(linear)[0] // chunks
+        return f"{self.path}.{linear}", chunk * width, (chunk + 1) * width
 
     def modulation(self, linear: str, *, shift: int | None, scale: int, chunks: int) -> Modulation:
         """The modulation by ``linear``, whose output is cut into ``chunks``: the numbers of shift and scale."""

@@ -14,9 +14,12 @@ def _double(block: Block) -> Iterator[Site]:
         block,
         block.modulation(image, shift=0, scale=1, chunks=6),
         block.modulation(context, shift=0, scale=1, chunks=6),
+        gates=(block.gate(image, 2, chunks=6), block.gate(context, 2, chunks=6)),
     )
-    yield from stream(block, "", "ff", block.modulation(image, shift=3, scale=4, chunks=6))
-    yield from stream(block, "context.", "ff_context", block.modulation(context, shift=3, scale=4, chunks=6))
+    gates = block.gate(image, 5, chunks=6), block.gate(context, 5, chunks=6)
+    yield from stream(block, "", "ff", block.modulation(image, shift=3, scale=4, chunks=6), gates[0])
+    modulation = block.modulation(context, shift=3, scale=4, chunks=6)
+    yield from stream(block, "context.", "ff_context", modulation, gates[1])
 
 
 def _single(block: Block) -> Iterator[Site]:
@@ -26,7 +29,7 @@ def _single(block: Block) -> Iterator[Site]:
     wide = width + block.shape("proj_mlp")[0]
     yield block.site("qkv_mlp", (*under("attn", QKV), "proj_mlp"), modulation)
     columns = (((0, width), values(block, "attn.to_v")), ((width, wide), GELU))
-    yield block.site("proj_out", ("proj_out",), Split(parts=columns))
+    yield block.site("proj_out", ("proj_out",), Split(parts=columns), gate=block.gate("norm.linear", 2, chunks=3))
 
 
 FAMILY = Family(

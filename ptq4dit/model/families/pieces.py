@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from ptq4dit.model.families.absorber import InputFactor, Modulation, Rows
-from ptq4dit.model.families.family import Block, Site
+from ptq4dit.model.families.family import Block, Gate, Site
 
 QKV = ("to_q", "to_k", "to_v")
 ADDED_QKV = ("add_q_proj", "add_k_proj", "add_v_proj")
@@ -45,17 +45,25 @@ def down_projection(block: Block, feed_forward: str) -> Rows | InputFactor:
     return Rows(paths=block.at(f"{feed_forward}.net.0.proj"), rows=(0, inner))
 
 
-def stream(block: Block, place: str, feed_forward: str, modulation: Modulation) -> Iterator[Site]:
-    """fc1 and fc2 of one stream: ``place`` is "" or "context."."""
+def stream(
+    block: Block, place: str, feed_forward: str, modulation: Modulation, gate: Gate | None = None
+) -> Iterator[Site]:
+    """fc1 and fc2 of one stream, which ``gate`` multiplies: ``place`` is "" or "context."."""
     yield block.site(f"{place}fc1", (f"{feed_forward}.net.0.proj",), modulation)
-    yield block.site(f"{place}fc2", (f"{feed_forward}.net.2",), down_projection(block, feed_forward))
+    yield block.site(f"{place}fc2", (f"{feed_forward}.net.2",), down_projection(block, feed_forward), gate=gate)
 
 
-def joint_attention(block: Block, image: Modulation, context: Modulation) -> Iterator[Site]:
-    """The attention over image and context of an MMDiT block: both output projections read the same values."""
+def joint_attention(
+    block: Block, image: Modulation, context: Modulation, gates: tuple[Gate | None, Gate | None] = (None, None)
+) -> Iterator[Site]:
+    """The attention over image and context of an MMDiT block: both output projections read the same values.
+
+    ``gates`` multiply what these two make.
+    """
     joint = values(block, "attn.to_v", "attn.add_v_proj")
     yield block.site("qkv", under("attn", QKV), image)
     yield block.site("context.qkv", under("attn", ADDED_QKV), context)
-    yield block.site("proj", ("attn.to_out.0",), joint)
+    yield block.site("proj", ("attn.to_out.0",), joint, gate=gates[0])
     if getattr(block.module.get_submodule("attn"), "to_add_out", None) is not None:
-        yield block.site("context.proj", ("attn.to_add_out",), joint, tied_to=f"{block.name}.proj")
+        tied = f"{block.name}.proj"
+        yield block.site("context.proj", ("attn.to_add_out",), joint, tied_to=tied, gate=gates[1])

@@ -13,9 +13,12 @@ def _block(block: Block) -> Iterator[Site]:
         block,
         block.modulation(image, shift=0, scale=1, chunks=6),
         block.modulation(text, shift=0, scale=1, chunks=6),
+        gates=(block.gate(image, 2, chunks=6), block.gate(text, 2, chunks=6)),
     )
-    yield from stream(block, "", "img_mlp", block.modulation(image, shift=3, scale=4, chunks=6))
-    yield from stream(block, "context.", "txt_mlp", block.modulation(text, shift=3, scale=4, chunks=6))
+    gates = block.gate(image, 5, chunks=6), block.gate(text, 5, chunks=6)
+    yield from stream(block, "", "img_mlp", block.modulation(image, shift=3, scale=4, chunks=6), gates[0])
+    modulation = block.modulation(text, shift=3, scale=4, chunks=6)
+    yield from stream(block, "context.", "txt_mlp", modulation, gates[1])
 
 
 FAMILY = Family(

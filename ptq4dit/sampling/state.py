@@ -1,0 +1,35 @@
+"""Where sampling stands after a step."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from torch import Tensor
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class DenoiseState:
+    """Where sampling stands after one step.
+
+    Attributes:
+        step: 1 to ``steps``.
+        timestep: the scheduler's timestep at which the step began: 0 to 999, fractional for some schedulers.
+        latents: after the step, as the pipeline holds them: ``(n, channels, height, width)``, packed into
+            ``(n, tokens, values)`` for some families.
+        clean: gives the clean latents that the model predicted as the step began; see `denoised`.
+    """
+
+    step: int
+    timestep: int | float
+    latents: Tensor
+    clean: Callable[[], Tensor] = field(repr=False)
+
+    @property
+    def denoised(self) -> Tensor:
+        """The clean latents that the model predicted as the step began, same shape as ``latents``.
+
+        ``(x_t - s eps) / a`` for a model that predicts noise; see `schedule.clean_latents` for the others.
+
+        Raises:
+            ValueError: if the scheduler does not tell how it mixes latents and noise.
+        """
+        return self.clean()
