@@ -3,7 +3,6 @@
 import importlib.abc
 import importlib.machinery
 import sys
-from collections.abc import Sequence
 from types import ModuleType
 from typing import Any
 
@@ -50,7 +49,7 @@ class _Finder(importlib.abc.MetaPathFinder):
     """Finds one module, as others do, and adds to it once it has run."""
 
     def find_spec(
-        self, name: str, path: Sequence[str] | None, target: ModuleType | None = None
+        self, name: str, path: Any, target: ModuleType | None = None
     ) -> importlib.machinery.ModuleSpec | None:
         if name != _TABLES:
             return None

@@ -1,4 +1,4 @@
-"""What diffusers' ``DiTPipeline`` takes for granted of a transformer, made true of any: 1,000 classes, channels named."""
+"""What diffusers' ``DiTPipeline`` takes for granted of a transformer, made true: 1,000 classes, channels named."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
