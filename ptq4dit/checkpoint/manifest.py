@@ -17,7 +17,7 @@ KIND = "ptq4dit-checkpoint"
 FORMAT, FORMER_FORMAT = f"{KIND}-4", f"{KIND}-3"
 _SHARED = {"format", "label", "method", "versions", "config", "calibration", "statistics", "model", "source"}
 _FIELDS = {
-    FORMAT: _SHARED | {"pipeline", "dtypes", "id2label", "layers", "sha256"},
+    FORMAT: _SHARED | {"pipeline", "dtypes", "id2label", "options", "layers", "sha256"},
     FORMER_FORMAT: _SHARED
     | {"frequencies", "dtype", "scheduler", "id2label", "layers", "columns", "aliases", "sha256"},
 }
@@ -83,7 +83,7 @@ def _require_types(manifest: Mapping[str, Any]) -> None:
         required_text(manifest, name)
     for name in ("versions", "config", "calibration", "statistics", "id2label", "sha256"):
         required_dict(manifest, name)
-    for name in {"dtypes", "columns", "aliases"} & set(manifest):
+    for name in {"dtypes", "options", "columns", "aliases"} & set(manifest):
         required_dict(manifest, name)
     required_list(manifest, "layers")
     for key, label in manifest["id2label"].items():

@@ -87,7 +87,7 @@ def load_quantized(
         raise ValueError(
             f"Expected a whole checkpoint in {str(source)!r}, got one that cannot be read: {said}"
         ) from error
-    model = _moved(model, device)
+    model = model.to(device)
     chosen = backend or manifest["config"]["backend"]
     return model if chosen == "simulated" == manifest["config"]["backend"] else with_backend(model, chosen)
 
@@ -118,6 +118,7 @@ def _write(model: Any, record: QuantRecord, folder: Path, max_shard_size: int | 
         "pipeline": type(pipeline).__name__,
         "dtypes": component_dtypes(pipeline),
         "id2label": dict(getattr(model, "id2label", {})),
+        "options": {name: value for name, value in getattr(model, "options", {}).items() if _is_plain(value)},
         "layers": said["settings"],
     }
     write_manifest(folder, manifest)
@@ -132,9 +133,11 @@ def _pipeline_of(model: Any) -> Any:
         return PTQ4DiTPipeline(model.transformer, model.vae, model.scheduler, id2label=names)
     if isinstance(model, DiffusionPipeline):
         return copy.copy(model)
-    vae = getattr(model.vae, "loaded", model.vae)
+    pipeline = model.pipeline
+    if model.text_conditioned:
+        return pipeline
     labels = {str(number): name for number, name in model.id2label.items()}
-    return PTQ4DiTPipeline(model.torch_transformer, vae, model.scheduler, id2label=labels)
+    return PTQ4DiTPipeline(model.torch_transformer, pipeline.vae, pipeline.scheduler, id2label=labels)
 
 
 def _dressed(transformer: Any, record: QuantRecord) -> Any:
@@ -161,7 +164,7 @@ def _read(source: Path, manifest: dict[str, Any]) -> Dit:
         parts = (pipeline.transformer, pipeline.vae, pipeline.scheduler)
         model = bundle(*parts, manifest["id2label"], source=manifest["source"])
     else:
-        model = dataclasses.replace(load(pipeline), source=manifest["source"])  # type: ignore[arg-type]
+        model = dataclasses.replace(load(pipeline, options=manifest["options"]), source=manifest["source"])
     return _corrected(model, source, manifest)
 
 
@@ -177,7 +180,5 @@ def _corrected(model: Dit, source: Path, manifest: dict[str, Any]) -> Dit:
     return dataclasses.replace(model, noise_correction=NoiseCorrection.from_tensors(tensors))
 
 
-def _moved(model: Dit, device: str | torch.device) -> Dit:
-    for part in (model.transformer, model.vae):
-        part.to(device).eval()
-    return model
+def _is_plain(value: Any) -> bool:
+    return value is None or isinstance(value, bool | int | float | str)

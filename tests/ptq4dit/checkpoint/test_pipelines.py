@@ -78,6 +78,20 @@ def test_a_pipeline_is_quantized_while_it_is_loaded(case, tmp_path):
     require_same(quantized.transformer, loaded.transformer)
 
 
+def test_a_bundle_of_a_text_conditioned_model(tmp_path):
+    pipeline = PIPELINES["sd3"]()
+    bundle = ptq4dit.load(pipeline, options=CALL["sd3"])
+    with ptq4dit.watch(pipeline.transformer) as seen:
+        draw(pipeline, "sd3")
+    model = quantize(bundle, seen.calibration(), QuantConfig(weight_bits=4))
+    ptq4dit.save_quantized(model, tmp_path / "model")
+    loaded = ptq4dit.load(tmp_path / "model")
+    assert loaded.text_conditioned and loaded.options == model.options and loaded.kind == model.kind
+    require_same(model.transformer, loaded.transformer)
+    given = {"prompts": ["a red cube"], "steps": 2, "seed": 3}
+    assert torch.equal(ptq4dit.generate(loaded, **given), ptq4dit.generate(model, **given))
+
+
 @pytest.fixture(scope="module")
 def model(dit):
     stats = calibrate(dit, CalibrationConfig(timesteps=3, samples_per_timestep=4, steps=4))
