@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from app.balancing import WAYS
 from app.services.cache import shared
 from app.services.models import explored
 from app.services.rounding import weight_grid
@@ -53,7 +54,7 @@ def require_layer(layer: str) -> None:
 
 def variants_of(layer: str) -> list[str]:
     """The ways of balancing that a layer knows: fc2 is not balanced."""
-    return ["none"] if layer.endswith(".fc2") else ["none", "csb", "csb+ssc"]
+    return ["none"] if layer.endswith(".fc2") else list(WAYS)
 
 
 @shared(maxsize=256)

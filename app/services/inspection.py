@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from app.balancing import WAYS
 from app.services.cache import shared
 from app.services.effect import LayerErrors, layer_effect, require_layer
 from app.services.models import explored
@@ -21,7 +22,6 @@ MEASURES = {
     "csb": "error, CSB (%)",
     "csb+ssc": "error, CSB + SSC (%)",
 }
-ERRORS = ("none", "csb", "csb+ssc")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -52,11 +52,6 @@ class LayerView:
     def nearest(self, timestep: int) -> int:
         """The index of the calibrated timestep nearest to the chosen one."""
         return int(np.abs(self.timesteps - timestep).argmin())
-
-
-def variant(csb: bool, ssc: bool) -> str:
-    """The key of `LayerErrors` that the switches stand for."""
-    return ("csb+ssc" if ssc else "csb") if csb else "none"
 
 
 @shared(maxsize=128)
@@ -106,7 +101,7 @@ def layer_errors(layer: str, weight_bits: int, activation_bits: int, strength: i
 def map_numbers(measure: str, weight_bits: int, activation_bits: int, strength: int) -> dict[str, float]:
     """One number a layer; errors in percent. Raises ValueError for an unknown measure."""
     stats = explored(strength).stats
-    stored = stored_errors(weight_bits, activation_bits, strength) if measure in ERRORS else None
+    stored = stored_errors(weight_bits, activation_bits, strength) if measure in WAYS else None
     if stored is not None:
         return {layer: 100 * stored[layer][measure] for layer in stats.layers}
     return {layer: _map_number(measure, layer, weight_bits, activation_bits, strength) for layer in stats.layers}
@@ -114,7 +109,7 @@ def map_numbers(measure: str, weight_bits: int, activation_bits: int, strength: 
 
 def _map_number(measure: str, layer: str, weight_bits: int, activation_bits: int, strength: int) -> float:
     """The number that the map shows for one layer."""
-    if measure in ERRORS:
+    if measure in WAYS:
         errors = layer_errors(layer, weight_bits, activation_bits, strength).overall
         return 100 * errors.get(measure, float("nan"))
     view = layer_view(layer, False, False, strength)

@@ -7,14 +7,13 @@ from typing import Any
 
 import numpy as np
 
+from app.balancing import SWITCHES, WAYS
 from app.content import readings
 from app.services.cache import shared
 from app.services.effect import layer_effect, require_layer, variants_of
 from app.services.inspection import layer_view, map_numbers
 from app.services.models import explored
 from app.state import brief
-
-BALANCINGS = {"none": (False, False), "csb": (True, False), "csb+ssc": (True, True)}
 
 
 def packed(values: Any) -> str:
@@ -26,7 +25,7 @@ def packed(values: Any) -> str:
 def layer_payload(layer: str, strength: int) -> dict[str, Any]:
     """Salience, rho and eta of one layer, and the factors of each way of balancing. Raises ValueError for another."""
     names = variants_of(layer)
-    views = {name: layer_view(layer, *BALANCINGS[name], strength) for name in names}
+    views = {name: layer_view(layer, *SWITCHES[name], strength) for name in names}
     view = views["none"]
     return {
         "layer": layer,
@@ -90,7 +89,7 @@ def overview_payload(strength: int) -> dict[str, Any]:
 @shared(maxsize=64)
 def errors_payload(weight_bits: int, activation_bits: int, strength: int) -> dict[str, Any]:
     """The error of every layer with each way of balancing, in percent, simulated; none where a layer lacks it."""
-    measures = {name: _in_order(map_numbers(name, weight_bits, activation_bits, strength)) for name in BALANCINGS}
+    measures = {name: _in_order(map_numbers(name, weight_bits, activation_bits, strength)) for name in WAYS}
     return {"made": "simulated", "measures": measures}
 
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 
+from app.balancing import SWITCHES
 from app.state import Selection, brief, one_of, switch
 
 SAMPLERS = ("ddim", "ddpm", "dpm++")
@@ -15,7 +16,6 @@ MOST_VARIANTS = 7
 BACKENDS = ("auto", "integer", "simulated")
 PTQ4DIT = "ptq4dit"
 DEFAULT_BITS = ("W8A8", "W4A8")
-BALANCING = {"none": (False, False), "csb": (True, False), "csb+ssc": (True, True)}
 _BITS = re.compile(r"W(\d{1,2})A(\d{1,2})(?: (none|csb|csb\+ssc))?", re.IGNORECASE)
 
 
@@ -49,7 +49,7 @@ class Variant:
                 f"where it is to differ from the switches, e.g. W4A8 or 'W4A8 none'; got {brief(bits)}"
             )
         if found[3]:
-            csb, ssc = BALANCING[found[3].lower()]
+            csb, ssc = SWITCHES[found[3].lower()]
         csb, ssc = switch("csb", csb), switch("ssc", ssc)
         weight, activation = int(found[1]), int(found[2])
         backend = run_by(backend, weight, activation)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from app.balancing import WAYS
 from app.services.cache import shared
 from app.services.models import source
 from app.services.result_files import read_result, result_file
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
 
 COMMAND = "python assets/recipes/rounding.py"
 ABOUT, ARRAYS = "rounding.json", "rounding.npz"
-WAYS = ("none", "csb", "csb+ssc")
 WHOLE = 50  # a clipping of so many fiftieths leaves the range as it is
 
 

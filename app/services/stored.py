@@ -6,19 +6,17 @@
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from app.balancing import Way, way
 from app.services.result_files import read_result, result_file, told
 
 FORMAT = 1
 COMMAND = "python assets/recipes/results.py"
-VARIANTS = ("none", "csb", "csb+ssc")
-
-VariantName = Literal["none", "csb", "csb+ssc"]
 
 
 @dataclass(frozen=True)
@@ -31,11 +29,9 @@ class Choice:
     ssc: bool = False
 
     @property
-    def variant(self) -> VariantName:
-        """The switches in one word; SSC without CSB has nothing to act on and counts as off."""
-        if not self.csb:
-            return "none"
-        return "csb+ssc" if self.ssc else "csb"
+    def variant(self) -> Way:
+        """The switches in one word."""
+        return way(self.csb, self.ssc)
 
     @property
     def key(self) -> str:

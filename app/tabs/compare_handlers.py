@@ -10,11 +10,12 @@ from typing import Any
 
 import gradio as gr
 
+from app.balancing import SWITCHES
 from app.components.chart import shown
 from app.components.messages import checked_by, explained
 from app.services import generation, running
 from app.services.generation import Frame
-from app.services.request import BALANCING, DEFAULT_BITS, FLOAT_BITS, MOST_VARIANTS, Request, parse_variants
+from app.services.request import DEFAULT_BITS, FLOAT_BITS, MOST_VARIANTS, Request, parse_variants
 from app.state import Selection
 from app.tabs import compare_view as view
 from app.tabs.compare_files import write_zip
@@ -149,7 +150,7 @@ def line_up(by: str, bits: list[str], *values: Any) -> list[str]:
     """The variants to compare: different bits, the bar's among them; the bar's, balanced in each way; or both."""
     selection = Selection.from_controls(*values)
     named = f"W{selection.weight_bits}A{selection.activation_bits}"
-    balanced = [f"{named} {balancing}" for balancing in BALANCING]
+    balanced = [f"{named} {balancing}" for balancing in SWITCHES]
     if by == "balancing":
         return balanced
     plain = [name for name in bits if " " not in name] or list(DEFAULT_BITS)

@@ -6,12 +6,13 @@ from typing import Any
 
 import plotly.graph_objects as go
 
+from app.balancing import SWITCHES
 from app.figures.difference import difference_map
 from app.figures.drift import drift
 from app.figures.picture import data_uri
 from app.services.generation import Frame
 from app.services.models import outline
-from app.services.request import BALANCING, Request, Variant
+from app.services.request import Request, Variant
 from app.services.sources import hardware_words
 from app.services.stored_speed import load_speed
 
@@ -102,7 +103,7 @@ def second_row(request: Request) -> int | None:
     """Which contender begins the second row: none, CSB and CSB + SSC at the same bits stand there by themselves."""
     for index in range(2, len(request.contenders) - 2):
         three = request.contenders[index : index + 3]
-        if [(v.csb, v.ssc) for v in three] == list(BALANCING.values()) and len({v.label for v in three}) == 1:
+        if [(v.csb, v.ssc) for v in three] == list(SWITCHES.values()) and len({v.label for v in three}) == 1:
             return index
     return None
 

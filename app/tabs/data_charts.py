@@ -9,12 +9,13 @@ from typing import TypeAlias
 import numpy as np
 import plotly.graph_objects as go
 
+from app.balancing import way
 from app.figures.inspect.channels import channels_figure
 from app.figures.inspect.complementarity import complementarity_figure
 from app.figures.inspect.error import error_figure, error_over_time_figure
 from app.figures.inspect.heatmap import heatmap_figure
 from app.figures.inspect.timesteps import timesteps_figure
-from app.services.inspection import LayerView, layer_errors, layer_view, variant
+from app.services.inspection import LayerView, layer_errors, layer_view
 from app.services.stored_benchmark import Benchmark, Setting, load_benchmark
 from app.state import Selection, one_of
 from app.tabs import learn_handlers, methods_view
@@ -74,13 +75,13 @@ def _heatmap(selection: Selection) -> Drawn:
 def _error(selection: Selection) -> Drawn:
     view = _view(selection)
     errors = layer_errors(selection.layer, selection.weight_bits, selection.activation_bits, selection.strength)
-    return error_figure(errors.overall, variant(view.balanced, view.ssc))
+    return error_figure(errors.overall, way(view.balanced, view.ssc))
 
 
 def _error_over_time(selection: Selection) -> Drawn:
     view = _view(selection)
     errors = layer_errors(selection.layer, selection.weight_bits, selection.activation_bits, selection.strength)
-    chosen = variant(view.balanced, view.ssc)
+    chosen = way(view.balanced, view.ssc)
     return error_over_time_figure(view.timesteps, errors.over_time, chosen, _at(view, selection))
 
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import plotly.graph_objects as go
 
+from app.balancing import NAMES, SWITCHES, WAYS
 from app.figures.drift import COLOURS, DASHES
 from app.figures.inspect.error import COLOURS as BALANCING_COLOURS
-from app.figures.inspect.error import NAMES
 from app.figures.style import axis, layout
 from app.services.result_files import read_result, result_file
-from app.services.stored import VARIANTS, Choice, load_results
+from app.services.stored import Choice, load_results
 from app.state import Selection
 from app.tabs.start_view import nearest
 
@@ -18,15 +18,13 @@ def start_figure(selection: Selection) -> go.Figure:
     """Mean PSNR of each balancing at the stored choice nearest to the selection."""
     results = load_results()
     near = nearest(results, selection)
-    choices = [
-        Choice(bits=near.bits, strength=near.strength, csb=name != "none", ssc=name == "csb+ssc") for name in VARIANTS
-    ]
+    choices = [Choice(bits=near.bits, strength=near.strength, csb=csb, ssc=ssc) for csb, ssc in SWITCHES.values()]
     figure = go.Figure(layout=layout(300, yaxis=axis("PSNR, dB, simulated"), xaxis=axis(f"{near.bits}")))
     figure.add_bar(
         name=f"{near.bits}, salience x {near.strength}",
-        x=[NAMES[name] for name in VARIANTS],
+        x=[NAMES[name] for name in WAYS],
         y=[results.mean(choice).psnr for choice in choices],
-        marker={"color": [BALANCING_COLOURS[name] for name in VARIANTS]},
+        marker={"color": [BALANCING_COLOURS[name] for name in WAYS]},
     )
     return figure
 
@@ -44,7 +42,7 @@ def dial_figure(selection: Selection) -> go.Figure:
     dial = sorted({int(key.split("/")[1].removeprefix("x")) for key in means})
     titles = {"xaxis": axis("salience dial", type="log", tickvals=dial, ticktext=[f"x {n}" for n in dial])}
     figure = go.Figure(layout=layout(320, yaxis=axis(f"PSNR at {bits}, dB, simulated"), **titles))
-    for name, colour, dash in zip(VARIANTS, COLOURS, DASHES, strict=False):
+    for name, colour, dash in zip(WAYS, COLOURS, DASHES, strict=False):
         points = [(n, means[f"{bits}/x{n}/{name}"]["psnr"]) for n in dial if f"{bits}/x{n}/{name}" in means]
         figure.add_scatter(
             x=[n for n, _ in points],

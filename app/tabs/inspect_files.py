@@ -11,9 +11,10 @@ from typing import Any
 import gradio as gr
 import numpy as np
 
+from app.balancing import NAMES, way
 from app.components.messages import explained
 from app.services.effect import LayerErrors
-from app.services.inspection import LayerView, layer_errors, layer_view, variant
+from app.services.inspection import LayerView, layer_errors, layer_view
 from app.state import Selection
 
 
@@ -84,13 +85,13 @@ def _errors(selection: Selection) -> LayerErrors:
 def _name(selection: Selection) -> str:
     """A file name that says what is in it."""
     bits = f"w{selection.weight_bits}a{selection.activation_bits}"
-    return f"{selection.layer}-{bits}-{variant(selection.csb, selection.ssc)}-x{selection.strength}"
+    return f"{selection.layer}-{bits}-{way(selection.csb, selection.ssc)}-x{selection.strength}"
 
 
 def _title(selection: Selection) -> str:
     """What made the numbers, in one line."""
     dial = f", salience x {selection.strength}, function unchanged" if selection.strength > 1 else ""
-    method = {"none": "no balancing", "csb": "CSB", "csb+ssc": "CSB + SSC"}[variant(selection.csb, selection.ssc)]
+    method = NAMES[way(selection.csb, selection.ssc)]
     return f"{selection.layer}, W{selection.weight_bits}A{selection.activation_bits} simulated, {method}{dial}"
 
 

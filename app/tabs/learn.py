@@ -9,6 +9,7 @@ from typing import Any
 import gradio as gr
 from gradio.context import Context
 
+from app.balancing import NAMES, WAYS
 from app.components.chart import chart
 from app.components.controls import Shared, fit
 from app.components.follower import follow
@@ -28,7 +29,6 @@ LOADING = "The model is loading; the chart appears by itself in a few seconds."
 HEIGHTS = {"rounding": 340, "outlier": 400, "salience": 400, "balance": 400, "timesteps": 440}
 QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
 START_BITS, START_OUTLIER = 4, 6
-BALANCINGS = [("none", "none"), ("CSB", "csb"), ("CSB + SSC", "csb+ssc")]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +56,7 @@ def create_learn_tab(shared: Shared) -> None:
         "salience": lambda: gr.Dropdown(shared.outline.layers, value=start.layer, label="Layer"),
         "balance": lambda: gr.Slider(0, 100, 0, step=5, label="How far balanced, %"),
         "timesteps": lambda: gr.Slider(0, LAST_TIMESTEP, start.timestep, step=1, label="Timestep"),
-        "pictures": lambda: gr.Radio(BALANCINGS, value="csb+ssc", label="Balancing"),
+        "pictures": lambda: gr.Radio([(NAMES[key], key) for key in WAYS], value="csb+ssc", label="Balancing"),
     }
     cards = {one.key: _card(number, one, controls[one.key]) for number, one in enumerate(LESSONS, 1)}
     _closing()

@@ -8,6 +8,7 @@ from typing import Any
 
 import plotly.graph_objects as go
 
+from app.balancing import NAMES
 from app.figures.methods.factorial import factorial_figure
 from app.figures.methods.ranking import Row, difference_figure, ranking_figure
 from app.services.stored_benchmark import BASE, Benchmark, Cell, Setting, Spread, gains
@@ -30,7 +31,6 @@ MEASURES = {
     "spatial_frechet": Measure(title="spatial Fréchet distance", written=".2f", better="lower"),
     "class_accuracy": Measure(title="class accuracy", written=".2f", better="higher"),
 }
-BALANCINGS = {"none": "no balancing", "csb": "CSB", "csb+ssc": "CSB + SSC"}
 GROUPS = {
     "": "static",
     "+dynamic": "dynamic",
@@ -128,7 +128,7 @@ def factorial(cells: Mapping[str, Cell], measure: str) -> go.Figure:
     groups = {
         group: {
             place: _row(place, cells[key + suffix].metrics[measure])
-            for key, place in BALANCINGS.items()
+            for key, place in NAMES.items()
             if measure in getattr(cells.get(key + suffix), "metrics", {})
         }
         for suffix, group in GROUPS.items()
@@ -146,7 +146,7 @@ def factorial_table(setting: Setting, cells: Mapping[str, Cell], measure: str) -
             "state": "other",
             "cells": [written(cells[key + s], measure) if key + s in cells else "-" for s in GROUPS],
         }
-        for key, place in BALANCINGS.items()
+        for key, place in NAMES.items()
     ]
     return {"label": label, "columns": [label, *GROUPS.values()], "rows": rows}
 

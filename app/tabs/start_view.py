@@ -6,11 +6,11 @@ from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
+from app.balancing import NAMES, SWITCHES, WAYS
 from app.figures.picture import data_uri
-from app.services.stored import VARIANTS, Choice, Picture, StoredResults
+from app.services.stored import Choice, Picture, StoredResults
 from app.state import BITS, STRENGTHS, Selection
 
-NAMES = {"none": "no balancing", "csb": "CSB", "csb+ssc": "CSB + SSC"}
 WIDEST = 50.0  # dB at which a bar is full
 JUST_NOTICEABLE = 0.05  # dB; less is called no change
 
@@ -137,7 +137,7 @@ def filmstrip(results: StoredResults, index: int) -> dict[str, Any]:
 
 def verdict(results: StoredResults, index: int, choice: Choice) -> dict[str, Any]:
     """One measured number, one sentence, and the means of the three variants at these bits and this dial."""
-    means = {name: results.mean(_variant(choice, name)) for name in VARIANTS}
+    means = {name: results.mean(_variant(choice, name)) for name in WAYS}
     return {
         "number": f"{results.picture(index, choice).psnr:.1f} dB",
         "unit": "PSNR of this picture against full precision, simulated; higher is closer",
@@ -195,7 +195,8 @@ def _enlarged(picture: Picture) -> str:
 
 
 def _variant(choice: Choice, name: str) -> Choice:
-    return replace(choice, csb=name != "none", ssc=name == "csb+ssc")
+    csb, ssc = SWITCHES[name]
+    return replace(choice, csb=csb, ssc=ssc)
 
 
 def _dial(choice: Choice) -> str:

@@ -26,6 +26,7 @@ from torch import Tensor, cat
 
 import ptq4dit
 from ptq4dit import lab
+from ptq4dit.config.balancing import VARIANTS
 from ptq4dit.metrics.image import psnr, ssim
 
 FORMAT = 1
@@ -33,7 +34,6 @@ COMMAND = "python assets/recipes/results.py"
 EXAMPLES = ((4, 0), (0, 0), (8, 0), (3, 0), (9, 0), (1, 0))  # (class, seed)
 BITS = ((4, 8), (8, 8))
 STRENGTHS = (1, 8)
-VARIANTS = {"none": (False, False), "csb": (True, False), "csb+ssc": (True, True)}
 MEAN_SEED = 1000  # the set behind the means takes seeds from here on, apart from those of the examples
 BATCH = 16
 

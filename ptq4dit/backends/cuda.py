@@ -1,20 +1,25 @@
 """Integer execution on CUDA: int8 matrix products by ``torch._int_mm``, exact zero points, a float epilogue.
 
-Attention, norms and the modulation stay in float. Shapes that the kernel refuses are padded, never sent elsewhere.
+Quantized linears of any transformer are replaced in a copy; attention, norms and all else stay in the twin's type.
+Shapes that the kernel refuses are padded, never sent elsewhere.
 """
 
 import copy
+import dataclasses
+import functools
 from typing import Any
 
 import torch
 from jaxtyping import Float, Int, Int8
 from torch import Tensor, nn
 
-from ptq4dit.backends.integer import IntegerTransformer
-from ptq4dit.config.quantization import FLOAT_BITS, LayerConfig
+from ptq4dit.backends.dit_layers import is_published_dit
+from ptq4dit.backends.integer_linear import IntegerLinear, integer_linear_of
+from ptq4dit.backends.options import IntegerOptions
+from ptq4dit.backends.transformer import IntegerDit, IntegerTransformer, as_integer
 from ptq4dit.model.forward import predict
-from ptq4dit.numerics.affine import affine_from_range, quantize, value_range
-from ptq4dit.quantized.activation import activation_spec, is_static
+from ptq4dit.numerics.affine import AffineSpec, affine_from_range, quantize, value_range
+from ptq4dit.quantized.activation import activation_spec
 from ptq4dit.quantized.linear import QuantizedLinear, QuantizedPatchEmbed
 from ptq4dit.quantized.timestep_groups import TimestepClock
 
@@ -22,27 +27,39 @@ MIN_ROWS = 17
 """``torch._int_mm`` on CUDA wants more than 16 rows."""
 MULTIPLE = 8
 """... and columns, of both operands, in multiples of 8."""
-MAX_COLUMNS = (2**31 - 1) // 255**2
-"""Input channels whose products of two 8-bit differences surely fit the 32-bit accumulator."""
 
 
-def build(twin: Any, options: Any = None) -> IntegerTransformer:
-    """The model with its quantized layers on integers; attention, norms and modulation in the twin's type.
+def build(twin: Any, options: IntegerOptions | None = None) -> IntegerTransformer:
+    """The model with its quantized layers on integers.
 
     Args:
-        twin: what `ptq4dit.quantize` made, on a CUDA device.
-        options: of the CPU backend; nothing in them concerns this one.
+        twin: a quantized transformer on a CUDA device.
+        options: none of them concerns this backend; see `require_no_options`.
 
     Raises:
-        ValueError: if there is no CUDA device, the model is not on one, or a layer has no integer product.
+        ValueError: if there is no CUDA device, the model is not on one, a layer has no integer product, or an option
+            is set.
     """
     device = next(twin.parameters()).device
     require_cuda(device)
+    require_no_options(options or IntegerOptions())
     made = replace_linears(twin)
-    name = torch.cuda.get_device_name(device)
-    return IntegerTransformer(
-        twin, lambda latents, modulation: predict(made, latents, modulation), f"torch {torch.__version__}, {name}"
-    )
+    runtime = f"torch {torch.__version__}, {torch.cuda.get_device_name(device)}"
+    again = functools.partial(build, options=options)
+    if is_published_dit(twin):
+        return as_integer(IntegerDit, twin, step=functools.partial(predict, made), runtime=runtime, _build=again)
+    return as_integer(IntegerTransformer, twin, step=made, runtime=runtime, _build=again)
+
+
+def require_no_options(options: IntegerOptions) -> None:
+    """Refuse what only the CPU backend does, by name, where it differs from the default."""
+    for field in dataclasses.fields(options):
+        given = getattr(options, field.name)
+        if given != field.default and field.name not in ("cache", "cache_bytes"):
+            raise ValueError(
+                f"Expected IntegerOptions.{field.name} to be left at {field.default!r} on CUDA, where nothing is "
+                f"compiled and the rest runs in the model's own type, got {given!r}."
+            )
 
 
 def require_cuda(device: torch.device) -> None:
@@ -75,97 +92,88 @@ def replace_linears(transformer: nn.Module) -> nn.Module:
     if not layers:
         raise ValueError("Expected a quantized model, got a float one. Use ptq4dit.quantize(...) first.")
     for name, layer in layers.items():
-        require_integer(name, layer)
-        made = Int8PatchEmbed(layer) if isinstance(layer, QuantizedPatchEmbed) else Int8Linear(layer)
+        described = integer_linear_of(name, [layer])
+        patch = layer.patch if isinstance(layer, QuantizedPatchEmbed) else None
+        made = Int8Linear(described, layer) if patch is None else Int8PatchEmbed(described, layer, patch)
         made.clock = [done.get(id(layer._clock[0]))]
         done[id(layer)] = made
     return copy.deepcopy(transformer, done)
 
 
-def require_integer(name: str, layer: QuantizedLinear) -> None:
-    """Refuse a layer that integer products cannot express, naming it and its setting."""
-    config, why = layer.config, ""
-    if FLOAT_BITS in (config.weight_bits, config.activation_bits):
-        why = f"{config.label}, where 16 means float"
-    elif config.group_size not in (None, layer.in_features):
-        why = f"one weight scale for every {config.group_size} input channels"
-    elif config.activation_group_size is not None:
-        why = f"one activation scale for every {config.activation_group_size} channels"
-    elif layer.in_features > MAX_COLUMNS:
-        why = f"{layer.in_features} input channels, of which 32 bits can sum {MAX_COLUMNS}"
-    if why:
-        raise ValueError(
-            f"Expected a layer of at most 8 bits with one scale per weight row, got {why}, at {name!r}. "
-            'Choose backend="simulated", or another setting for this layer.'
-        )
-
-
 class Int8Linear(nn.Module):
-    """``y = s_x s_w (sum_k (q_x - z_x)(q_w - z_w)) + bias``, the sum in 32-bit integers and exact.
+    """An `IntegerLinear` by products of signed bytes; sums in 32-bit integers, exact.
 
-    Both operands are shifted into int8: ``q_x - 128`` and ``q_w - c``, where c is 128, or for up to seven bits the
-    zero point itself. With what is left of the zero points, a for the input and b for a weight row,
-    ``sum = int_mm - a sum_k(q_w - z_w) - b sum_k q_x'``. The last sum is made by the same product: a row of ones is
-    appended to the weight when some b is not 0.
+    The input's integers are shifted into a byte's range, ``q' = q_x - 128`` and ``z' = z_x - 128``:
+    ``sum_k (q_x - z_x) (w - c) = int_mm(q', w) - z' sum_k (w - c) - c sum_k q'``. The last sum is made by the same
+    product: a row of ones is appended to the weight when some c is not 0.
     """
 
     weight: Tensor
     row_sums: Tensor
-    leftover: Tensor | None
+    correction: Tensor | None
     weight_scale: Tensor
-    bias: Tensor | None
-    activation_scale: Tensor
-    activation_zero_point: Tensor
-    input_factor: Tensor
-    low_rank_down: Tensor
-    low_rank_up: Tensor
+    bias: Tensor
+    activation_scale: Tensor | None
+    activation_zero_point: Tensor | None
+    input_factor: Tensor | None
+    low_rank_up: Tensor | None
+    low_rank_down: Tensor | None
 
-    def __init__(self, layer: QuantizedLinear) -> None:
-        """From a quantized layer, which is left as it is."""
+    def __init__(self, described: IntegerLinear, layer: QuantizedLinear) -> None:
+        """From a quantized layer and what it is on integers; both are left as they are."""
         super().__init__()
         self.config, self.in_features, self.out_features = layer.config, layer.in_features, layer.out_features
-        self.rotation, self.clock = layer.rotation, layer._clock
-        weight, leftover = shifted_weight(layer.weight_q, layer.weight_zero_point, layer.config.weight_bits)
-        sums = layer.weight_q.int().sum(1, dtype=torch.int32) - layer.in_features * layer.weight_zero_point[:, 0]
-        if leftover is not None:
+        self.bits, self.rotation = described.activation_bits, described.rotation
+        self.clock: list[TimestepClock | None] = [layer.clock]
+        weight = described.weight
+        correction = described.correction if bool(described.correction.any()) else None
+        if correction is not None:
             weight = torch.cat([weight, torch.ones_like(weight[:1])])
-        self.register_buffer("weight", padded(weight, MULTIPLE, MULTIPLE))
-        self.register_buffer("row_sums", sums)
-        self.register_buffer("leftover", leftover)
-        self.register_buffer("weight_scale", layer.weight_scale[:, 0].clone())
-        self.register_buffer("bias", None if layer.bias is None else layer.bias.clone())
-        for name in ("activation_scale", "activation_zero_point", "input_factor", "low_rank_down", "low_rank_up"):
-            if hasattr(layer, name):
-                self.register_buffer(name, getattr(layer, name).clone())
+        up, down = described.low_rank or (None, None)
+        buffers = {
+            "weight": padded(weight, MULTIPLE, MULTIPLE),
+            "row_sums": described.row_sums.int(),
+            "correction": None if correction is None else correction.int(),
+            "weight_scale": described.weight_scale,
+            "bias": described.bias,
+            "activation_scale": described.activation_scale,
+            "activation_zero_point": described.activation_zero_point,
+            "input_factor": described.input_factor,
+            "low_rank_up": up,
+            "low_rank_down": down,
+        }
+        for name, tensor in buffers.items():
+            self.register_buffer(name, tensor)
 
     def forward(self, x: Float[Tensor, "*batch d_in"]) -> Float[Tensor, "*batch d_out"]:
         """``(..., d_in) -> (..., d_out)``, in the type of ``x``."""
-        if self.config.input_factor:
+        if self.input_factor is not None:
             x = x * self.input_factor.to(x.dtype)
         if self.rotation is not None:
             x = self.rotation.apply(x)
         scale, zero_point = self._grid(x)
-        q, offset = shifted_input(x, scale, zero_point, self.config)
-        total = int8_product(q.flatten(0, -2), self.weight).unflatten(0, x.shape[:-1])
-        sums = total[..., : self.out_features] - offset * self.row_sums
-        if self.leftover is not None:
-            sums = sums - self.leftover * total[..., self.out_features : self.out_features + 1]
-        result = sums.to(self.weight_scale.dtype) * (scale * self.weight_scale)
-        result = (result if self.bias is None else result + self.bias).to(x.dtype)
-        return result + (x @ self.low_rank_down.T) @ self.low_rank_up.T if self.config.rank else result
+        q = quantize(x, scale, zero_point, AffineSpec(bits=self.bits))
+        total = int8_product((q ^ 128).view(torch.int8).flatten(0, -2), self.weight).unflatten(0, x.shape[:-1])
+        sums = total[..., : self.out_features] - (zero_point - 128) * self.row_sums
+        if self.correction is not None:
+            sums = sums - self.correction * total[..., self.out_features : self.out_features + 1]
+        result = (sums.to(self.weight_scale.dtype) * (scale * self.weight_scale) + self.bias).to(x.dtype)
+        if self.low_rank_up is None or self.low_rank_down is None:
+            return result
+        return result + (x @ self.low_rank_down.T) @ self.low_rank_up.T
 
     def _grid(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Scale and zero point of the input, broadcastable against it: ``()`` or one for each row or token."""
-        if not is_static(self.config):
+        """Scale and unsigned zero point of the input, broadcastable against it: ``()``, or of each row or token."""
+        if self.activation_scale is None or self.activation_zero_point is None:
             spec = activation_spec(self.config)
             wide = x.to(torch.promote_types(x.dtype, torch.float32))
-            return affine_from_range(*value_range(wide, spec), spec)
-        scale, zero_point = self.activation_scale, self.activation_zero_point
-        if scale.ndim == 0:
-            return scale, zero_point
+            scale, zero_point = affine_from_range(*value_range(wide, spec), spec)
+            return scale, zero_point - spec.qmin
+        if self.activation_scale.ndim == 0:
+            return self.activation_scale, self.activation_zero_point
         clock = self.clock[0]
         assert clock is not None
-        return clock.pick(scale, x), clock.pick(zero_point, x)
+        return clock.pick(self.activation_scale, x), clock.pick(self.activation_zero_point, x)
 
     def extra_repr(self) -> str:
         """Shown by ``repr``."""
@@ -175,35 +183,14 @@ class Int8Linear(nn.Module):
 class Int8PatchEmbed(Int8Linear):
     """`QuantizedPatchEmbed` on integers."""
 
-    def __init__(self, layer: QuantizedPatchEmbed) -> None:
-        super().__init__(layer)
-        self.patch = layer.patch
+    def __init__(self, described: IntegerLinear, layer: QuantizedLinear, patch: int) -> None:
+        super().__init__(described, layer)
+        self.patch = patch
 
     def forward(self, x: Float[Tensor, "n channel height width"]) -> Float[Tensor, "n d_out rows columns"]:
         """``(n, c, h, w) -> (n, d_out, h / patch, w / patch)``."""
         patches = nn.functional.unfold(x, self.patch, stride=self.patch).transpose(1, 2)
         return super().forward(patches).transpose(1, 2).unflatten(2, (x.shape[2] // self.patch, -1))
-
-
-def shifted_weight(
-    weight_q: Tensor, zero_point: Int[Tensor, "d_out 1"], bits: int
-) -> tuple[Int8[Tensor, "d_out d_in"], Int[Tensor, " d_out"] | None]:
-    """Unsigned integers as int8, and what is left of their zero points: None when it is 0 in every row."""
-    if bits < 8:
-        return (weight_q.int() - zero_point).to(torch.int8), None
-    leftover = zero_point[:, 0] - 128
-    return (weight_q.int() - 128).to(torch.int8), leftover if bool(leftover.any()) else None
-
-
-def shifted_input(
-    x: Float[Tensor, "*batch d_in"], scale: Tensor, zero_point: Tensor, config: LayerConfig
-) -> tuple[Int8[Tensor, "*batch d_in"], Tensor]:
-    """The input's integers as int8, and the zero point that goes with them (shaped like ``scale``)."""
-    spec = activation_spec(config)
-    q = quantize(x, scale, zero_point, spec)
-    if q.dtype == torch.int8:
-        return q, zero_point
-    return (q ^ 128).view(torch.int8), zero_point - 128
 
 
 def int8_product(

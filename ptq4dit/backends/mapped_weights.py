@@ -42,7 +42,8 @@ def map_integers(transformer: Any, cache: CompiledCache, key: str) -> Callable[[
 
 def release_pages(file: Any) -> None:
     """Give back the memory of a mapped file's pages; they are read again when needed."""
-    file._mmap.madvise(mmap.MADV_DONTNEED)
+    if hasattr(mmap, "MADV_DONTNEED"):  # Windows has no such call, and keeps the pages
+        file._mmap.madvise(mmap.MADV_DONTNEED)
 
 
 def _write(linears: list[QuantizedLinear], path: Path) -> None:

@@ -15,8 +15,9 @@ import openvino
 from numpy.typing import NDArray
 from openvino import opset15 as op
 
+from ptq4dit.backends.dit_layers import block_linears
+from ptq4dit.backends.integer_linear import IntegerLinear
 from ptq4dit.backends.openvino_linear import Node, floats, integer_product, linear, product, rounded
-from ptq4dit.backends.plan import IntegerLinear, block_linears
 
 
 def build_graph(twin: Any, *, half_attention: bool = False) -> openvino.Model:
@@ -56,7 +57,7 @@ def _block(hidden: Node, twin: Any, index: int, modulation: list[Node], half_att
     normed = _norm(hidden, shift1, factor1, float(block.norm1.norm.eps))
     mixed = _attention(normed, layers["qkv"], block.attn1, half_attention)
     hidden = op.add(hidden, op.multiply(integer_product(mixed, layers["proj"]), gate1))
-    inner = integer_product(_norm(hidden, shift2, factor2, float(block.norm3.eps)), layers["fc1"])
+    inner = integer_product(_norm(hidden, shift2, factor2, float(block.norm3.eps), block.norm3), layers["fc1"])
     inner = op.gelu(inner, {"tanh": "TANH", "none": "ERF"}[block.ff.net[0].approximate])
     return op.add(hidden, op.multiply(integer_product(inner, layers["fc2"]), gate2))
 
@@ -76,8 +77,13 @@ def _attention(x: Node, qkv: IntegerLinear, attention: Any, half: bool) -> Node:
     return op.reshape(mixed, _integers([0, 0, -1]), True)
 
 
-def _norm(x: Node, shift: Node, factor: Node, eps: float) -> Node:
-    """``LN(x) factor + shift``."""
+def _norm(x: Node, shift: Node, factor: Node, eps: float, norm: Any = None) -> Node:
+    """``LN(x) factor + shift``; ``norm`` may have a gain and a bias of its own."""
+    gain, bias = (getattr(norm, name, None) for name in ("weight", "bias"))
+    if bias is not None:
+        shift = op.add(op.multiply(factor, floats(bias)), shift)
+    if gain is not None:
+        factor = op.multiply(factor, floats(gain))
     return op.add(op.multiply(op.mvn(x, _integers([2]), True, eps, "INSIDE_SQRT"), factor), shift)
 
 

@@ -18,7 +18,7 @@ from jaxtyping import Float, Int8
 from openvino import opset15 as op
 from torch import Tensor, nn
 
-from ptq4dit.backends.plan import IntegerLinear, integer_linear_of
+from ptq4dit.backends.integer_linear import IntegerLinear, integer_linear_of, require_one_grid
 from ptq4dit.quantized.linear import QuantizedLinear
 
 _LEVELS = 256
@@ -29,7 +29,7 @@ Node = Any
 def linear(x: Node, name: str, module: nn.Module) -> Node:
     """A linear of the twin: on integers where it is quantized, else in float."""
     if isinstance(module, QuantizedLinear):
-        return integer_product(x, integer_linear_of(name, [module]))
+        return integer_product(x, require_one_grid(integer_linear_of(name, [module])))
     weight, bias = module.weight.detach().flatten(1), module.bias  # type: ignore[operator]
     result = op.matmul(x, floats(weight), False, True)
     return result if bias is None else op.add(result, floats(bias.detach()))  # type: ignore[operator]
@@ -40,17 +40,24 @@ def integer_product(x: Node, layer: IntegerLinear) -> Node:
     return product(rounded(x, layer), layer)
 
 
-def rounded(x: Node, layer: IntegerLinear) -> Node:
+def rounded(x: Node, layer: IntegerLinear, *, alone: bool = True) -> Node:
     """``q_x`` as float values 0 to ``2^bits - 1``; fewer than 8 bits are clamped first, on the same steps.
 
     Behind a factor what clamps them is a rounding to fewer levels: OpenVINO 2026.4 moves a clamp in front of the
-    factor as if that were the same for all channels.
+    factor as if that were the same for all channels. And it loses the factor where something else reads ``x``, unless
+    there is a maximum between the two.
+
+    Args:
+        x: the input.
+        layer: whose input it is.
+        alone: nothing else reads ``x``.
     """
-    scale, zero_point = np.float32(layer.activation_scale), layer.activation_zero_point
+    scale, zero_point = np.float32(layer.grid[0]), layer.grid[1]
     levels = 2**layer.activation_bits
     low, high, widest = (float(end * scale) for end in (-zero_point, levels - 1 - zero_point, _LEVELS - 1 - zero_point))
     if layer.input_factor is not None:
         x = op.multiply(x, floats(layer.input_factor))
+        x = x if alone else op.maximum(x, floats(torch.full_like(layer.input_factor, low)))
         if levels < _LEVELS:
             x = _on_levels(x, (low, high), (low, high), levels)
     elif levels < _LEVELS:
@@ -88,8 +95,8 @@ def products_saturate() -> bool:
         correction=torch.zeros(width, dtype=torch.long),
         weight_scale=torch.full((width,), 0.5),
         bias=torch.zeros(width),
-        activation_scale=1.0,
-        activation_zero_point=0,
+        activation_scale=torch.tensor(1.0),
+        activation_zero_point=torch.tensor(0),
         activation_bits=8,
     )
     x = op.parameter([-1, width], np.float32)

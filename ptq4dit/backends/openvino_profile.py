@@ -9,7 +9,7 @@ import openvino
 from jaxtyping import Float
 from torch import Tensor
 
-from ptq4dit.backends.openvino import OpenVinoStep
+from ptq4dit.backends.compiled_graph import OpenVinoStep
 from ptq4dit.model.forward import Modulation
 from ptq4dit.model.layers import ROLES
 

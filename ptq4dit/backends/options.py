@@ -18,7 +18,8 @@ class IntegerOptions:
         precision: of what is not an integer product. ``"f32"``; ``"bf16"``; ``"mixed"``: both products of the
             attention in bf16, all else in f32; ``"auto"``: mixed where the CPU multiplies bf16, pictures have 128
             tokens or more and all inputs 8 bits (beside which bf16 costs no accuracy; of fewer bits it flips too
-            large steps), else f32. ``runtime`` says which it was.
+            large steps), else f32. ``runtime`` says which it was. Of other transformers than the DiT ``"auto"`` is f32,
+            and ``"mixed"`` is refused.
         batch: rows of every call, for which the graph is then compiled: faster for a small model that is always called
             with as many (``assets/demo/results/speed_fixed_batch.json``); None for any number. Of the CPU only.
         cache: folder of compiled models; None for ``PTQ4DIT_CACHE``, else the user's cache folder.

@@ -6,6 +6,7 @@ import ctypes
 import sys
 from typing import Any
 
+from diffusers import DiTTransformer2DModel
 from torch import Tensor, nn
 
 from ptq4dit.model.forward import equal_embedders
@@ -22,7 +23,7 @@ def lean_copy(transformer: Any) -> Any:
     for module in result.modules():
         if isinstance(module, QuantizedLinear):
             module.release()
-    if equal_embedders(result):
+    if isinstance(result, DiTTransformer2DModel) and equal_embedders(result):
         _share_embedders(result)
     return result
 

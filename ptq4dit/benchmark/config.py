@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 
+from ptq4dit.config.balancing import VARIANTS
 from ptq4dit.config.methods import method_names
 from ptq4dit.config.quantization import QuantConfig
 from ptq4dit.config.reconstruction import ReconstructionConfig
@@ -13,7 +14,7 @@ PTQ4DIT_VARIANTS: dict[str, dict[str, object]] = {
         "activation_granularity": "per_token" if dynamic else "per_tensor",
         "learned": learned,
     }
-    for name, csb, ssc in (("none", False, False), ("csb", True, False), ("csb+ssc", True, True))
+    for name, (csb, ssc) in VARIANTS.items()
     for dynamic in (False, True)
     for learned in (False, True)
 }

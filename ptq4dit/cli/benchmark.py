@@ -7,6 +7,7 @@ from typing import Any
 
 from ptq4dit.benchmark.config import BenchmarkConfig
 from ptq4dit.cli.judge import add_judge, open_judge
+from ptq4dit.cli.options import add_prompts, given_prompts
 from ptq4dit.cli.report import Report, show_job
 from ptq4dit.cli.source import add_model, model_source, open_calibration, open_float
 from ptq4dit.config.methods import method_names
@@ -28,6 +29,7 @@ def add_options(command: argparse.ArgumentParser) -> None:
     command.add_argument("--factorial", action=argparse.BooleanOptionalAction, default=True, help="PTQ4DiT's parts too")
     command.add_argument("--reconstruction-steps", type=int, default=ReconstructionConfig().steps, help="a block")
     add_judge(command)
+    add_prompts(command)
     command.add_argument("--steps", type=int, default=25, help="sampling steps")
     command.add_argument("--guidance", type=float, default=4.0, help="guidance scale, 1 for none")
 
@@ -49,6 +51,7 @@ def run(options: argparse.Namespace) -> Report:
         pictures=options.pictures,
         steps=options.steps,
         guidance_scale=options.guidance,
+        prompts=given_prompts(options),
         reconstruction=ReconstructionConfig(steps=options.reconstruction_steps, images=16, timesteps=10),
     )
     stats = open_calibration(options.calibration, source)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import ptq4dit
 from ptq4dit.cli.judge import add_judge, open_judge
-from ptq4dit.cli.options import add_quantization, add_sampling, quantization
+from ptq4dit.cli.options import add_prompts, add_quantization, add_sampling, given_prompts, quantization
 from ptq4dit.cli.report import Report, lines, show_reconstruction
 from ptq4dit.cli.source import add_model, demo_path, model_source, open_calibration, open_float, open_model
 
@@ -21,7 +21,8 @@ def add_options(command: argparse.ArgumentParser) -> None:
     add_model(command, "a folder that quantize wrote; or a float model (the demo if none), which is quantized first")
     command.add_argument("--reference", default=None, help="the float model; what the checkpoint was made from if none")
     add_judge(command)
-    command.add_argument("--pictures", type=int, default=20, help="pictures compared, classes in turn")
+    command.add_argument("--pictures", type=int, default=20, help="pictures compared, classes or prompts in turn")
+    add_prompts(command)
     add_quantization(command)
     add_sampling(command, 25)
 
@@ -32,7 +33,11 @@ def run(options: argparse.Namespace) -> Report:
     from ptq4dit.benchmark.measure import compare, draw
 
     config = BenchmarkConfig(
-        seeds=(options.seed,), pictures=options.pictures, steps=options.steps, guidance_scale=options.guidance
+        seeds=(options.seed,),
+        pictures=options.pictures,
+        steps=options.steps,
+        guidance_scale=options.guidance,
+        prompts=given_prompts(options),
     )
     model, dit = _models(options)
     judged = open_judge(options, dit)

@@ -24,6 +24,13 @@ def add_prompts(command: argparse.ArgumentParser) -> None:
     command.add_argument("--prompts", default=None, metavar="FILE", help="text file with a prompt a line")
 
 
+def given_prompts(options: argparse.Namespace) -> tuple[str, ...]:
+    """The prompts of the file that was named; none without one."""
+    from ptq4dit.sampling.prompts import read_prompts
+
+    return tuple(read_prompts(options.prompts)) if options.prompts else ()
+
+
 def add_quantization(command: argparse.ArgumentParser) -> None:
     """Everything that `quantization` reads."""
     defaults = QuantConfig()

@@ -9,13 +9,15 @@ from ptq4dit.cli.report import Report
 from ptq4dit.cli.source import demo_path, short_name
 from ptq4dit.speed.config import XL, SpeedConfig
 
+OTHERS = ("sd3", "pixart")
+"""Stand for models of these families with random weights; see `ptq4dit.speed.families`."""
 HELP = "Time a model in float and on integers, ours and other tools', in turn in one process; memory and bytes too."
 
 
 def add_options(command: argparse.ArgumentParser) -> None:
     """What can be asked."""
     defaults = SpeedConfig(source="")
-    text = f"a float model, or {XL!r} for DiT-XL/2's size with random weights; the demo if none"
+    text = f"a float model, {XL!r} for DiT-XL/2's size or {OTHERS} for theirs, with random weights; the demo if none"
     command.add_argument("model", nargs="?", default=None, help=text)
     command.add_argument("--model", dest="named", default=None, help="the same, by name")
     command.add_argument("--blocks", type=int, default=None, help="keep the first blocks only")
@@ -42,6 +44,8 @@ def run(options: argparse.Namespace) -> Report:
     from ptq4dit.storage.provenance import made_by
 
     source = options.named or options.model or demo_path()
+    if source in OTHERS:
+        return _family(source, options)
     config = SpeedConfig(
         source=source,
         blocks=options.blocks,
@@ -67,6 +71,26 @@ def run(options: argparse.Namespace) -> Report:
         for batch in config.batches
     ]
     return Report(content=content, text="\n".join(tables))
+
+
+def _family(name: str, options: argparse.Namespace) -> Report:
+    """A transformer of another family: fewer contestants, in turn in this process."""
+    from ptq4dit.speed.families import FamilySpeed, markdown, measure_family
+    from ptq4dit.storage.json_file import write_json
+    from ptq4dit.storage.provenance import made_by
+
+    config = FamilySpeed(
+        family=name,
+        blocks=options.blocks or 4,
+        batch=options.batch[0],
+        rounds=options.rounds,
+        threads=options.threads,
+        seed=options.seed,
+    )
+    content = measure_family(config, made_by(_command(options), config.threads), _say)
+    if options.out:
+        write_json(Path(options.out), content)
+    return Report(content=content, text=f"{name}, {config.blocks} blocks, batch {config.batch}\n\n{markdown(content)}")
 
 
 def _command(options: argparse.Namespace) -> str:

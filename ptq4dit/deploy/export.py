@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from ptq4dit.backends.plan import block_linears
+from ptq4dit.backends.dit_layers import block_linears, require_published
 from ptq4dit.model.bundle import Dit
 from ptq4dit.quantized.convert import describe
 from ptq4dit.storage.folder import MANIFEST, require_writable, whole_folder
@@ -73,6 +73,7 @@ def _require(model: Dit, target: str, folder: Path, pack_4_bits: bool) -> None:
     if not describe(model)["quantized"]:
         raise ValueError("Expected a quantized model, got a float one. Use ptq4dit.quantize(...) first.")
     require_writable(folder, KIND)
+    require_published(model.torch_transformer)
     for block in range(len(model.torch_transformer.transformer_blocks)):
         block_linears(model.torch_transformer, block)
 

@@ -13,7 +13,8 @@ import torch
 from onnx import TensorProto
 from torch import Tensor, nn
 
-from ptq4dit.backends.plan import IntegerLinear, block_linears, integer_linear_of
+from ptq4dit.backends.dit_layers import block_linears
+from ptq4dit.backends.integer_linear import IntegerLinear, integer_linear_of, require_one_grid
 from ptq4dit.deploy.onnx_writer import OPSET, OnnxWriter, Port
 from ptq4dit.deploy.sinusoid import frequencies
 from ptq4dit.model.forward import equal_embedders
@@ -83,7 +84,8 @@ class _Graph:
         qkv = self._integer_linear(self._norm(hidden, shift1, scale1, float(block.norm1.norm.eps)), layers["qkv"])
         mixed = self._integer_linear(self._attention(qkv, block.attn1), layers["proj"])
         hidden = add("Add", hidden, add("Mul", mixed, gate1))
-        inner = self._integer_linear(self._norm(hidden, shift2, scale2, float(block.norm3.eps)), layers["fc1"])
+        normed = self._norm(hidden, shift2, scale2, float(block.norm3.eps), block.norm3)
+        inner = self._integer_linear(normed, layers["fc1"])
         inner = add("Gelu", inner, approximate=block.ff.net[0].approximate)
         return add("Add", hidden, add("Mul", self._integer_linear(inner, layers["fc2"]), gate2))
 
@@ -100,10 +102,13 @@ class _Graph:
         mixed = add("Transpose", add("MatMul", weights, v), perm=[0, 2, 1, 3])
         return add("Reshape", mixed, self._integers([0, 0, self.width]))
 
-    def _norm(self, x: str, shift: str, scale: str, eps: float) -> str:
-        """``LN(x) (1 + scale) + shift``."""
+    def _norm(self, x: str, shift: str, scale: str, eps: float, norm: Any = None) -> str:
+        """``LN(x) (1 + scale) + shift``; ``norm`` may have a gain and a bias of its own."""
         add, ones = self.writer.add, self.writer.constant(np.ones(self.width, np.float32), "ones")
-        normed = add("LayerNormalization", x, ones, axis=-1, epsilon=eps)
+        gain, bias = (getattr(norm, name, None) for name in ("weight", "bias"))
+        own = [] if bias is None else [self._floats(bias, "norm.bias")]
+        gained = ones if gain is None else self._floats(gain, "norm.weight")
+        normed = add("LayerNormalization", x, gained, *own, axis=-1, epsilon=eps)
         factor = add("Add", scale, self.writer.constant(np.float32(1)))
         return add("Add", add("Mul", normed, factor), shift)
 
@@ -126,7 +131,7 @@ class _Graph:
     def _linear(self, x: str, name: str, linear: nn.Module) -> str:
         """A linear of the twin, or a convolution on flattened patches: quantized or float."""
         if isinstance(linear, QuantizedLinear):
-            return self._integer_linear(x, integer_linear_of(name, [linear]))
+            return self._integer_linear(x, require_one_grid(integer_linear_of(name, [linear])))
         weight, bias = linear.weight, linear.bias
         assert isinstance(weight, Tensor)
         product = self.writer.add("MatMul", x, self._floats(weight.detach().flatten(1).T, name))
@@ -135,12 +140,12 @@ class _Graph:
     def _integer_linear(self, x: str, layer: IntegerLinear) -> str:
         """Both operands quantized and dequantized with the layer's scales and zero points."""
         add, constant = self.writer.add, self.writer.constant
-        scale, zero_point = np.float32(layer.activation_scale), np.uint8(layer.activation_zero_point)
+        scale, zero_point = np.float32(layer.grid[0]), np.uint8(layer.grid[1])
         if layer.input_factor is not None:
             x = add("Mul", x, self._floats(layer.input_factor, f"{layer.name}.factor"))
         if layer.activation_bits < 8:
-            highest = 2**layer.activation_bits - 1 - layer.activation_zero_point
-            x = add("Clip", x, constant(np.float32(-layer.activation_zero_point * scale)), constant(highest * scale))
+            lowest, highest = -layer.grid[1], 2**layer.activation_bits - 1 - layer.grid[1]
+            x = add("Clip", x, constant(np.float32(lowest * scale)), constant(np.float32(highest * scale)))
         grid = (constant(scale), constant(zero_point))
         rounded = add("DequantizeLinear", add("QuantizeLinear", x, *grid), *grid)
         product = add("MatMul", rounded, self._dequantized(layer), name=layer.name)

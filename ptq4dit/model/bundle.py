@@ -129,8 +129,8 @@ class Bundle:
 
     @property
     def frequencies(self) -> Frequencies:
-        """How a DiT's timestep frequencies are spaced: ``"diffusers"`` or ``"official"``."""
-        return frequencies_of(self.torch_transformer)
+        """How timestep frequencies are spaced: ``"diffusers"``, or ``"official"`` for the authors' weights."""
+        return "diffusers" if self.text_conditioned else frequencies_of(self.torch_transformer)
 
     @property
     def torch_transformer(self) -> Any:

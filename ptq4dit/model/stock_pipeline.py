@@ -5,8 +5,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from diffusers import AutoencoderKL, DiTPipeline, DiTTransformer2DModel
-from diffusers.schedulers import KarrasDiffusionSchedulers
+from diffusers import AutoencoderKL, DiTPipeline, DiTTransformer2DModel, SchedulerMixin
 from torch import nn
 
 STOCK = 1000
@@ -24,7 +23,7 @@ class PTQ4DiTPipeline(DiTPipeline):
         self,
         transformer: DiTTransformer2DModel,
         vae: AutoencoderKL,
-        scheduler: KarrasDiffusionSchedulers,
+        scheduler: SchedulerMixin,
         id2label: dict[str, str] | None = None,
     ) -> None:
         """Put the parts together.

@@ -5,8 +5,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from ptq4dit.calibration.statistics import Calibration
+from ptq4dit.config.balancing import VARIANTS
 from ptq4dit.config.quantization import QuantConfig
-from ptq4dit.quantized.operands import VARIANTS, energies, layer_operands
+from ptq4dit.quantized.operands import energies, layer_operands
 
 
 def layer_errors(transformer: nn.Module, stats: Calibration, layer: str, config: QuantConfig) -> dict[str, float]:

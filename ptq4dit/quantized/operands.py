@@ -8,6 +8,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from ptq4dit.calibration.statistics import Calibration
+from ptq4dit.config.balancing import VARIANTS
 from ptq4dit.config.quantization import FLOAT_BITS, LayerConfig, QuantConfig
 from ptq4dit.model.layers import get_layer
 from ptq4dit.numerics.affine import affine_from_range, fake_quantize
@@ -15,9 +16,6 @@ from ptq4dit.quantized.activation import activation_spec, is_static, round_dynam
 from ptq4dit.quantized.balance import balances_itself, layer_factor, layer_settings
 from ptq4dit.quantized.ranges import static_range
 from ptq4dit.quantized.weight import expand_weight, quantize_weight
-
-VARIANTS: dict[str, tuple[bool, bool]] = {"none": (False, False), "csb": (True, False), "csb+ssc": (True, True)}
-"""Variant -> (csb, ssc)."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

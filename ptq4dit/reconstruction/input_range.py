@@ -78,9 +78,13 @@ def _grids(layer: QuantizedLinear, shares: Float[Tensor, "candidate end *groups"
 def _errors(
     pair: BlockPair, name: str, weight: Tensor, data: BlockData, weights: Float[Tensor, " sample"], grids: Grids
 ) -> Tensor:
-    """Squared error of the output with each candidate ``(candidate, *groups)``, over each group's samples."""
+    """Squared error of the output with each candidate ``(candidate, *groups)``, over each group's samples.
+
+    ``|e W^T|^2 = e (W^T W) e^T``, whichever is less work.
+    """
     layer = pair.layers[name]
     clock, shape = layer.clock, grids[0].shape
+    square = weight.T @ weight if len(weight) > weight.shape[1] else None
     errors = torch.zeros(shape[0], shape[1:].numel(), dtype=torch.float64, device=weight.device)
     for rows in data.slices():
         chunk = data.take(rows, weight.device)
@@ -91,6 +95,7 @@ def _errors(
         groups = torch.zeros(len(chunk)) if groups is None else groups
         group = chunk.view_weights(groups.to(weight)).long()  # the two of a pair have the same timestep
         for i, (scale, zero_point) in enumerate(zip(*grids, strict=True)):
-            wrong = chunk.views((round_static(x, scale, zero_point, layer.config, clock) - x).float()) @ weight.T
-            errors[i].index_add_(0, group, wrong.square().sum((1, 2)).double() * view_weights)
+            wrong = chunk.views((round_static(x, scale, zero_point, layer.config, clock) - x).float())
+            output = (wrong @ weight.T).square() if square is None else (wrong @ square) * wrong
+            errors[i].index_add_(0, group, output.sum((1, 2)).double() * view_weights)
     return errors.reshape(shape)

@@ -10,7 +10,7 @@ from unittest.mock import patch
 
 from diffusers import AutoencoderKL, DDIMScheduler
 
-from ptq4dit.backends.integer import IntegerTransformer
+from ptq4dit.backends.transformer import IntegerTransformer
 from ptq4dit.model.bundle import Dit, bundle, load
 from ptq4dit.sampling.denoise import decode, denoise
 from ptq4dit.speed.config import XL, SpeedConfig

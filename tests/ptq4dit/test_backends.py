@@ -6,11 +6,12 @@ import pytest
 import torch
 
 from ptq4dit.backends.dispatch import with_backend
-from ptq4dit.backends.openvino import cpu_capabilities, linear_precisions
+from ptq4dit.backends.integer_linear import IntegerLinear
+from ptq4dit.backends.openvino import cpu_capabilities
 from ptq4dit.backends.openvino_linear import products_saturate
 from ptq4dit.backends.openvino_profile import profile_step
 from ptq4dit.backends.options import IntegerOptions, chosen_precision
-from ptq4dit.backends.plan import IntegerLinear
+from ptq4dit.backends.products import linear_precisions
 from ptq4dit.backends.shared_copies import lean_copy, resident_bytes
 from ptq4dit.calibration.run import calibrate
 from ptq4dit.checkpoint.packed import load_quantized, save_quantized

@@ -5,12 +5,15 @@ import torch
 from torch import nn
 
 from ptq4dit.backends import cuda
-from ptq4dit.backends.reference import integer_linear, quantize_input, unsigned_zero_point
+from ptq4dit.backends.integer_linear import integer_linear_of
+from ptq4dit.backends.options import IntegerOptions
+from ptq4dit.backends.reference import integer_linear
 from ptq4dit.calibration.run import calibrate
 from ptq4dit.config.calibration import CalibrationConfig
 from ptq4dit.config.quantization import LayerConfig, QuantConfig
 from ptq4dit.methods.registry import quantize
 from ptq4dit.quantized.linear import QuantizedLinear
+from tests.ptq4dit.backends.tiny_quantized import tiny_quantized
 
 
 def layer_of(d_in, d_out, seed, low=-2.0, high=3.0, **settings):
@@ -26,13 +29,11 @@ def layer_of(d_in, d_out, seed, low=-2.0, high=3.0, **settings):
 
 
 def by_reference(layer, x):
-    config = layer.config
-    bits, symmetric = config.activation_bits, config.activation_symmetric
-    zero_point = unsigned_zero_point(layer.activation_zero_point, bits, symmetric)
-    q = quantize_input(x, layer.activation_scale, zero_point, bits)
-    return integer_linear(
-        q, layer.activation_scale, zero_point, layer.weight_q, layer.weight_scale, layer.weight_zero_point, layer.bias
-    )
+    return integer_linear(x, integer_linear_of("fc1", [layer]))
+
+
+def on_int8(layer):
+    return cuda.Int8Linear(integer_linear_of("fc1", [layer]), layer)
 
 
 @pytest.mark.parametrize("symmetric", [False, True], ids=["asymmetric", "symmetric"])
@@ -44,7 +45,7 @@ def test_equals_the_reference(rows, d_in, d_out, bits, symmetric):
     )
     x = torch.randn(rows, d_in, generator=torch.Generator().manual_seed(rows)) * 2
     x[0, 0], x[-1, -1] = 1e6, -1e6  # both ends of the grid
-    torch.testing.assert_close(cuda.Int8Linear(layer)(x), by_reference(layer, x), rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(on_int8(layer)(x), by_reference(layer, x), rtol=1e-6, atol=1e-6)
 
 
 @pytest.mark.parametrize(("low", "high"), [(-5.0, 0.0), (0.0, 4.0), (-1e-3, 9.0), (-1e4, 1e4)])
@@ -54,7 +55,7 @@ def test_zero_points_at_the_ends_of_the_grid(low, high):
         layer.weight_q[0], layer.weight_q[1] = 0, 255
         layer.weight_q[2] = int(layer.weight_zero_point[2])  # a channel of zeros
     x = torch.randn(33, 48, generator=torch.Generator().manual_seed(0)) * max(abs(low), high)
-    result = cuda.Int8Linear(layer)(x)
+    result = on_int8(layer)(x)
     torch.testing.assert_close(result, by_reference(layer, x), rtol=1e-6, atol=1e-5)
     assert torch.equal(result[:, 2], layer.bias[2].expand(33))
 
@@ -64,7 +65,7 @@ def test_a_wrong_zero_point_would_be_seen():
     x = torch.randn(33, 48, generator=torch.Generator().manual_seed(0))
     right = by_reference(layer, x)
     layer.weight_zero_point += 1
-    assert (cuda.Int8Linear(layer)(x) - right).abs().max() > 1e-2
+    assert (on_int8(layer)(x) - right).abs().max() > 1e-2
 
 
 def test_the_kernel_gets_shapes_that_it_takes_on_a_gpu(monkeypatch):
@@ -77,7 +78,7 @@ def test_the_kernel_gets_shapes_that_it_takes_on_a_gpu(monkeypatch):
 
     monkeypatch.setattr(torch, "_int_mm", product)
     for rows in (1, 16, 17, 31):
-        cuda.Int8Linear(layer_of(13, 7, seed=0))(torch.randn(rows, 13))
+        on_int8(layer_of(13, 7, seed=0))(torch.randn(rows, 13))
     for a, b in seen:
         assert a[0] > 16 and a[1] % 8 == 0 and b[1] % 8 == 0 and a[1] == b[0]
 
@@ -109,16 +110,16 @@ def test_a_whole_model_agrees_with_its_simulated_twin(dit, settings):
 @pytest.mark.parametrize(
     ("settings", "named"),
     [
-        ({"weight_bits": 16}, "W16A8"),
-        ({"activation_bits": 16}, "W8A16"),
-        ({"group_size": 8}, "every 8 input channels"),
-        ({"activation_granularity": "per_token", "activation_group_size": 8}, "every 8 channels"),
+        ({"weight_bits": 16}, "weights in float"),
+        ({"activation_bits": 16}, "activations in float"),
+        ({"group_size": 8}, "group_size=8"),
+        ({"activation_granularity": "per_token", "activation_group_size": 8}, "activation_group_size=8"),
     ],
 )
 def test_what_integers_cannot_express_is_refused_by_name(dit, settings, named):
     stats = calibrate(dit, CalibrationConfig(timesteps=1, samples_per_timestep=1, steps=1))
     twin = quantize(dit, stats, QuantConfig(csb=False, ssc=False, weight_range="minmax", **settings)).transformer
-    with pytest.raises(ValueError, match=rf"{named}.*transformer_blocks\.0\..*simulated"):
+    with pytest.raises(ValueError, match=rf"transformer_blocks\.0\..*{named}.*simulated"):
         cuda.replace_linears(twin)
 
 
@@ -126,6 +127,13 @@ def test_no_gpu_is_said(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(ValueError, match=r"CUDA device.*CPU.*simulated"):
         cuda.build(nn.Linear(2, 2))
+
+
+def test_options_of_the_cpu_are_refused_by_name():
+    cuda.require_no_options(IntegerOptions())
+    for setting in ({"threads": 2}, {"batch": 2}, {"precision": "bf16"}):
+        with pytest.raises(ValueError, match=rf"IntegerOptions\.{next(iter(setting))} .* on CUDA"):
+            cuda.require_no_options(IntegerOptions(**setting))
 
 
 def test_on_a_gpu(dit):
@@ -142,3 +150,13 @@ def test_on_a_gpu(dit):
         simulated = model.transformer(latents, **call).sample
         integer = with_backend(model, "integer").transformer(latents, **call).sample
     assert (integer - simulated).norm() < 1e-2 * simulated.norm()
+
+
+@pytest.mark.parametrize("name", ["sd3", "sana", "qwen"])
+def test_the_layers_of_any_family_are_replaced(name):
+    twin, call, _ = tiny_quantized(name, weight_bits=4)
+    replaced = cuda.replace_linears(twin)
+    assert not [module for module in replaced.modules() if isinstance(module, QuantizedLinear)]
+    with torch.no_grad():
+        (mine, *_), (simulated, *_) = call.on(replaced), call.on(twin)
+    assert (mine - simulated).norm() < 1e-2 * simulated.norm()

@@ -69,6 +69,24 @@ def distance(a, b):
     return np.linalg.norm(a - b) / np.linalg.norm(b)
 
 
+@pytest.mark.parametrize("target", ["onnx", "openvino"])
+def test_norms_with_a_gain_and_a_bias_are_part_of_the_graph(make_dit, tmp_path, target):
+    model = make_dit(norm_elementwise_affine=True)
+    stats = calibrate(model, CalibrationConfig(timesteps=2, samples_per_timestep=2, steps=2))
+    model = quantize(model, stats, QuantConfig(weight_range="minmax"))
+    folder = export(model, target, tmp_path / "model")
+    found = by_onnxruntime(folder) if target == "onnx" else by_openvino(folder / "model.xml")
+    assert distance(found, simulated(model)) < 5e-3
+
+
+def test_a_dit_that_the_graphs_would_compute_differently_is_refused(make_dit, tmp_path):
+    model = make_dit(activation_fn="geglu")
+    stats = calibrate(model, CalibrationConfig(timesteps=1, samples_per_timestep=1, steps=1))
+    model = quantize(model, stats, QuantConfig(weight_range="minmax"))
+    with pytest.raises(ValueError, match=r"GEGLU in 'transformer_blocks\.0\.ff'"):
+        export(model, "onnx", tmp_path / "model")
+
+
 @pytest.mark.parametrize("name", SETTINGS)
 def test_onnx_gives_the_simulated_models_numbers(quantized, tmp_path, name):
     folder = export(quantized[name], "onnx", tmp_path / "model")

@@ -2,6 +2,8 @@
 
 import dataclasses
 import os
+import subprocess
+import sys
 
 import openvino
 import pytest
@@ -89,6 +91,42 @@ def test_another_version_is_another_model(model, options, compilations, monkeypa
     monkeypatch.setattr(openvino, "__version__", "1.2.3-other")
     with_backend(model, "integer", options)
     assert len(compilations) == 2
+
+
+def test_a_setting_of_one_layer_is_another_model(model, options, compilations):
+    """Only the bits of one layer's input change; its scale, zero point and weights stay."""
+    with_backend(model, "integer", options)
+    other = with_backend(model, "simulated")
+    linear = other.transformer.transformer_blocks[0].ff.net[2]
+    linear.config = dataclasses.replace(linear.config, activation_bits=6)
+    with_backend(other, "integer", options)
+    assert len(compilations) == 2
+
+
+def test_the_order_of_a_set_in_the_config_is_not_part_of_the_key(model):
+    """A model made in Python, or read from an old config.json, has a set of the defaults that it uses."""
+    twin, keys = with_backend(model, "simulated").transformer, set()
+    for order in (["a", "b"], ["b", "a"]):
+        twin.register_to_config(_use_default_values=order, extra={"b", "a"})
+        keys.add(content_key(backend._content(twin, {}, (), ())))
+    assert len(keys) == 1
+
+
+def test_keys_are_the_same_in_every_process():
+    code = (
+        "import torch\nfrom diffusers import DiTTransformer2DModel\nfrom ptq4dit.backends import openvino\n"
+        "from ptq4dit.backends.openvino_cache import content_key\ntorch.manual_seed(0)\n"
+        "sizes = dict(num_attention_heads=1, attention_head_dim=8, in_channels=4, num_layers=1, sample_size=4)\n"
+        "model = DiTTransformer2DModel(**sizes, norm_num_groups=4)\n"
+        "print(content_key(openvino._content(model, {'some': {'x', 'y', 'z'}}, (), ())))"
+    )
+    keys = {
+        subprocess.run(
+            [sys.executable, "-c", code], env=os.environ | {"PYTHONHASHSEED": each}, capture_output=True, text=True
+        ).stdout
+        for each in ("1", "2")
+    }
+    assert len(keys) == 1 and len(keys.pop()) == 33
 
 
 def test_the_least_recently_used_go_first(tmp_path):

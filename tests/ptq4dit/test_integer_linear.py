@@ -9,10 +9,11 @@ import torch
 from openvino import opset15
 from torch import nn
 
-from ptq4dit.backends.openvino import linear_precisions, require_integer_products
-from ptq4dit.backends.openvino_linear import integer_product, products_saturate
-from ptq4dit.backends.plan import integer_linear_of
-from ptq4dit.backends.reference import integer_linear, quantize_input, unsigned_zero_point
+from ptq4dit.backends.integer_linear import integer_linear_of
+from ptq4dit.backends.openvino_linear import floats, integer_product, product, products_saturate
+from ptq4dit.backends.openvino_linear import rounded as rounded_node
+from ptq4dit.backends.products import linear_precisions, require_integer_products
+from ptq4dit.backends.reference import integer_linear
 from ptq4dit.config.quantization import LayerConfig
 from ptq4dit.numerics.affine import dequantize
 from ptq4dit.quantized.linear import QuantizedLinear
@@ -32,20 +33,16 @@ def layer_of(d_in, d_out, seed, low=-2.0, high=3.0, bias=True, factor=None, **se
 
 
 def grid_values(layer, rows, seed):
-    """Inputs on the grid, all of whose integers occur, so that no rounding can fall either way."""
-    config, generator = layer.config, torch.Generator().manual_seed(seed)
-    zero_point = unsigned_zero_point(layer.activation_zero_point, config.activation_bits, config.activation_symmetric)
-    q = torch.randint(0, 2**config.activation_bits, (rows, layer.in_features), generator=generator)
-    q[0, 0], q[-1, -1] = 0, 2**config.activation_bits - 1
-    return dequantize(q, layer.activation_scale, zero_point)
+    """Prepared inputs on the grid, all of whose integers occur, so that no rounding can fall either way."""
+    bits, generator = layer.config.activation_bits, torch.Generator().manual_seed(seed)
+    q = torch.randint(0, 2**bits, (rows, layer.in_features), generator=generator)
+    q[0, 0], q[-1, -1] = 0, 2**bits - 1
+    described = integer_linear_of(NAME, [layer])
+    return dequantize(q, described.activation_scale, described.activation_zero_point)
 
 
 def by_reference(layer, x):
-    config = layer.config
-    zero_point = unsigned_zero_point(layer.activation_zero_point, config.activation_bits, config.activation_symmetric)
-    q = quantize_input(x, layer.activation_scale, zero_point, config.activation_bits)
-    weight = layer.weight_q, layer.weight_scale, layer.weight_zero_point
-    return integer_linear(q, layer.activation_scale, zero_point, *weight, layer.bias)
+    return integer_linear(x, integer_linear_of(NAME, [layer]))
 
 
 def by_openvino(layer, x):
@@ -83,9 +80,24 @@ def test_equals_the_reference(seed):
 @pytest.mark.parametrize("bits", [6, 8])
 def test_a_factor_for_every_channel_is_that_of_the_input(bits):
     factor = 2.0 ** torch.randint(-3, 4, (48,), generator=torch.Generator().manual_seed(1))
-    layer = layer_of(48, 24, seed=5, factor=factor, balance_fc2=True, activation_bits=bits)
-    x = grid_values(layer, 33, seed=2)
-    assert_same(by_openvino(layer, x / factor), by_reference(layer, x))
+    layer = layer_of(48, 24, seed=5, factor=factor, input_factor=True, activation_bits=bits)
+    x = grid_values(layer, 33, seed=2) / factor
+    assert_same(by_openvino(layer, x), by_reference(layer, x))
+
+
+@pytest.mark.parametrize("bits", [6, 8])
+def test_a_factor_stays_where_something_else_reads_the_input(bits):
+    generator = torch.Generator().manual_seed(1)
+    factor, before = 2.0 ** torch.randint(-3, 4, (24,), generator=generator), torch.eye(24)
+    layer = layer_of(24, 24, seed=5, factor=factor, input_factor=True, activation_bits=bits)
+    described, x = integer_linear_of(NAME, [layer]), grid_values(layer, 10, seed=2) / factor
+    parameter = opset15.parameter([-1, 24], np.float32)
+    made = opset15.matmul(parameter, floats(before), False, True)
+    other = opset15.matmul(made, floats(layer.weight), False, True)
+    graph = openvino.Model([product(rounded_node(made, described, alone=False), described), other], [parameter])
+    compiled = openvino.Core().compile_model(graph, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    assert linear_precisions(compiled)[NAME] in ("u8", "i8")
+    assert_same(torch.from_numpy(compiled([x.numpy()])[0]), by_reference(layer, x))
 
 
 @pytest.mark.parametrize("bits", [4, 8])
@@ -162,6 +174,6 @@ def test_rows_of_a_layer_times_a_factor():
 
 def test_refuses_a_graph_that_multiplies_in_float():
     with pytest.raises(ValueError, match=r"'blocks.0.proj' to multiply 8-bit integers, got f32.*simulated"):
-        require_integer_products({"blocks.0.qkv": "u8", "blocks.0.proj": "f32"}, blocks=1)
+        require_integer_products({"blocks.0.qkv": "u8", "blocks.0.proj": "f32"}, ["blocks.0.qkv", "blocks.0.proj"])
     with pytest.raises(ValueError, match=r"'blocks.1.qkv' .* got no product"):
-        require_integer_products({f"blocks.0.{role}": "i8" for role in ("qkv", "proj", "fc1", "fc2")}, blocks=2)
+        require_integer_products({"blocks.0.qkv": "i8"}, ["blocks.0.qkv", "blocks.1.qkv"])

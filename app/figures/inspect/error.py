@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import plotly.graph_objects as go
 
+from app.balancing import NAMES
 from app.figures.style import BALANCED, NEUTRAL, SPEARMAN, axis, layout
 
 COLOURS = {"none": NEUTRAL, "csb": SPEARMAN, "csb+ssc": BALANCED}
-NAMES = {"none": "no balancing", "csb": "CSB", "csb+ssc": "CSB + SSC"}
 
 
 def error_figure(errors: Mapping[str, float], chosen: str) -> go.Figure:

@@ -1,0 +1,16 @@
+"""The three ways of balancing that the app shows, in one table: their keys, switches and names."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+Way = Literal["none", "csb", "csb+ssc"]
+WAYS: tuple[Way, ...] = ("none", "csb", "csb+ssc")
+SWITCHES: dict[str, tuple[bool, bool]] = {"none": (False, False), "csb": (True, False), "csb+ssc": (True, True)}
+"""Key -> (CSB, SSC)."""
+NAMES: dict[str, str] = {"none": "no balancing", "csb": "CSB", "csb+ssc": "CSB + SSC"}
+
+
+def way(csb: bool, ssc: bool) -> Way:
+    """The key of the switches; SSC without CSB has nothing to act on and counts as off."""
+    return ("csb+ssc" if ssc else "csb") if csb else "none"

@@ -1,0 +1,112 @@
+"""A compiled graph in a file, mapped into memory and run."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from threading import Lock
+from typing import Any, TypeVar
+
+import numpy as np
+import openvino
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from ptq4dit.backends.mapped_weights import release_pages
+from ptq4dit.backends.openvino_cache import CompiledCache, payload_bytes
+from ptq4dit.backends.shared_copies import return_freed_memory
+from ptq4dit.model.forward import Modulation
+
+Graph = TypeVar("Graph", bound="CompiledGraph")
+
+
+class CompiledGraph:
+    """A graph that OpenVINO has compiled; calls from several threads wait for each other.
+
+    The file stays mapped: OpenVINO packs the weights for its kernels when it first runs, after which the mapped
+    originals need not stay in memory.
+    """
+
+    def __init__(self, path: Path, properties: dict[str, Any]) -> None:
+        self.path, self.properties = path, properties
+        self._lock, self._settled = Lock(), False
+        self._file = np.memmap(path, np.uint8, mode="c", shape=(payload_bytes(path),))
+        blob = openvino.Tensor(self._file, shared_memory=True)
+        self.compiled = openvino.Core().import_model(blob, "CPU", properties)
+        self._request = self.compiled.create_infer_request()
+
+    def run(self, inputs: Sequence[Tensor]) -> list[Tensor]:
+        """The outputs for these inputs, in the graph's order; floats in float32."""
+        given = [_shared(tensor) for tensor in inputs]
+        with self._lock:
+            for index, tensor in enumerate(given):
+                self._request.set_input_tensor(index, tensor)
+            self._request.infer(share_outputs=True)
+            outputs = range(len(self.compiled.outputs))
+            results = [self._request.get_output_tensor(index).data.copy() for index in outputs]
+            self._settle()
+        return [torch.from_numpy(result) for result in results]
+
+    def node_ms(self) -> dict[str, float]:
+        """Milliseconds of each node, the mean of all calls so far; for graphs with the property ``PERF_COUNT``."""
+        with self._lock:
+            counted = self._request.get_profiling_info()
+        return {node.node_name: 1e3 * node.real_time.total_seconds() for node in counted}
+
+    def _settle(self) -> None:
+        if not self._settled:
+            release_pages(self._file)
+            return_freed_memory()
+            self._settled = True
+
+
+class OpenVinoStep(CompiledGraph):
+    """The compiled step of a DiT, called like `forward.predict`."""
+
+    def __init__(self, path: Path, properties: dict[str, Any]) -> None:
+        super().__init__(path, properties)
+        rows = self.compiled.input(0).partial_shape[0]
+        self._rows = int(rows.get_length()) if rows.is_static else None
+
+    def __call__(
+        self, latents: Float[Tensor, "row channel height width"], modulation: Modulation
+    ) -> Float[Tensor, "row out_channel height width"]:
+        """The output for these latents.
+
+        Raises:
+            ValueError: for another number of rows than the graph was compiled for.
+        """
+        if self._rows not in (None, len(latents)):
+            raise ValueError(
+                f"Expected {self._rows} rows, as the integer backend was asked to compile for, got {len(latents)}. "
+                "Choose IntegerOptions(batch=None) for any number."
+            )
+        blocks = modulation.blocks.permute(1, 2, 0, 3).flatten(0, 1)
+        (result,) = self.run((latents, blocks, modulation.final.transpose(0, 1)))
+        return result.to(latents.dtype)
+
+
+def ready(
+    kind: type[Graph], cache: CompiledCache, key: str, properties: dict[str, Any], write: Callable[[Path], None]
+) -> Graph:
+    """The graph from the cache, compiled where there is none or one that this runtime cannot read.
+
+    Args:
+        kind: what to make of the file.
+        cache: where it is, or will be.
+        key: of the graph.
+        properties: with which it is compiled and loaded.
+        write: compiles it into a file.
+    """
+    path = cache.find(key)
+    if path is not None:
+        try:
+            return kind(path, properties)
+        except RuntimeError:  # whole, but another build of the runtime wrote it
+            path.unlink(missing_ok=True)
+    return kind(cache.store(key, write), properties)
+
+
+def _shared(tensor: Tensor) -> openvino.Tensor:
+    """A torch tensor of OpenVINO, floats as float32, without a copy where it is that already."""
+    plain = tensor.detach().float() if tensor.is_floating_point() else tensor.detach()
+    return openvino.Tensor(plain.contiguous().numpy(), shared_memory=True)
