@@ -26,7 +26,9 @@ from ptq4dit.checkpoint.pipeline_folder import (
     write_pipeline,
 )
 from ptq4dit.checkpoint.quantizer import as_diffusers
-from ptq4dit.config.record import QuantRecord, short, stored_settings
+from ptq4dit.config.calibration import CalibrationConfig
+from ptq4dit.config.quantization import QuantConfig
+from ptq4dit.config.record import QuantRecord, made, numbers, short, stored_settings
 from ptq4dit.model.bundle import Dit, bundle, load
 from ptq4dit.model.stock_pipeline import PTQ4DiTPipeline
 from ptq4dit.sampling.noise_correction import NoiseCorrection
@@ -150,15 +152,7 @@ def _dressed(transformer: Any, record: QuantRecord) -> Any:
 
 
 def _read(source: Path, manifest: dict[str, Any]) -> Dit:
-    record = stored_record(source)
-    said = record.to_dict()
-    for name in ("config", "calibration", "statistics", "model"):
-        if manifest[name] != said[name]:
-            raise ValueError(
-                f"Expected {name} in the manifest as in the transformer's config, got another. Copy it again."
-            )
-    if stored_settings(manifest["layers"]) != dict(record.settings):
-        raise ValueError("Expected the layers that the transformer's config says, got others. Quantize again.")
+    _require_agreement(manifest, stored_record(source))
     pipeline = read_pipeline(source, manifest["dtypes"])
     if isinstance(pipeline, DiTPipeline):
         parts = (pipeline.transformer, pipeline.vae, pipeline.scheduler)
@@ -166,6 +160,20 @@ def _read(source: Path, manifest: dict[str, Any]) -> Dit:
     else:
         model = dataclasses.replace(load(pipeline, options=manifest["options"]), source=manifest["source"])
     return _corrected(model, source, manifest)
+
+
+def _require_agreement(manifest: dict[str, Any], record: QuantRecord) -> None:
+    """What is said twice, in the manifest and in the transformer's config, is the same."""
+    said = {
+        "config": (made(QuantConfig, manifest["config"], "config"), record.config),
+        "calibration": (made(CalibrationConfig, manifest["calibration"], "calibration"), record.calibration),
+        "statistics": (numbers(manifest["statistics"]), dict(record.statistics)),
+        "model": (manifest["model"], record.model),
+    }
+    if wrong := [name for name, (here, there) in said.items() if here != there]:
+        raise ValueError(f"Expected {wrong[0]} in the manifest as the transformer's files have it. Copy it again.")
+    if stored_settings(manifest["layers"]) != dict(record.settings):
+        raise ValueError("Expected the layers that the config of the transformer says, got others. Quantize again.")
 
 
 def _read_former(source: Path, manifest: dict[str, Any]) -> Dit:

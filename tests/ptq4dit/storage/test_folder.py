@@ -158,7 +158,7 @@ def test_what_cannot_be_written_is_said_before_the_work(tmp_path):
 def test_a_full_disk_is_one_sentence_and_leaves_nothing(tmp_path, error):
     write(tmp_path / "model", 1)
     with (
-        pytest.raises(ValueError, match="^Expected room for '.*', got a full disk"),
+        pytest.raises(ValueError, match=r"^Expected room for '.*', got a full disk"),
         whole_folder(tmp_path / "model") as new,
     ):
         (new / "half").write_text("x")
