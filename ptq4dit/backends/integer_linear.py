@@ -61,7 +61,7 @@ class IntegerLinear:
     @property
     def combined_scale(self) -> Float[Tensor, " d_out"]:
         """``s_x s_w``."""
-        return self.weight_scale * self.grid[0]
+        return (self.weight_scale.double() * self.grid[0]).float()
 
     @property
     def row_sums(self) -> Int[Tensor, " d_out"]:
