@@ -43,7 +43,7 @@ class IntegerTransformer(nn.Module):
         return self.step(*args, **kwargs)
 
     def num_parameters(self, only_trainable: bool = False, exclude_embeddings: bool = False) -> int:
-        """Numbers of the float model: weights that are integers here are counted; none of them can be trained."""
+        """Numbers of the float model: weights that are integers here count, but not among those that can be trained."""
         count = super().num_parameters(only_trainable, exclude_embeddings)  # type: ignore[misc]
         linears = [module for module in self.modules() if isinstance(module, QuantizedLinear)]
         sizes = [linear.out_features * (linear.in_features + (linear.bias is not None)) for linear in linears]
