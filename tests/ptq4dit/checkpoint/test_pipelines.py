@@ -24,7 +24,7 @@ def draw(pipeline, name):
 
 
 def require_picture(first, second):
-    """The same to the rounding of a convolution: the autoencoder's results depend on where its weights lie in memory."""
+    """The same to a convolution's rounding: what an autoencoder makes depends on where its weights lie in memory."""
     torch.testing.assert_close(first, second, rtol=0, atol=1e-5)
 
 
