@@ -77,7 +77,7 @@ def quantize(folder: Path, weight_bits: int, activation_bits: int) -> dict[str, 
     quantized = time.process_time()
     ptq4dit.save_quantized(model, folder / config.label)
     seconds = {"quantize_seconds": quantized - begun, "save_seconds": time.process_time() - quantized}
-    size = (folder / config.label / "transformer" / "quantized.safetensors").stat().st_size
+    size = (folder / config.label / "transformer" / "diffusion_pytorch_model.safetensors").stat().st_size
     return {"checkpoint_bytes": size} | seconds
 
 

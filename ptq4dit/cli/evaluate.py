@@ -63,7 +63,7 @@ def _models(options: argparse.Namespace) -> tuple["Dit", "Dit"]:
         return ptq4dit.quantize(model, stats, config, progress=show_reconstruction), model
     from ptq4dit.model.fingerprint import fingerprint
 
-    dit = open_float(options.reference or _known(model.source), options.device)
+    dit = open_float(options.reference or _known(model.source, source), options.device)
     if fingerprint(dit.transformer) != record.model:
         raise ValueError(
             f"Expected the float model that {source!r} was made from, got {dit.source!r}, which has other weights. "
@@ -72,7 +72,13 @@ def _models(options: argparse.Namespace) -> tuple["Dit", "Dit"]:
     return model, dit
 
 
-def _known(source: str) -> str:
-    """Where the checkpoint says it comes from; the demo is found from any working directory."""
-    moved = not Path(source).exists() and Path(source).parts[-2:] == ("assets", "demo")
-    return demo_path() if moved else source
+def _known(source: str, checkpoint: str) -> str:
+    """Where the checkpoint says it comes from: as it says, beside it, or the demo, which is found from anywhere.
+
+    A checkpoint keeps no folders of the machine that made it, only the name of what it was made from.
+    """
+    if Path(source).exists():
+        return source
+    if (beside := Path(checkpoint).resolve().parent / source).exists():
+        return str(beside)
+    return demo_path() if Path(source).parts[-2:] == ("assets", "demo") else source

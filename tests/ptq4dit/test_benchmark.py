@@ -96,7 +96,7 @@ def test_factorial_has_twelve_cells_and_differs_in_one_thing_at_a_time():
 def test_bytes_are_those_on_disk(dit, stats, tmp_path):
     model = quantize(dit, stats, QuantConfig(weight_bits=4))
     save_quantized(model, tmp_path / "m")
-    on_disk = (tmp_path / "m" / "transformer" / "quantized.safetensors").stat().st_size
+    on_disk = (tmp_path / "m" / "transformer" / "diffusion_pytorch_model.safetensors").stat().st_size
     assert packed_bytes(model) <= on_disk <= packed_bytes(model) + 60_000
 
 

@@ -23,6 +23,11 @@ def draw(pipeline, name):
     return pipeline("a red cube", **given).images
 
 
+def require_picture(first, second):
+    """The same to a convolution's rounding: what an autoencoder makes depends on where its weights lie in memory."""
+    torch.testing.assert_close(first, second, rtol=0, atol=1e-5)
+
+
 @pytest.fixture(scope="module", params=NAMES)
 def case(request):
     """A stock pipeline around a transformer that was calibrated on its own calls and quantized."""
@@ -43,10 +48,10 @@ def test_a_stock_pipeline_loads_it(case, tmp_path, capfd):
     assert said(capfd) == [] and type(loaded) is type(pipeline)
     require_same(pipeline.transformer, loaded.transformer)
     picture = draw(pipeline, name)
-    assert torch.equal(draw(loaded, name), picture)
+    require_picture(draw(loaded, name), picture)
     loaded.save_pretrained(tmp_path / "again")
     again = type(pipeline).from_pretrained(tmp_path / "again")
-    assert torch.equal(draw(again.to("cpu"), name), picture)
+    require_picture(draw(again.to("cpu"), name), picture)
 
 
 def test_only_the_transformer_is_loaded_from_it(case, tmp_path):
@@ -139,15 +144,11 @@ def test_more_classes_than_imagenets(make_dit, tmp_path):
     ptq4dit.save_quantized(quantize(dit, stats, QuantConfig()), tmp_path / "model")
     pipeline = diffusers.DiffusionPipeline.from_pretrained(tmp_path / "model")
     pipeline.set_progress_bar_config(disable=True)
-    seen = []
-    pipeline.transformer.register_forward_pre_hook(
-        lambda _, args, kwargs: seen.append(kwargs["class_labels"].tolist()), with_kwargs=True
-    )
     table = pipeline.transformer.transformer_blocks[0].norm1.emb.class_embedder.embedding_table
     used = []
     table.register_forward_pre_hook(lambda _, args: used.append(args[0].tolist()))
     pipeline(class_labels=[1000, 1001], num_inference_steps=1, output_type="pt")
-    assert used == [[1000, 1001, 1004, 1004]]
+    assert used and all(labels == [1000, 1001, 1004, 1004] for labels in used)
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
