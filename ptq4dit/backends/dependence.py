@@ -26,6 +26,8 @@ _OF_THE_KIND = frozenset(
 """Functions whose answer is about a tensor and not of its values: shapes, which a trace follows, types, memory."""
 _VALUES = frozenset({"T", "mT", "H", "mH", "data", "real", "imag"})
 """Properties that are not about a tensor, but of its values."""
+_NEW = frozenset({"new_zeros", "new_ones", "new_empty", "zeros_like", "ones_like", "empty_like"})
+"""Functions whose result has nothing of its argument but shape and type."""
 _SIZED_BY = {"nonzero": 0, "masked_select": 1, "unique": 0, "unique_consecutive": 0, "repeat_interleave": 1}
 """Functions whose result is as large as the values of an argument say."""
 
@@ -65,7 +67,7 @@ class Dependence(TorchFunctionMode):
             result = REWRITTEN[name].run(*args, **(kwargs or {}))
         else:
             result = func(*args, **(kwargs or {}))
-        if origins and not _about(func, name):
+        if origins and name not in _NEW and not _about(func, name):
             self._follow(name, args, result, origins)
         return result
 
@@ -87,7 +89,8 @@ class Dependence(TorchFunctionMode):
         elif name == "where" and len(args) == 1:
             deciding = [args[0]]
         elif name == "__getitem__":
-            deciding = [leaf for leaf in tree.tree_leaves(args[1]) if getattr(leaf, "dtype", None) == torch.bool]
+            indices = [leaf for leaf in tree.tree_leaves(args[1]) if isinstance(leaf, Tensor)]
+            deciding = [index for index in indices if index.dtype == torch.bool or not index.ndim]
         tensors = [leaf for leaf in deciding if isinstance(leaf, Tensor)]
         return _NOTHING.union(*(self._origins.get(tensor, _NOTHING) for tensor in tensors))
 

@@ -156,7 +156,7 @@ _TYPES = {
 
 def _rounded_once(x: Node, layer: IntegerLinear, seen: dict[Any, Node]) -> Node:
     """`rounded`; linears that round one tensor alike, such as q, k and v, share what comes out."""
-    factor = b"" if layer.input_factor is None else layer.input_factor.detach().cpu().numpy().tobytes()
+    factor = b"" if layer.input_factor is None else layer.input_factor.detach().float().cpu().numpy().tobytes()
     key = x.get_node().get_name(), x.get_index(), layer.grid, layer.activation_bits, factor
     if key not in seen:
         seen[key] = rounded(x, layer, alone=False)
