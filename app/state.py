@@ -18,7 +18,7 @@ ECHO = 60  # characters of what came that an answer repeats
 LAST_CHANNEL = 16383
 _MODEL = re.compile(r"[\w.-]{1,64}")
 _LAYER = re.compile(rf"blocks\.\d+\.({'|'.join(ROLES)})")
-_KINDS = {list: "a list", tuple: "a list", dict: "an object"}
+_KINDS: dict[type, str] = {list: "a list", tuple: "a list", dict: "an object"}
 _TRUE, _FALSE = {"1", "true", "yes", "on"}, {"0", "false", "no", "off"}
 
 

@@ -10,7 +10,7 @@ import pytest
 from tests.load.server import ask, begin_learning, served
 
 AT_ONCE = 2.0  # seconds in which somebody else is answered
-SOON = 60.0
+SOON = 180.0
 IDLE = 0.2  # seconds of processor time in a second
 
 
