@@ -18,6 +18,7 @@ ECHO = 60  # characters of what came that an answer repeats
 LAST_CHANNEL = 16383
 _MODEL = re.compile(r"[\w.-]{1,64}")
 _LAYER = re.compile(rf"blocks\.\d+\.({'|'.join(ROLES)})")
+_KINDS = {list: "a list", tuple: "a list", dict: "an object"}
 _TRUE, _FALSE = {"1", "true", "yes", "on"}, {"0", "false", "no", "off"}
 
 
@@ -119,7 +120,7 @@ FIELDS = tuple(field.name for field in fields(Selection))
 
 def brief(value: Any) -> str:
     """What came, as an answer may repeat it: at most `ECHO` characters, those that print."""
-    text = repr(value) if isinstance(value, (str, int, float, bool, type(None))) else f"a {type(value).__name__}"
+    text = repr(value) if isinstance(value, (str, int, float, type(None))) else _KINDS.get(type(value), "another value")
     return text if len(text) <= ECHO else f"{text[: ECHO - 3]}..."
 
 

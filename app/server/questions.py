@@ -117,10 +117,14 @@ def _read(body: bytes) -> dict[str, Any]:
     session = asked.get("session_hash")
     if session is not None and not (isinstance(session, str) and _SESSION.fullmatch(session)):
         raise ValueError(f"session_hash: expected up to 64 letters, digits, '-' and '_'; got {brief(session)}")
-    for name, kind in (("trigger_id", int), ("fn_index", int), ("event_id", str), ("event_data", dict)):
+    for name, kind, wanted in (
+        ("trigger_id", int, "a number"),
+        ("fn_index", int, "a number"),
+        ("event_id", str, "a name"),
+    ):
         value = asked.get(name)
         if value is not None and (not isinstance(value, kind) or isinstance(value, bool)):
-            raise ValueError(f"{name}: expected {'a number' if kind is int else 'another value'}; got {brief(value)}")
+            raise ValueError(f"{name}: expected {wanted}; got {brief(value)}")
     for name in ("batched", "simple_format", "oauth_token"):
         if asked.get(name):
             raise ValueError(f"{name}: expected none; got {brief(asked[name])}")

@@ -12,7 +12,7 @@ from app.server.doors import Refusal, Scope
 
 HEAVY = ("generation", "methods")  # concurrency ids of what draws or learns
 WAITING = 24  # of each of those, of all visitors
-OWN = 4  # of those, waiting or under way, of one visitor
+OWN = 8  # of those, waiting or under way, of one visitor; a class behind one address shares them
 UNREAD = 32  # questions of one session whose answers it has not fetched
 
 

@@ -41,7 +41,7 @@ class _Kept(Generic[R]):
         self._most = most
         self._lock = Lock()  # held for moments only
         self._results: OrderedDict[Hashable, R] = OrderedDict()
-        self._making: dict[Hashable, RLock] = {}  # type: ignore[valid-type]
+        self._making: dict[Hashable, RLock] = {}
 
     def get(self, key: Hashable, work_out: Callable[[], R]) -> R:
         """The result of a key, worked out where there is none."""

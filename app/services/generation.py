@@ -9,6 +9,7 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Generator, Iterator
+from contextlib import closing
 from dataclasses import dataclass, replace
 from threading import Event, Lock
 from typing import TYPE_CHECKING
@@ -113,14 +114,15 @@ def _ready(request: Request, stop: Event, begun: float) -> Generator[Frame, None
     for variant in request.contenders:
         note = f"Preparing {variant.label}"
         yield Frame(request=request, note=note, seconds=time.monotonic() - begun)
-        words = making(variant, request.strength, stop)
-        while True:
-            try:
-                word = next(words)
-            except StopIteration as made:
-                model = made.value
-                break
-            yield Frame(request=request, note=f"{note}: {word}" if word else note, seconds=time.monotonic() - begun)
+        with closing(making(variant, request.strength, stop)) as words:
+            while True:
+                try:
+                    word = next(words)
+                except StopIteration as made:
+                    model = made.value
+                    break
+                told = f"{note}: {word}" if word else note
+                yield Frame(request=request, note=told, seconds=time.monotonic() - begun)
         if model is None:
             return None
         models.append(model)

@@ -168,7 +168,8 @@ class _Attempt(Generic[R]):
             self._made.append(make(self.stop, self.tell))
             seconds = time.monotonic() - begun
         except BaseException as error:
-            self.error = error
+            # What was told to stop is asked for by nobody: its frames, with half a model in them, are not kept.
+            self.error = error.with_traceback(None) if self.stop.is_set() else error
         finally:
             line.leave(self.place, seconds)
             self.done.set()

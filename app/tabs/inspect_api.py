@@ -41,9 +41,17 @@ def _correlation(layer: str, csb: bool, ssc: bool, strength: int) -> Selection:
     return Selection(layer=layer, csb=csb, ssc=ssc, strength=strength)
 
 
-def _error(layer: str, bits: str, strength: int) -> tuple[Selection, Variant]:
+def _error(layer: str, bits: str, strength: int) -> Selection:
     """What `layer_error` is asked for."""
-    return _correlation(layer, False, False, strength), Variant.parse(bits, False, False)
+    wanted = Variant.parse(bits, False, False)
+    return Selection(
+        layer=layer,
+        csb=False,
+        ssc=False,
+        strength=strength,
+        weight_bits=wanted.weight_bits,
+        activation_bits=wanted.activation_bits,
+    )
 
 
 @checked_by(_salience)
@@ -114,9 +122,9 @@ def layer_error(layer: str, bits: str = "W4A8", strength: int = 1) -> dict[str, 
         layer, bits, timesteps, overall (variant to fraction) and over_time (variant to one fraction a timestep).
     """
     with explained():
-        chosen, wanted = _error(layer, bits, strength)
+        chosen = _error(layer, bits, strength)
         view = _view(chosen)
-        errors = inspection.layer_errors(layer, wanted.weight_bits, wanted.activation_bits, chosen.strength)
+        errors = inspection.layer_errors(chosen.layer, chosen.weight_bits, chosen.activation_bits, chosen.strength)
         return {
             "layer": layer,
             "bits": bits,

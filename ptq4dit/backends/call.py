@@ -62,7 +62,7 @@ def take_apart(function: Callable[..., Any], args: Sequence[Any], kwargs: Mappin
     bound = signature.bind(*args, **kwargs)
     bound.apply_defaults()
     pairs, spec = tree.tree_flatten_with_path(dict(bound.arguments))
-    names = tuple(f"{path[0].key}{tree.keystr(path[1:])}" for path, _ in pairs)
+    names = tuple(f"{path[0].key}{tree.keystr(path[1:])}" for path, _ in pairs)  # type: ignore[attr-defined]
     for name, (_, leaf) in zip(names, pairs, strict=True):
         if not isinstance(leaf, _PLAIN):
             raise ValueError(

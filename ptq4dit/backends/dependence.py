@@ -104,8 +104,8 @@ def _makes_complex(name: str, given: Sequence[Tensor]) -> bool:
 
 def _outside_the_trace(func: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
     state = torch._C._get_tracing_state()
-    torch._C._set_tracing_state(None)
+    torch._C._set_tracing_state(None)  # type: ignore[attr-defined]
     try:
         return func(*args, **kwargs)
     finally:
-        torch._C._set_tracing_state(state)
+        torch._C._set_tracing_state(state)  # type: ignore[attr-defined]

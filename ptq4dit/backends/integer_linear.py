@@ -61,7 +61,7 @@ class IntegerLinear:
     @property
     def combined_scale(self) -> Float[Tensor, " d_out"]:
         """``s_x s_w``."""
-        return self.weight_scale * self.grid[0]
+        return (self.weight_scale.double() * self.grid[0]).float()
 
     @property
     def row_sums(self) -> Int[Tensor, " d_out"]:
@@ -119,7 +119,7 @@ def integer_linear_of(name: str, linears: list[nn.Module]) -> IntegerLinear:
         activation_bits=bits,
         input_factor=getattr(first, "input_factor", None),
         rotation=first.rotation,
-        low_rank=(first.low_rank_up, first.low_rank_down) if first.config.rank else None,
+        low_rank=_branch(parts) if first.config.rank else None,
     )
 
 
@@ -146,6 +146,11 @@ def refusal(name: str, found: str, wanted: str) -> ValueError:
     return ValueError(
         f'The integer backend cannot run {name!r}: it has {found}. Choose {wanted}, or backend="simulated".'
     )
+
+
+def _branch(parts: list[QuantizedLinear]) -> tuple[Tensor, Tensor]:
+    """The float branches of several linears as one, each for its own rows."""
+    return torch.block_diag(*(part.low_rank_up for part in parts)), torch.cat([part.low_rank_down for part in parts])
 
 
 def _same(one: Tensor | None, other: Tensor | None) -> bool:

@@ -54,7 +54,7 @@ class CompiledCache:
         os.utime(path)
         return path
 
-    def store(self, key: str, write: Callable[[Path], None]) -> Path:
+    def store(self, key: str, write: Callable[[Path], object]) -> Path:
         """Keep the model that ``write`` puts into the file it is given.
 
         Raises:

@@ -115,8 +115,10 @@ def _marked(twin: Any, layers: dict[str, QuantizedLinear]) -> Any:
     """A copy in float32 with a mark in place of every quantized linear; tensors are shared where they are that."""
     result = shallow_copy(twin)
     for index, (name, layer) in enumerate(layers.items()):
-        mark = _MarkedPatchEmbed if isinstance(layer, QuantizedPatchEmbed) else _MarkedLinear
-        result.set_submodule(name, mark(index, layer))
+        if isinstance(layer, QuantizedPatchEmbed):
+            result.set_submodule(name, _MarkedPatchEmbed(index, layer))
+        else:
+            result.set_submodule(name, _MarkedLinear(index, layer))
     for module in result.modules():
         for own in (module._parameters, module._buffers):
             for key, tensor in own.items():

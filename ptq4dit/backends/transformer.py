@@ -43,7 +43,7 @@ class IntegerTransformer(nn.Module):
         return self.step(*args, **kwargs)
 
     def num_parameters(self, only_trainable: bool = False, exclude_embeddings: bool = False) -> int:
-        """Numbers of the float model: weights that are integers here are counted; none of them can be trained."""
+        """Numbers of the float model: weights that are integers here count, but not among those that can be trained."""
         count = super().num_parameters(only_trainable, exclude_embeddings)  # type: ignore[misc]
         linears = [module for module in self.modules() if isinstance(module, QuantizedLinear)]
         sizes = [linear.out_features * (linear.in_features + (linear.bias is not None)) for linear in linears]
@@ -117,7 +117,7 @@ class IntegerDit(IntegerTransformer):
         """The output for these latents, the blocks run on integers; see `forward.predict`."""
         return self.step(latents, modulation)
 
-    def forward(  # type: ignore[override]
+    def forward(
         self,
         hidden_states: Float[Tensor, "row channel height width"],
         timestep: Int[Tensor, "*row"] | None = None,
@@ -158,7 +158,8 @@ def as_integer(
         _build: how to make it again from a twin.
         _release: called after each use of the twin, to give back memory that it needs then only.
     """
-    made = _class(kind, type(twin))
+    classes: Any = (kind, type(twin))
+    made = _class(*classes)
     result = made.__new__(made)
     own = {name: value for name, value in vars(twin).items() if name != "forward"}
     vars(result).update(own, twin=twin, step=step, runtime=runtime, _build=_build, _release=_release)
@@ -175,7 +176,7 @@ _CHANGES = (
 
 
 @functools.cache
-def _class(kind: type[IntegerTransformer], stock: type) -> type:
+def _class(kind: Any, stock: Any) -> Any:
     def refused(name: str) -> Callable[..., NoReturn]:
         return lambda self, *_, **__: self._refuse(f"changed by {name}")
 

@@ -52,7 +52,8 @@ class RecordedCall:
         Raises:
             ValueError: if there is no timestep among them, or the first argument is not one tensor for each sample.
         """
-        given = named_arguments(transformer, args, kwargs)
+        masks = [name for name in inspect.signature(type(transformer).forward).parameters if "mask" in name]
+        given = dict.fromkeys(masks) | named_arguments(transformer, args, kwargs)  # may be needed: prompts are padded
         first, time = _first_name(transformer, given), _timestep_name(transformer, given)
         latents = given.pop(first)
         count = len(latents)
@@ -114,6 +115,8 @@ def _sort(name: str, value: Any, count: int, conditions: dict[str, Rows], consta
         for key, inner in value.items():
             _sort(f"{name}.{key}", inner, count, conditions, constants)
     elif isinstance(value, Tensor):
+        if value.ndim > 2 and len(value) == 1 < count and name not in _TABLES:
+            value = value.expand(count, *value.shape[1:])  # one condition for all samples, such as "no prompt"
         rows = value.ndim > 0 and len(value) == count and name not in _TABLES
         (conditions if rows else constants)[name] = value.detach().cpu().clone()
     elif isinstance(value, list) and len(value) == count and all(isinstance(one, Tensor) for one in value):

@@ -51,7 +51,7 @@ class Trajectories:
 
     def __post_init__(self) -> None:
         if self.halves is None:
-            keys = zip(self.timesteps.tolist(), self.images.tolist(), strict=True)
+            keys = zip(map(float, self.timesteps.tolist()), self.images.tolist(), strict=True)
             counts: dict[tuple[float, int], int] = {}
             object.__setattr__(self, "halves", torch.tensor([_next(counts, key) for key in keys], dtype=torch.long))
 

@@ -33,14 +33,15 @@ def read_former(folder: Path, manifest: dict[str, Any]) -> tuple[Any, Any, Any]:
     """
     for part in ("transformer", "vae", "scheduler"):
         require_sizes(folder / part, aliases=len(manifest["aliases"]))
-    scheduler = getattr(diffusers, manifest["scheduler"], None)
+    scheduler: Any = getattr(diffusers, manifest["scheduler"], None)
     if not (isinstance(scheduler, type) and issubclass(scheduler, SchedulerMixin)):
         name = short(manifest["scheduler"])
         raise ValueError(f"Expected the name of a diffusers scheduler in the manifest, got {name}. Quantize again.")
     dtype = as_floating(manifest["dtype"])
     transformer = _transformer(folder / "transformer", manifest, dtype)
     vae = AutoencoderKL.from_pretrained(folder / "vae", torch_dtype=dtype).eval()
-    return transformer, vae, scheduler.from_pretrained(folder / "scheduler")
+    found: Any = scheduler
+    return transformer, vae, found.from_pretrained(folder / "scheduler")
 
 
 def _transformer(part: Path, manifest: dict[str, Any], dtype: torch.dtype) -> Any:

@@ -30,7 +30,7 @@ def load(
         recover(Path(source))
         if holds(Path(source), KIND):
             return _quantized(source, dtype, device, options)
-    given = {name: value for name, value in (("dtype", dtype), ("device", device)) if value is not None}
+    given: dict[str, Any] = {name: value for name, value in (("dtype", dtype), ("device", device)) if value is not None}
     return bundle.load(source, **given, **options)
 
 

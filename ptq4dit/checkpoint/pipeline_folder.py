@@ -44,14 +44,15 @@ def read_pipeline(folder: Path, dtypes: Mapping[str, str]) -> Any:
     """
     index = read_strict_json(folder / _INDEX)
     name = index.get("_class_name") if isinstance(index, dict) else None
-    kind = getattr(diffusers, name, None) if isinstance(name, str) else None
+    kind: Any = getattr(diffusers, name, None) if isinstance(name, str) else None
     if not (isinstance(kind, type) and issubclass(kind, diffusers.DiffusionPipeline)):
         raise ValueError(f"Expected the name of a diffusers pipeline in {_INDEX}, got {short(name)}. Quantize again.")
     for part in sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")):
         require_sizes(part)
     _rehearse(folder / "transformer")
     types: dict[str, torch.dtype | None] = {part: as_floating(dtype) for part, dtype in dtypes.items()}
-    return kind.from_pretrained(folder, dtype={**types, "transformer": None}, local_files_only=True)
+    made: Any = kind
+    return made.from_pretrained(folder, dtype={**types, "transformer": None}, local_files_only=True)
 
 
 def stored_record(folder: Path) -> QuantRecord:
@@ -107,14 +108,15 @@ def weight_files(part: Path) -> list[Path]:
 def _rehearse(part: Path) -> None:
     """Build the transformer without memory and compare it with its files, before diffusers builds it in earnest."""
     config = read_strict_json(part / _CONFIG)
-    kind = getattr(diffusers, str(config.get("_class_name")), None)
+    kind: Any = getattr(diffusers, str(config.get("_class_name")), None)
     if not (isinstance(kind, type) and issubclass(kind, diffusers.ModelMixin)):
         raise ValueError(f"Expected the name of a diffusers model, got {short(config.get('_class_name'))}.")
     record, paths = stored_record(part.parent), weight_files(part)
     files = read_files(paths)
+    made: Any = kind
     try:
         with torch.device("meta"):
-            transformer = kind.from_config({k: v for k, v in config.items() if k != "quantization_config"})
+            transformer = made.from_config({k: v for k, v in config.items() if k != "quantization_config"})
     except NotImplementedError:  # a class that cannot be built without memory is compared as diffusers builds it
         return
     tables = sum(buffer.numel() * buffer.element_size() for buffer in transformer.buffers())

@@ -25,7 +25,7 @@ class PackedQuantizer(DiffusersQuantizer):
     quantization_config: DiffusersConfig
 
     def __init__(self, quantization_config: DiffusersConfig, **kwargs: Any) -> None:
-        super().__init__(quantization_config, **kwargs)  # type: ignore[arg-type]
+        super().__init__(quantization_config, **kwargs)
         self._wanted: torch.dtype | None = None
         self._files: Files | None = None
         self._expected: Mapping[str, Tensor] = {}

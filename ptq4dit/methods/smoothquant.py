@@ -17,6 +17,7 @@ from ptq4dit.methods.method import Job, Method
 from ptq4dit.model.bundle import Dit
 from ptq4dit.model.families.absorber import Modulation, Rows
 from ptq4dit.model.layers import Layer
+from ptq4dit.quantized.balance import tied_names
 
 
 def smoothed(transformer: nn.Module, layers: Mapping[str, Layer]) -> list[str]:
@@ -36,13 +37,16 @@ def prepare(config: QuantConfig) -> QuantConfig:
     return replace(config, csb=False, ssc=False)
 
 
-def smoothing_factors(stats: Calibration, names: Iterable[str], alpha: float) -> dict[str, Float[Tensor, " channel"]]:
+def smoothing_factors(
+    stats: Calibration, names: Iterable[str], alpha: float, tied: Mapping[str, Iterable[str]] | None = None
+) -> dict[str, Float[Tensor, " channel"]]:
     """``b_x = 1 / s``, ``s_j = max|X_j|^alpha / max|W_j|^(1 - alpha)`` (SmoothQuant eq. 4), over all timesteps.
 
     Args:
         stats: calibration of the float model.
         names: the sites that are smoothed.
         alpha: 0 moves everything to the activation, 1 everything to the weight.
+        tied: name -> the other sites that must share its factor; the largest values of all count.
 
     Raises:
         ValueError: for an alpha outside [0, 1].
@@ -51,7 +55,9 @@ def smoothing_factors(stats: Calibration, names: Iterable[str], alpha: float) ->
         raise ValueError(f"Expected alpha in [0, 1], got {alpha}. The paper uses 0.5.")
     factors = {}
     for name in names:
-        activation, weight = stats.activation_salience[name].amax(dim=0), stats.weight_salience[name]
+        group = (name, *(tied or {}).get(name, ()))
+        activation = torch.cat([stats.activation_salience[one] for one in group]).amax(dim=0)
+        weight = torch.stack([stats.weight_salience[one] for one in group]).amax(dim=0)
         alive = (activation > 0) & (weight > 0)
         factor = torch.where(alive, weight, 1.0) ** (1 - alpha) / torch.where(alive, activation, 1.0) ** alpha
         factors[name] = torch.where(alive, factor, 1.0)
@@ -61,7 +67,8 @@ def smoothing_factors(stats: Calibration, names: Iterable[str], alpha: float) ->
 def run(job: Job) -> Dit:
     """Fold the factors, then round; reconstruct if asked."""
     alpha = float(job.config.option("alpha", 0.5))
-    factors = smoothing_factors(job.stats, smoothed(job.dit.transformer, job.sites), alpha)
+    tied = {name: tied_names(layer, job.sites) for name, layer in job.sites.items()}
+    factors = smoothing_factors(job.stats, smoothed(job.dit.transformer, job.sites), alpha, tied)
     return job.reconstructed(job.converted(factors), factors)
 
 

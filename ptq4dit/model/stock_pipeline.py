@@ -87,5 +87,5 @@ class _StockNullClass:
         labels = kwargs.get("class_labels")
         if not isinstance(labels, torch.Tensor):
             return None
-        own = int(transformer.config.num_embeds_ada_norm)  # type: ignore[union-attr]
+        own = int(transformer.config.num_embeds_ada_norm)  # type: ignore[union-attr, arg-type]
         return args, kwargs | {"class_labels": labels.masked_fill(labels == STOCK, own)}

@@ -4,6 +4,7 @@ import argparse
 import pathlib
 import pickle
 import re
+import struct
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
+_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 _HARMLESS: list[Any] = [argparse.Namespace, pathlib.PosixPath, pathlib.PurePosixPath]
 """What training scripts store beside weights, and which only holds values."""
 
@@ -34,7 +36,7 @@ def read_untrusted(path: Path) -> Any:
         raise ValueError(
             f"Expected tensors in {str(path)!r}, got a file that cannot be read safely: {_objection(path, error)}"
         ) from None
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError, IndexError, SafetensorError) as error:
+    except (RuntimeError, EOFError, OSError, ValueError, KeyError, IndexError, struct.error, SafetensorError) as error:
         raise ValueError(
             f"Expected tensors in {str(path)!r}, got a file that cannot be read safely: it is damaged or no "
             f"checkpoint ({_plain(error)})."
@@ -43,11 +45,11 @@ def read_untrusted(path: Path) -> Any:
 
 def _objection(path: Path, error: Exception) -> str:
     """Which classes a file needs that are not let in."""
-    named = re.findall(r"(?:GLOBAL|class|function) ([\w.]+\.[\w]+)", _plain(error))
+    named = re.findall(r"(?:GLOBAL|class|function) ([\w.]+\.[\w]+)", _COLOUR.sub("", str(error)))
     try:
         with torch.serialization.safe_globals(_HARMLESS):
             named = torch.serialization.get_unsafe_globals_in_checkpoint(path) or named
-    except (RuntimeError, ValueError, EOFError, pickle.UnpicklingError):
+    except (RuntimeError, ValueError, EOFError, struct.error, pickle.UnpicklingError):
         pass  # a former format, of which torch does not tell
     what = f"it holds {', '.join(sorted(set(named))[:5])}, which" if named else "it holds objects that"
     return f"{what} could run code. Save the weights alone, as a dictionary of tensors."
@@ -55,5 +57,5 @@ def _objection(path: Path, error: Exception) -> str:
 
 def _plain(error: BaseException) -> str:
     """An error's first sentence, without colour codes."""
-    text = re.sub(r"\x1b\[[0-9;]*m", "", str(error)).strip()
+    text = _COLOUR.sub("", str(error)).strip()
     return text.splitlines()[0].split(". ")[0] if text else type(error).__name__

@@ -89,6 +89,7 @@ def sample_weights(pair: BlockPair, stage: Stage, data: BlockData) -> Float[Tens
 def _used(pair: BlockPair, data: BlockData) -> list[Stage]:
     """The stages with quantized layers that a forward uses."""
     stages = {stage.names[0]: stage for stage in pair.stages if stage.names[0] in pair.layers}
+    data.check()
     few = data.take(slice(0, data.group), pair.device)
     few.tell()
     return [stages[name] for name in reached(pair.block, list(stages), few.inputs.on)]

@@ -107,7 +107,8 @@ def _watched(transformer: Any, spent: dict[str, float]) -> AbstractContextManage
 
         return call
 
-    conditioning, steps = timed("conditioning", transformer.modulate), timed("steps", transformer.step)
+    conditioning: Any = transformer.modulate
+    conditioning, steps = timed("conditioning", conditioning), timed("steps", transformer.step)
     return patch.multiple(transformer, modulate=conditioning, step=steps, create=True)
 
 

@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.load.server import ask, served
+
 LABELS = ("sphere", "cube", "cone", "torus", "cross")
 
 
@@ -23,6 +25,14 @@ def model_folder(dit, tmp_path_factory):
     config = ptq4dit.CalibrationConfig(timesteps=4, samples_per_timestep=2, steps=4)
     ptq4dit.calibrate(ptq4dit.load(folder), config).save(folder / "calibration.safetensors")
     return folder
+
+
+@pytest.fixture(scope="session")
+def running(model_folder, tmp_path_factory):
+    """The app with the tiny model, loaded, in a process of its own; shared by all tests that look from outside."""
+    with served(tmp_path_factory.mktemp("served"), env={"PTQ4DIT_MODEL": str(model_folder)}) as app:
+        ask(app.url, "layers", timeout=180)
+        yield app
 
 
 @pytest.fixture

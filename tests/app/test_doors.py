@@ -12,16 +12,10 @@ from urllib.parse import urlsplit
 import pytest
 
 from app.server.doors import LARGEST
-from tests.load.server import ask, new_session, post, served
+from tests.load.server import ask, new_session, post
 
 AT_ONCE = 2.0  # seconds
 MEGABYTE = 1 << 20
-
-
-@pytest.fixture(scope="module")
-def running(model_folder, tmp_path_factory):
-    with served(tmp_path_factory.mktemp("served"), env={"PTQ4DIT_MODEL": str(model_folder)}) as app:
-        yield app
 
 
 def connection(app):

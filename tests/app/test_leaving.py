@@ -14,14 +14,6 @@ SOON = 60.0
 IDLE = 0.2  # seconds of processor time in a second
 
 
-@pytest.fixture(scope="module")
-def running(model_folder, tmp_path_factory):
-    """The app with a tiny model whose learning takes minutes: as many pictures as the method asks for."""
-    with served(tmp_path_factory.mktemp("served"), env={"PTQ4DIT_MODEL": str(model_folder)}) as app:
-        ask(app.url, "generate", 0, 0, 2, 4.0, "ddim", "W4A8", True, True, 1, "simulated", timeout=120)
-        yield app
-
-
 def open_and_close(app, method):
     """A tab in which learning begins and that is closed then."""
     begin_learning(app, method).close()

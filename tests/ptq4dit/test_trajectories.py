@@ -3,7 +3,7 @@ import dataclasses
 import pytest
 import torch
 
-from ptq4dit.calibration.run import Cancelled, observed_positions
+from ptq4dit.calibration.run import Cancelled, conditions, observed_positions
 from ptq4dit.calibration.trajectories import Trajectories, collect
 from ptq4dit.config.calibration import CalibrationConfig
 from ptq4dit.sampling.denoise import denoise, image_generator, initial_noise, make_scheduler
@@ -77,10 +77,8 @@ def test_is_what_sampling_gives_the_model(dit, data):
 
 
 def test_sees_the_images_of_the_calibration(dit, data):
-    from ptq4dit.calibration.run import _random_class
-
-    for image in range(4):
-        assert _random_class(dit, CONFIG, image) in data.labels[data.images == image].tolist()
+    for image, label in enumerate(conditions(dit, CONFIG, range(4))["class_labels"]):
+        assert label in data.labels[data.images == image].tolist()
 
 
 @pytest.mark.parametrize("batch_size", [1, 3])

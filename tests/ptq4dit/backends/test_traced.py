@@ -14,7 +14,7 @@ from ptq4dit.quantized.linear import QuantizedLinear
 from tests.ptq4dit.backends.tiny_quantized import tiny_quantized
 from tests.ptq4dit.model.tiny_models import TINY
 
-BOUND = 0.01
+BOUND = 0.02
 """Relative difference that flips of single roundings stay below."""
 SETTINGS = {"W8A8": {"weight_symmetric": True}, "W4A8": {"weight_bits": 4}}
 

@@ -32,7 +32,8 @@ def test_it_is_one_of_its_stock_class(case):
     assert isinstance(integer, STOCK[name]) and isinstance(integer, InTwoParts) == (name == "dit")
     assert integer.config == model.config and integer.config.in_channels == 4
     assert integer.dtype == torch.float32 and integer.device.type == "cpu"
-    assert integer.num_parameters() == model.num_parameters() and integer.num_parameters(only_trainable=True) == 0
+    assert integer.num_parameters() == model.num_parameters()
+    assert integer.num_parameters(only_trainable=True) == integer.twin.num_parameters(only_trainable=True)
     assert integer.state_dict().keys() == integer.twin.state_dict().keys()
     assert integer.to(torch.float32) is integer and integer.to("cpu") is integer and integer.eval() is integer
 

@@ -31,7 +31,7 @@ def tiny_quantized(name, **settings):
         calibration=CalibrationConfig(),
         statistics={},
         model="tiny",
-        layers=names,
+        layers={name: (name,) for name in names},
         settings=dict.fromkeys(names, config),
     )
     return result.eval(), call, model
