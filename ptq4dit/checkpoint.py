@@ -79,7 +79,7 @@ def load_quantized(
 
 def _read(source: Path, manifest: dict[str, Any], device: str | torch.device) -> Dit:
     config, dtype = QuantConfig.from_json(json.dumps(manifest["config"])), _dtype(manifest["dtype"])
-    transformer, layers = _empty_transformer(json.loads((source / _CONFIG).read_text()), config, dtype)
+    transformer, layers = _empty_transformer(json.loads((source / _CONFIG).read_text(encoding="utf-8")), config, dtype)
     if layer_specs(layers, config) != stored_specs(manifest):
         raise ValueError(f"Expected the layers that the config of {str(source)!r} says, got others. Quantize again.")
     _load_state(transformer, _unpacked(load_file(source / _WEIGHTS), manifest), source)
@@ -125,7 +125,7 @@ def _write(model: Dit, record: QuantRecord, folder: Path) -> None:
     (folder / "transformer").mkdir()
     model.vae.save_pretrained(folder / "vae")
     model.scheduler.save_pretrained(folder / "scheduler")
-    (folder / _CONFIG).write_text(json.dumps(dict(model.config), indent=2, default=str) + "\n")
+    (folder / _CONFIG).write_text(json.dumps(dict(model.config), indent=2, default=str) + "\n", encoding="utf-8")
     halves = _packed_columns(model.torch_transformer)
     if model.noise_correction is not None:
         write_tensors(folder / _CORRECTION, model.noise_correction.tensors(), {}, _CORRECTION_FORMAT)

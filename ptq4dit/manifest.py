@@ -28,7 +28,7 @@ def write_manifest(folder: Path, content: Mapping[str, Any]) -> None:
     files = sorted(path for path in folder.rglob("*") if path.is_file() and path != folder / MANIFEST)
     sums = {path.relative_to(folder).as_posix(): _digest(path) for path in files}
     whole = {"format": FORMAT, "versions": versions} | dict(content) | {"sha256": sums}
-    (folder / MANIFEST).write_text(json.dumps(whole, indent=2) + "\n")
+    (folder / MANIFEST).write_text(json.dumps(whole, indent=2) + "\n", encoding="utf-8")
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
@@ -45,7 +45,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
             f"Expected a checkpoint folder with {MANIFEST}, got {str(folder)!r}. Make one: save_quantized."
         )
     try:
-        manifest = json.loads(path.read_text())
+        manifest = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise ValueError(f"Expected JSON in {str(path)!r}, got a damaged file: {error}") from error
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:

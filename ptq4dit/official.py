@@ -197,5 +197,5 @@ def official_scheduler() -> DDIMScheduler:
 
 def imagenet_labels() -> dict[int, str]:
     """The 1,000 class names of ImageNet, by index."""
-    lines = resources.files("ptq4dit").joinpath("imagenet_labels.txt").read_text().splitlines()
+    lines = resources.files("ptq4dit").joinpath("imagenet_labels.txt").read_text(encoding="utf-8").splitlines()
     return dict(enumerate(lines))

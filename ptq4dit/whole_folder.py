@@ -55,7 +55,7 @@ def whole_folder(target: Path) -> Iterator[Path]:
 
 def _format(manifest: Path) -> str:
     try:
-        content = json.loads(manifest.read_text())
+        content = json.loads(manifest.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return ""
     return str(content.get("format", "")) if isinstance(content, dict) else ""

@@ -107,6 +107,23 @@ def test_importing_the_page_does_not_import_what_is_slow() -> None:
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
 
 
+def unencoded(path: Path) -> Iterator[int]:
+    """Lines on which a text is read or written in whatever encoding the machine's locale has."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if not isinstance(node, ast.Call) or any(keyword.arg == "encoding" for keyword in node.keywords):
+            continue
+        called = ast.unparse(node.func)
+        modes = [argument.value for argument in node.args if isinstance(argument, ast.Constant)]
+        binary = any(mode in ("rb", "wb", "ab") for mode in modes) or called == "Image.open"
+        if called.rsplit(".", 1)[-1] in ("read_text", "write_text", "open") and not binary:
+            yield node.lineno
+
+
+def test_every_text_is_read_and_written_in_a_named_encoding() -> None:
+    found = {path: lines for path in (*ENGINE, *APP, ROOT / "app.py") if (lines := list(unencoded(path)))}
+    assert not found, found
+
+
 def tracked() -> list[Path]:
     listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     return [ROOT / name for name in listed.split("\0") if name and (ROOT / name).exists()]

@@ -43,4 +43,4 @@ def _inner(found: re.Match[str]) -> str:
 
 def _read(name: str, suffix: str) -> str:
     file = PARTS / f"{name}.{suffix}"
-    return file.read_text() if file.is_file() else ""
+    return file.read_text(encoding="utf-8") if file.is_file() else ""

@@ -196,7 +196,7 @@ def _resumed(out: Path, config: BenchmarkConfig, basis: Mapping[str, Any]) -> di
         return {}
     elsewhere = f"Name another file with --out (out=), or remove {str(out)!r}."
     try:
-        old = json.loads(out.read_text())
+        old = json.loads(out.read_text(encoding="utf-8"))
     except ValueError as error:
         raise ValueError(f"Expected a benchmark in {str(out)!r}, got a damaged file: {error}. {elsewhere}") from error
     if not isinstance(old, dict) or old.get("format") != FORMAT:
@@ -216,5 +216,5 @@ def _resumed(out: Path, config: BenchmarkConfig, basis: Mapping[str, Any]) -> di
 def _write(out: Path, content: Mapping[str, Any]) -> None:
     out.parent.mkdir(parents=True, exist_ok=True)
     partial = out.with_name(out.name + ".partial")
-    partial.write_text(json.dumps(content, indent=1) + "\n")
+    partial.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     os.replace(partial, out)

@@ -46,7 +46,9 @@ def export(model: Dit, target: str, folder: str | os.PathLike[str], *, pack_4_bi
     write = _writer(target, pack_4_bits)
     with whole_folder(destination) as new:
         extra = write(twin, new)
-        (new / MANIFEST).write_text(json.dumps(_manifest(model, target, new) | extra, indent=2) + "\n")
+        (new / MANIFEST).write_text(
+            json.dumps(_manifest(model, target, new) | extra, indent=2) + "\n", encoding="utf-8"
+        )
     return destination
 
 

@@ -31,7 +31,9 @@ def status_mb() -> dict[str, float]:
     path = Path("/proc/self/status")
     if not path.is_file():
         return {}
-    lines = (line.split() for line in path.read_text().splitlines() if line.startswith(("VmRSS:", "VmHWM:")))
+    lines = (
+        line.split() for line in path.read_text(encoding="utf-8").splitlines() if line.startswith(("VmRSS:", "VmHWM:"))
+    )
     return {name.rstrip(":"): round(int(kilobytes) * 1024 / 1e6, 1) for name, kilobytes, _ in lines}
 
 

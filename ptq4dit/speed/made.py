@@ -31,7 +31,7 @@ def _processor() -> dict[str, Any]:
         return {"processor": platform.processor() or platform.machine(), "features": []}
     fields: dict[str, str] = dict(
         (line.split(":", 1)[0].strip(), line.split(":", 1)[1].strip())
-        for line in info.read_text().splitlines()
+        for line in info.read_text(encoding="utf-8").splitlines()
         if ":" in line
     )
     flags = fields.get("flags", "").split()

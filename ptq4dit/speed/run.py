@@ -145,8 +145,8 @@ class _Bench:
             folder.mkdir(parents=True)
             begun = time.perf_counter()
             contestant.build(self.subject, folder)
-            record.write_text(json.dumps({"build_s": round(time.perf_counter() - begun, 2)}))
-        self.results[contestant.key] |= json.loads(record.read_text()) | {
+            record.write_text(json.dumps({"build_s": round(time.perf_counter() - begun, 2)}), encoding="utf-8")
+        self.results[contestant.key] |= json.loads(record.read_text(encoding="utf-8")) | {
             "disk_bytes": contestant.disk_bytes(self.subject, folder),
         }
 
@@ -226,7 +226,7 @@ def write(content: dict[str, Any], out: Path) -> None:
     """A JSON file, whole or not at all."""
     out.parent.mkdir(parents=True, exist_ok=True)
     partial = out.with_name(out.name + ".partial")
-    partial.write_text(json.dumps(content, indent=1) + "\n")
+    partial.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     os.replace(partial, out)
 
 

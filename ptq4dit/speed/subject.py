@@ -55,7 +55,7 @@ class Subject:
     @property
     def about(self) -> dict[str, Any]:
         """Where it comes from and how large it is."""
-        return json.loads((self.folder / "subject.json").read_text())
+        return json.loads((self.folder / "subject.json").read_text(encoding="utf-8"))
 
     def transformer(self) -> Any:
         """The float model, in evaluation mode."""
@@ -77,7 +77,7 @@ class Subject:
 
     def inputs(self, batch: int, seed: int = 0) -> Inputs:
         """Seeded noise, timesteps spread over all of them, classes in turn, the null class among them."""
-        config = json.loads((self.folder / "transformer" / "config.json").read_text())
+        config = json.loads((self.folder / "transformer" / "config.json").read_text(encoding="utf-8"))
         generator = torch.Generator().manual_seed(seed)
         side, classes = config["sample_size"], config["num_embeds_ada_norm"]
         return Inputs(
@@ -98,8 +98,10 @@ def prepare(config: SpeedConfig, folder: Path) -> Subject:
     asked = {"source": config.source, "blocks": config.blocks, "seed": config.seed}
     request = folder / "request.json"
     if request.is_file():
-        if json.loads(request.read_text()) != asked:
-            raise ValueError(f"Expected {str(folder)!r} to be empty or made for {asked}, got {request.read_text()}.")
+        if json.loads(request.read_text(encoding="utf-8")) != asked:
+            raise ValueError(
+                f"Expected {str(folder)!r} to be empty or made for {asked}, got {request.read_text(encoding='utf-8')}."
+            )
         return Subject(folder=folder)
     dit = _random_xl(config) if config.source == XL else load(config.source)
     whole = len(dit.transformer.transformer_blocks)
@@ -123,8 +125,8 @@ def prepare(config: SpeedConfig, folder: Path) -> Subject:
         "parameters": sum(p.numel() for p in dit.transformer.parameters()),
         "calibration": json.loads(stats.config.to_json()),
     }
-    (folder / "subject.json").write_text(json.dumps(about, indent=1) + "\n")
-    request.write_text(json.dumps(asked))
+    (folder / "subject.json").write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
+    request.write_text(json.dumps(asked), encoding="utf-8")
     return Subject(folder=folder)
 
 
