@@ -2,6 +2,7 @@
 
 import time
 from concurrent.futures import ThreadPoolExecutor
+from threading import Event
 
 import pytest
 
@@ -50,3 +51,36 @@ def test_a_failure_is_tried_again_and_everything_can_be_forgotten():
     assert once_bad() == once_bad() == 2
     forget_everything()
     assert once_bad() == 3
+
+
+def test_nobody_waits_for_what_another_key_takes():
+    """A hit, and even another miss, is answered while a slow one is worked out."""
+    begun, go = Event(), Event()
+
+    @shared(maxsize=4)
+    def square(x):
+        if x == 3:
+            begun.set()
+            assert go.wait(30)
+        return x * x
+
+    assert square(2) == 4
+    with ThreadPoolExecutor(3) as pool:
+        slow = pool.submit(square, 3)
+        assert begun.wait(30)
+        assert pool.submit(square, 2).result(timeout=10) == 4
+        assert pool.submit(square, 5).result(timeout=10) == 25
+        assert not slow.done()
+        go.set()
+        assert slow.result(timeout=30) == 9
+
+
+def test_a_key_is_one_however_it_is_named():
+    calls = []
+
+    @shared(maxsize=4)
+    def named(a, b=1):
+        calls.append((a, b))
+        return a + b
+
+    assert named(1, b=2) == named(1, b=2) == 3 and calls == [(1, 2)]
