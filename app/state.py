@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import math
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
@@ -15,9 +14,11 @@ LAST_TIMESTEP = 999
 MOST_STEPS = 250
 LARGEST_SEED = 2**31 - 1
 NO_CHANNEL = -1
+ECHO = 60  # characters of what came that an answer repeats
 LAST_CHANNEL = 16383
 _MODEL = re.compile(r"[\w.-]{1,64}")
 _LAYER = re.compile(rf"blocks\.\d+\.({'|'.join(ROLES)})")
+_KINDS: dict[type, str] = {list: "a list", tuple: "a list", dict: "an object"}
 _TRUE, _FALSE = {"1", "true", "yes", "on"}, {"0", "false", "no", "off"}
 
 
@@ -47,31 +48,46 @@ class Selection:
     def __post_init__(self) -> None:
         """Refuse what no view can show."""
         if not isinstance(self.model, str) or not _MODEL.fullmatch(self.model):
-            raise ValueError(f"model: expected a name of letters, digits, '.', '_' and '-'; got {self.model!r}")
+            raise ValueError(f"model: expected a name of letters, digits, '.', '_' and '-'; got {brief(self.model)}")
         if not isinstance(self.layer, str) or not _LAYER.fullmatch(self.layer):
             raise ValueError(
-                f"layer: expected 'blocks.<number>.<role>' with role {', '.join(ROLES)}; got {self.layer!r}"
+                f"layer: expected 'blocks.<number>.<role>' with role {', '.join(ROLES)}; got {brief(self.layer)}"
             )
-        _within("timestep", self.timestep, 0, LAST_TIMESTEP)
-        _within("channel", self.channel, NO_CHANNEL, LAST_CHANNEL)
-        _one_of("weight_bits", self.weight_bits, BITS)
-        _one_of("activation_bits", self.activation_bits, BITS)
-        _one_of("strength", self.strength, STRENGTHS)
-        _within("class_id", self.class_id, 0, 999)
-        _within("seed", self.seed, 0, LARGEST_SEED)
-        _within("steps", self.steps, 1, MOST_STEPS)
-        _within("guidance", self.guidance, 1.0, 20.0)
+        self._set("timestep", within, 0, LAST_TIMESTEP)
+        self._set("channel", within, NO_CHANNEL, LAST_CHANNEL)
+        self._set("weight_bits", one_of, BITS)
+        self._set("activation_bits", one_of, BITS)
+        self._set("csb", switch)
+        self._set("ssc", switch)
+        self._set("strength", one_of, STRENGTHS)
+        self._set("class_id", within, 0, 999)
+        self._set("seed", within, 0, LARGEST_SEED)
+        self._set("steps", within, 1, MOST_STEPS)
+        self._set("guidance", within, 1.0, 20.0)
         if self.ssc and not self.csb:
             raise ValueError(
                 "ssc: needs csb, which it weighs the timesteps for; got csb=False. Switch csb on or ssc off"
             )
 
+    def _set(self, name: str, checked: Callable[..., Any], *allowed: Any) -> None:
+        """Hold a field in its own type, so that one value is one key of every cache, however it was written."""
+        object.__setattr__(self, name, checked(name, getattr(self, name), *allowed))
+
     @classmethod
     def from_controls(cls, *values: Any) -> Selection:
         """A selection from the controls' values in field order; ssc counts only while csb is on."""
+        if len(values) != len(FIELDS):
+            raise ValueError(f"selection: expected {len(FIELDS)} values, {', '.join(FIELDS)}; got {len(values)}")
         chosen = dict(zip(FIELDS, values, strict=True))
-        chosen["ssc"] = bool(chosen["ssc"] and chosen["csb"])
+        chosen["ssc"] = switch("ssc", chosen["ssc"]) and switch("csb", chosen["csb"])
         return cls(**chosen)
+
+    @classmethod
+    def from_part(cls, part: Any) -> Selection:
+        """A selection from what a part of the page holds: its fields by name, among others."""
+        if not isinstance(part, Mapping):
+            raise ValueError(f"selection: expected its fields by name; got {brief(part)}")
+        return cls.from_controls(*(part.get(name) for name in FIELDS))
 
     @classmethod
     def from_query(cls, query: Mapping[str, str]) -> tuple[Selection, list[str]]:
@@ -102,32 +118,47 @@ class Selection:
 FIELDS = tuple(field.name for field in fields(Selection))
 
 
-def _within(name: str, value: float, low: float, high: float) -> None:
-    """Raise ValueError unless low <= value <= high, and a whole number where the bounds are."""
+def brief(value: Any) -> str:
+    """What came, as an answer may repeat it: at most `ECHO` characters, those that print."""
+    text = repr(value) if isinstance(value, (str, int, float, type(None))) else _KINDS.get(type(value), "another value")
+    return text if len(text) <= ECHO else f"{text[: ECHO - 3]}..."
+
+
+def within(name: str, value: Any, low: float, high: float) -> Any:
+    """The number, whole where the bounds are; raises ValueError unless low <= value <= high."""
     whole = isinstance(low, int)
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
-        raise ValueError(f"{name}: expected a number from {low} to {high}; got {value!r}")
-    if not low <= value <= high or (whole and value != int(value)):
+    known = isinstance(value, (int, float)) and not isinstance(value, bool) and low <= value <= high
+    if not known or (whole and value != int(value)):
         kind = "a whole number" if whole else "a number"
-        raise ValueError(f"{name}: expected {kind} from {low} to {high}; got {value!r}")
+        raise ValueError(f"{name}: expected {kind} from {low} to {high}; got {brief(value)}")
+    return int(value) if whole else float(value)
 
 
-def _one_of(name: str, value: int, allowed: tuple[int, ...]) -> None:
-    """Raise ValueError unless the value is one of those allowed."""
-    if value not in allowed:
-        raise ValueError(f"{name}: expected one of {', '.join(map(str, allowed))}; got {value!r}")
+def one_of(name: str, value: Any, allowed: Sequence[Any]) -> Any:
+    """The one of those allowed that equals the value; raises ValueError where there is none."""
+    for one in allowed:
+        if value == one and not isinstance(value, bool):
+            return one
+    raise ValueError(f"{name}: expected one of {', '.join(map(str, allowed))}; got {brief(value)}")
+
+
+def switch(name: str, value: Any) -> bool:
+    """True or false; raises ValueError for anything else, words among it."""
+    if not isinstance(value, bool):
+        raise ValueError(f"{name}: expected true or false; got {brief(value)}")
+    return value
 
 
 def _parse(name: str, text: str, kind: type) -> Any:
     """The text of a query pair as a value of the field's type; ValueError where it is none."""
     if kind is bool:
         if text.lower() not in _TRUE | _FALSE:
-            raise ValueError(f"{name}: expected 0 or 1; got {text!r}")
+            raise ValueError(f"{name}: expected 0 or 1; got {brief(text)}")
         return text.lower() in _TRUE
     try:
         return kind(text)
     except ValueError:
-        raise ValueError(f"{name}: expected a number; got {text!r}") from None
+        raise ValueError(f"{name}: expected a number; got {brief(text)}") from None
 
 
 def _write(value: Any) -> str:

@@ -13,7 +13,7 @@ from gradio.events import Dependency
 
 from app.services import models
 from app.services.models import Outline
-from app.state import BITS, FIELDS, LARGEST_SEED, LAST_TIMESTEP, MOST_STEPS, STRENGTHS, Selection
+from app.state import BITS, FIELDS, LARGEST_SEED, LAST_TIMESTEP, MOST_STEPS, STRENGTHS, Selection, brief
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,10 +84,12 @@ def fit(selection: Selection, outline: Outline) -> tuple[Selection, dict[str, st
     """The selection with a layer and a class that the model has, and by field what it had to give up."""
     unknown = {}
     if selection.model != model_name(outline):
-        unknown["model"] = f"model: expected {model_name(outline)}, which is explored here; got {selection.model!r}"
+        unknown["model"] = (
+            f"model: expected {model_name(outline)}, which is explored here; got {brief(selection.model)}"
+        )
         selection = replace(selection, model=model_name(outline))
     if selection.layer not in outline.layers:
-        unknown["layer"] = f"layer: expected one of the model's, {outline.layers[0]} ...; got {selection.layer!r}"
+        unknown["layer"] = f"layer: expected one of the model's, {outline.layers[0]} ...; got {brief(selection.layer)}"
         selection = replace(selection, layer=outline.layers[0])
     if selection.class_id >= len(outline.labels):
         unknown["class_id"] = f"class_id: expected 0 to {len(outline.labels) - 1}; got {selection.class_id}"

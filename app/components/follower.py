@@ -9,8 +9,9 @@ from typing import Any
 import gradio as gr
 
 from app.components.controls import Shared, fit
+from app.components.messages import explained
 from app.components.part import html_part
-from app.state import FIELDS, Selection
+from app.state import Selection
 
 
 def follow(
@@ -32,8 +33,10 @@ def follow(
     part = html_part("follower", start, scripts=("store",), elem_classes="follower", fields=list(fields))
 
     def drawn(*values: Any) -> Any:
-        *mine, selection = values
-        return draw(*mine, *(selection[name] for name in FIELDS))
+        *mine, part = values
+        with explained():
+            selection = Selection.from_part(part)
+        return draw(*mine, *vars(selection).values())
 
     gr.on(
         [part.select, *triggers],

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any, TypeVar
 
 import gradio as gr
 
 from app.services.models import ModelMissing
+
+Handler = TypeVar("Handler", bound=Callable[..., Any])
+UNFORESEEN = "Something went wrong here. It has been logged; try something else."
 
 
 @contextmanager
@@ -17,3 +21,16 @@ def explained() -> Iterator[None]:
         yield
     except (ValueError, ModelMissing) as error:
         raise gr.Error(str(error), print_exception=False) from None
+
+
+def checked_by(check: Callable[..., Any]) -> Callable[[Handler], Handler]:
+    """Mark a handler with what reads the same values at once and raises ValueError for those that make no sense.
+
+    It is called before the question waits in any queue, so it may wait for nothing itself.
+    """
+
+    def mark(handler: Handler) -> Handler:
+        handler.checked_by = check  # type: ignore[attr-defined]
+        return handler
+
+    return mark

@@ -11,6 +11,7 @@ import numpy as np
 from app.services.cache import shared
 from app.services.models import explored
 from app.services.rounding import weight_grid
+from app.state import brief
 
 if TYPE_CHECKING:
     from ptq4dit.quantized.operands import Operands
@@ -47,7 +48,7 @@ def require_layer(layer: str) -> None:
     """Raise ValueError, naming the layers there are, for one that is not among them."""
     layers = list(explored().stats.layers)
     if layer not in layers:
-        raise ValueError(f"layer: expected one of {layers[0]} ... {layers[-1]}; got {layer!r}")
+        raise ValueError(f"layer: expected one of {layers[0]} ... {layers[-1]}; got {brief(layer)}")
 
 
 def variants_of(layer: str) -> list[str]:

@@ -11,6 +11,7 @@ from app.services.cache import shared
 from app.services.effect import LayerErrors, layer_effect, require_layer
 from app.services.models import explored
 from app.services.rounding import stored_errors
+from app.state import brief
 
 MEASURES = {
     "activation": "activation salience, max / median",
@@ -122,7 +123,7 @@ def _map_number(measure: str, layer: str, weight_bits: int, activation_bits: int
             return salience_ratio(view.weight)
         case "rho":
             return float(view.rho.mean())
-    raise ValueError(f"measure: expected one of {', '.join(MEASURES)}; got {measure!r}")
+    raise ValueError(f"measure: expected one of {', '.join(MEASURES)}; got {brief(measure)}")
 
 
 def salience_ratio(salience: np.ndarray) -> float:

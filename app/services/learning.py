@@ -11,6 +11,7 @@ from app.services.cache import shared
 from app.services.effect import require_layer
 from app.services.inspection import LayerView, layer_view
 from app.services.models import explored
+from app.state import brief
 
 TOP = 10  # how many channels count as the most salient
 VALUES = np.array([-1.17, -0.86, -0.52, -0.31, -0.12, 0.06, 0.27, 0.45, 0.71, 0.94, 1.33, 1.58, 2.1])
@@ -61,7 +62,7 @@ def round_to_grid(values: np.ndarray, bits: int, stretch: float = 1.0, shift: in
     stays among the levels. Values beyond the grid go to its end.
     """
     if not 2 <= bits <= 8:
-        raise ValueError(f"bits: expected 2 to 8; got {bits!r}")
+        raise ValueError(f"bits: expected 2 to 8; got {brief(bits)}")
     if not 0 < stretch <= MOST_STRETCH:
         raise ValueError(f"stretch: expected a multiple above 0, at most {MOST_STRETCH:g}; got {stretch!r}")
     low, high, most = min(float(values.min()), 0.0), max(float(values.max()), 0.0), 2**bits - 1
@@ -89,7 +90,7 @@ def clipped(rounding: Rounding) -> int:
 def with_outlier(size: float) -> Rounding:
     """The ordinary values, none beyond 1, and after them one of the given size, on one grid of 4 bits."""
     if not 1 <= size <= LARGEST_OUTLIER:
-        raise ValueError(f"size: expected 1 to {LARGEST_OUTLIER} times the largest ordinary value; got {size!r}")
+        raise ValueError(f"size: expected 1 to {LARGEST_OUTLIER} times the largest ordinary value; got {brief(size)}")
     return round_to_grid(np.append(ORDINARY, float(size)), OUTLIER_BITS)
 
 
@@ -149,7 +150,7 @@ def balance(name: str, strength: int, amount: float) -> Balance:
     For fc2, too, the factors are those of eq. 6, though nothing in front of it could absorb them.
     """
     if not 0 <= amount <= 1:
-        raise ValueError(f"amount: expected 0 (as calibrated) to 1 (balanced); got {amount!r}")
+        raise ValueError(f"amount: expected 0 (as calibrated) to 1 (balanced); got {brief(amount)}")
     rows, weight, activation_salience, weight_salience, timestep = _operands(name, strength)
     factors = np.sqrt(np.maximum(weight_salience, 1e-12) / np.maximum(activation_salience, 1e-12))
     moved = (factors**amount).astype(np.float32)

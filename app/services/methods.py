@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from app.services.request import PTQ4DIT, Variant
 from app.services.stored_benchmark import Benchmark, load_benchmark
+from app.state import brief
 
 PLAIN = "ptq4dit-nearest"
 
@@ -30,8 +31,8 @@ def variant(key: str, weight_bits: int, activation_bits: int) -> Variant:
     from ptq4dit.benchmark.config import RECONSTRUCTED
     from ptq4dit.config import METHOD_NAMES
 
-    if key not in (*METHOD_NAMES, PLAIN):
-        raise ValueError(f"method: expected one of {', '.join(METHOD_NAMES)} or {PLAIN}; got {key!r}")
+    if not isinstance(key, str) or key not in (*METHOD_NAMES, PLAIN):
+        raise ValueError(f"method: expected one of {', '.join(METHOD_NAMES)} or {PLAIN}; got {brief(key)}")
     return Variant(
         weight_bits=weight_bits,
         activation_bits=activation_bits,

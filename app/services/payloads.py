@@ -12,6 +12,7 @@ from app.services.cache import shared
 from app.services.effect import layer_effect, require_layer, variants_of
 from app.services.inspection import layer_view, map_numbers
 from app.services.models import explored
+from app.state import brief
 
 BALANCINGS = {"none": (False, False), "csb": (True, False), "csb+ssc": (True, True)}
 
@@ -73,7 +74,7 @@ def channel_payload(layer: str, channel: int, strength: int) -> dict[str, str]:
     model = explored(strength)
     samples = model.stats.samples[layer]
     if not 0 <= channel < samples.shape[-1]:
-        raise ValueError(f"channel: expected 0 to {samples.shape[-1] - 1} in {layer}; got {channel!r}")
+        raise ValueError(f"channel: expected 0 to {samples.shape[-1] - 1} in {layer}; got {brief(channel)}")
     linears = get_layer(model.dit.transformer, layer).linears
     weight = np.concatenate([linear.weight.detach()[:, channel].float().numpy() for linear in linears])
     return {"activation": packed(samples[..., channel].float()), "weight": packed(weight)}

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 
-from app.state import Selection
+from app.state import Selection, brief, one_of, switch
 
 SAMPLERS = ("ddim", "ddpm", "dpm++")
 FLOAT_BITS = 16
@@ -42,14 +42,15 @@ class Variant:
         backend: "simulated", "integer", or "auto" for integer where that backend takes the bits.
         Raises ValueError for anything else.
         """
-        found = _BITS.fullmatch(bits.strip())
+        found = _BITS.fullmatch(bits.strip()) if isinstance(bits, str) else None
         if not found:
             raise ValueError(
                 "bits: expected W<bits>A<bits>, each 2 to 8 or 16 for float, and none, csb or csb+ssc after a space "
-                f"where it is to differ from the switches, e.g. W4A8 or 'W4A8 none'; got {bits!r}"
+                f"where it is to differ from the switches, e.g. W4A8 or 'W4A8 none'; got {brief(bits)}"
             )
         if found[3]:
             csb, ssc = BALANCING[found[3].lower()]
+        csb, ssc = switch("csb", csb), switch("ssc", ssc)
         weight, activation = int(found[1]), int(found[2])
         backend = run_by(backend, weight, activation)
         return cls(weight_bits=weight, activation_bits=activation, csb=csb, ssc=ssc, backend=backend)
@@ -84,8 +85,7 @@ def run_by(backend: str, weight_bits: int, activation_bits: int) -> str:
 
     Raises ValueError for another backend, and for integers at bits that they are not made for.
     """
-    if backend not in BACKENDS:
-        raise ValueError(f"backend: expected one of {', '.join(BACKENDS)}; got {backend!r}")
+    backend = one_of("backend", backend, BACKENDS)
     possible = weight_bits in (4, 8) and activation_bits == 8 and find_spec("openvino") is not None
     if backend == "integer" and not possible and (weight_bits, activation_bits) != (FLOAT_BITS, FLOAT_BITS):
         raise ValueError(
@@ -97,6 +97,8 @@ def run_by(backend: str, weight_bits: int, activation_bits: int) -> str:
 
 def parse_variants(bits: Sequence[str], csb: bool, ssc: bool, backend: str = "simulated") -> tuple[Variant, ...]:
     """The variants of bit-widths such as ["W8A8", "W4A8"], each once; ValueError where there is none."""
+    if isinstance(bits, str) or not isinstance(bits, Sequence) or len(bits) > MOST_VARIANTS:
+        raise ValueError(f'bits: expected a list of at most {MOST_VARIANTS} such as ["W4A8"]; got {brief(bits)}')
     if not bits:
         raise ValueError("bits: expected at least one variant such as W4A8; got none. Choose one to compare with")
     variants = tuple(dict.fromkeys(Variant.parse(name, csb, ssc, backend) for name in bits))
@@ -126,10 +128,11 @@ class Request:
         """Refuse what cannot be generated."""
         if len(self.variants) > MOST_VARIANTS:
             raise ValueError(f"variants: expected at most {MOST_VARIANTS}; got {len(self.variants)}")
-        if self.sampler not in SAMPLERS:
-            raise ValueError(f"sampler: expected one of {', '.join(SAMPLERS)}; got {self.sampler!r}")
+        object.__setattr__(self, "sampler", one_of("sampler", self.sampler, SAMPLERS))
         for variant in self.contenders:
-            self._selection(variant)
+            selection = self._selection(variant)
+        for name in ("class_id", "seed", "steps", "guidance", "strength"):
+            object.__setattr__(self, name, getattr(selection, name))
 
     @property
     def contenders(self) -> tuple[Variant, ...]:

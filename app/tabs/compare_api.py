@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import gradio as gr
 from gradio.processing_utils import save_img_array_to_cache
 from gradio.utils import get_upload_folder
 
-from app.components.messages import explained
+from app.components.messages import checked_by, explained
 from app.services import generation
 from app.services.generation import Frame, Image
 from app.services.request import DEFAULT_BITS, FULL_PRECISION, Request, Variant, parse_variants
 from app.tabs.compare_files import settings
+
+KEPT_PICTURES = 512  # files of pictures that clients may still be fetching, about 20 kB each
+
+_keeping = Lock()
+_kept: dict[str, None] = {}
 
 
 def create_endpoints(limits: dict[str, Any]) -> None:
@@ -21,6 +28,26 @@ def create_endpoints(limits: dict[str, Any]) -> None:
     gr.api(compare, api_name="compare", **limits)
 
 
+def _single(
+    class_id: int,
+    seed: int,
+    steps: int,
+    guidance: float,
+    sampler: str,
+    bits: str,
+    csb: bool,
+    ssc: bool,
+    strength: int,
+    backend: str,
+) -> Request:
+    """The picture that `generate` is asked for, by the last contender alone."""
+    plain = isinstance(bits, str) and bits.strip().upper() == "FP32"
+    variants = () if plain else (Variant.parse(bits, csb, ssc, backend),)
+    alone = tuple(one for one in variants if not one.is_float)
+    return _request(class_id, seed, steps, guidance, sampler, strength, alone)
+
+
+@checked_by(_single)
 def generate(
     class_id: int = 0,
     seed: int = 0,
@@ -51,13 +78,29 @@ def generate(
         name, picture (PNG file) and settings.
     """
     with explained():
-        variant = FULL_PRECISION if bits.strip().upper() == "FP32" else Variant.parse(bits, csb, ssc, backend)
-        alone = () if variant.is_float else (variant,)
-        request = _request(class_id, seed, steps, guidance, sampler, strength, alone)
+        request = _single(class_id, seed, steps, guidance, sampler, bits, csb, ssc, strength, backend)
         picture = generation.single(request)
-    return {"name": variant.name, "picture": _file(picture), "settings": settings(request)}
+    return {"name": request.contenders[-1].name, "picture": _file(picture), "settings": settings(request)}
 
 
+def _several(
+    class_id: int,
+    seed: int,
+    steps: int,
+    guidance: float,
+    sampler: str,
+    bits: list[str] | None,
+    csb: bool,
+    ssc: bool,
+    strength: int,
+    backend: str,
+) -> Request:
+    """The pictures that `compare` is asked for."""
+    chosen = parse_variants(DEFAULT_BITS if bits is None else bits, csb, ssc, backend)
+    return _request(class_id, seed, steps, guidance, sampler, strength, chosen)
+
+
+@checked_by(_several)
 def compare(
     class_id: int = 0,
     seed: int = 0,
@@ -89,15 +132,15 @@ def compare(
         each with backend, psnr (dB), ssim, and drift, the relative error of its latents after every step; settings.
     """
     with explained():
-        chosen = parse_variants(DEFAULT_BITS if bits is None else bits, csb, ssc, backend)
-        *_, frame = generation.run(_request(class_id, seed, steps, guidance, sampler, strength, chosen))
+        request = _several(class_id, seed, steps, guidance, sampler, bits, csb, ssc, strength, backend)
+        *_, frame = generation.run(request)
     return _answer(frame)
 
 
 def _request(
     class_id: int, seed: int, steps: int, guidance: float, sampler: str, strength: int, chosen: tuple[Variant, ...]
 ) -> Request:
-    return Request(
+    request = Request(
         class_id=class_id,
         seed=seed,
         steps=steps,
@@ -106,6 +149,8 @@ def _request(
         strength=strength,
         variants=chosen,
     )
+    generation.require_class(request.class_id)
+    return request
 
 
 def _answer(frame: Frame) -> dict[str, Any]:
@@ -135,6 +180,13 @@ def _answer(frame: Frame) -> dict[str, Any]:
 
 
 def _file(picture: Image) -> dict[str, Any]:
-    """A picture as a file that gradio serves and clients download."""
+    """A picture as a file that gradio serves and clients download; the last ones are kept."""
     path = save_img_array_to_cache(picture, cache_dir=get_upload_folder(), format="png")
+    with _keeping:
+        _kept.pop(path, None)
+        _kept[path] = None
+        while len(_kept) > KEPT_PICTURES:
+            oldest = next(iter(_kept))
+            del _kept[oldest]
+            Path(oldest).unlink(missing_ok=True)
     return {"path": path, "meta": {"_type": "gradio.FileData"}}

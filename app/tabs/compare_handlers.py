@@ -11,7 +11,7 @@ from typing import Any
 import gradio as gr
 
 from app.components.chart import shown
-from app.components.messages import explained
+from app.components.messages import checked_by, explained
 from app.services import generation, running
 from app.services.generation import Frame
 from app.services.request import BALANCING, DEFAULT_BITS, FLOAT_BITS, MOST_VARIANTS, Request, parse_variants
@@ -54,13 +54,21 @@ def make_request(bits: list[str], sampler: str, backend: str, selection: Selecti
     )
 
 
+def _asked(bits: list[str], sampler: str, backend: str, gain: float, *values: Any) -> Request:
+    """What `compare_live` is asked for."""
+    request = make_request(bits, sampler, backend, Selection.from_controls(*values))
+    generation.require_class(request.class_id)
+    return request
+
+
+@checked_by(_asked)
 def compare_live(
     request: gr.Request, bits: list[str], sampler: str, backend: str, gain: float, *values: Any
 ) -> Iterator[list[Any]]:
     """Run a comparison and show it as it goes; the last update brings the numbers. A run under way gives way to it."""
     session = request.session_hash or ""
     with explained(), running.begin(session) as cancelled:
-        asked = make_request(bits, sampler, backend, Selection.from_controls(*values))
+        asked = _asked(bits, sampler, backend, gain, *values)
         frame, pictures = Frame(request=asked, note="Starting"), None
         for frame in generation.run(asked, cancelled):
             if not frame.finished:

@@ -16,7 +16,7 @@ from app.figures.inspect.heatmap import heatmap_figure
 from app.figures.inspect.timesteps import timesteps_figure
 from app.services.inspection import LayerView, layer_errors, layer_view, variant
 from app.services.stored_benchmark import Benchmark, Setting, load_benchmark
-from app.state import Selection
+from app.state import Selection, one_of
 from app.tabs import learn_handlers, methods_view
 from app.tabs.data_stored import dial_figure, start_figure
 
@@ -165,6 +165,4 @@ CHARTS: dict[str, Chart] = {
 
 def chart(key: str) -> Chart:
     """The chart of a key; ValueError, naming all, where there is none."""
-    if key not in CHARTS:
-        raise ValueError(f"chart: expected one of {', '.join(CHARTS)}; got {key!r}")
-    return CHARTS[key]
+    return CHARTS[one_of("chart", key, tuple(CHARTS))]

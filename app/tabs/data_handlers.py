@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from gradio.components.plot import PlotData
 
 from app.components.chart import shown
-from app.components.messages import explained
+from app.components.messages import checked_by, explained
 from app.figures.export.table import chart_rows
 from app.services.sources import sources
 from app.services.stored_feel import load_feel
@@ -113,6 +113,29 @@ def feel() -> dict[str, Any] | None:
     return {"label": "How fast", "columns": ["What", "bar, at most", "measured"], "rows": rows, "source": source}
 
 
+def _asked(
+    chart_name: str,
+    layer: str,
+    timestep: int,
+    weight_bits: int,
+    activation_bits: int,
+    csb: bool,
+    ssc: bool,
+    strength: int,
+) -> tuple[Chart, Selection]:
+    """What `chart_data` is asked for."""
+    return chart(chart_name), Selection(
+        layer=layer,
+        timestep=timestep,
+        weight_bits=weight_bits,
+        activation_bits=activation_bits,
+        csb=csb,
+        ssc=ssc,
+        strength=strength,
+    )
+
+
+@checked_by(_asked)
 def chart_data(
     chart_name: str = "methods-ranking",
     layer: str = "blocks.0.fc1",
@@ -139,16 +162,7 @@ def chart_data(
         chart, title, source, made_by ("simulated", "integer" or "none"), columns and rows.
     """
     with explained():
-        item = chart(chart_name)
-        selection = Selection(
-            layer=layer,
-            timestep=timestep,
-            weight_bits=weight_bits,
-            activation_bits=activation_bits,
-            csb=csb,
-            ssc=ssc,
-            strength=strength,
-        )
+        item, selection = _asked(chart_name, layer, timestep, weight_bits, activation_bits, csb, ssc, strength)
         columns, *rows = chart_rows(item.draw(selection))
     return {
         "chart": chart_name,

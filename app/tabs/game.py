@@ -8,9 +8,11 @@ from typing import Any
 
 import gradio as gr
 
+from app.components.messages import explained
 from app.components.part import html_part
 from app.figures.picture import data_uri
 from app.services.stored import Choice, load_results
+from app.state import within
 from app.tabs.start_view import NAMES
 
 QUIET: dict[str, Any] = {"show_progress": "hidden", "queue": False, "api_visibility": "private"}
@@ -65,9 +67,19 @@ def deal(seed: int, right: int = 0, asked: int = 0) -> Round:
 def answer(event: gr.EventData, state: Round) -> list[Any]:
     """A picture was chosen: the round with its answer, and what is shown of it; a second answer changes nothing."""
     if state.picked is None:
-        won = event.index == state.side
-        state = replace(state, picked=int(event.index), right=state.right + won, asked=state.asked + 1)
+        with explained():
+            picked = within("index", _index(event), 0, 1)
+        won = picked == state.side
+        state = replace(state, picked=picked, right=state.right + won, asked=state.asked + 1)
     return [state, show(state)]
+
+
+def _index(event: gr.EventData) -> Any:
+    """What the script says of the picture that was chosen; None where it says nothing."""
+    try:
+        return event.index
+    except (AttributeError, TypeError):
+        return None
 
 
 def next_round(state: Round) -> list[Any]:

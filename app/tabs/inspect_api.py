@@ -7,7 +7,7 @@ from typing import Any
 import gradio as gr
 import numpy as np
 
-from app.components.messages import explained
+from app.components.messages import checked_by, explained
 from app.services import inspection
 from app.services.effect import require_layer
 from app.services.models import explored
@@ -31,6 +31,30 @@ def layers() -> list[str]:
         return list(explored().stats.layers)
 
 
+def _salience(layer: str, timestep: int, csb: bool, ssc: bool, strength: int) -> Selection:
+    """What `layer_salience` is asked for."""
+    return Selection(layer=layer, timestep=timestep, csb=csb, ssc=ssc, strength=strength)
+
+
+def _correlation(layer: str, csb: bool, ssc: bool, strength: int) -> Selection:
+    """What `layer_correlation` is asked for."""
+    return Selection(layer=layer, csb=csb, ssc=ssc, strength=strength)
+
+
+def _error(layer: str, bits: str, strength: int) -> Selection:
+    """What `layer_error` is asked for."""
+    wanted = Variant.parse(bits, False, False)
+    return Selection(
+        layer=layer,
+        csb=False,
+        ssc=False,
+        strength=strength,
+        weight_bits=wanted.weight_bits,
+        activation_bits=wanted.activation_bits,
+    )
+
+
+@checked_by(_salience)
 def layer_salience(
     layer: str, timestep: int = 500, csb: bool = True, ssc: bool = True, strength: int = 1
 ) -> dict[str, Any]:
@@ -47,8 +71,9 @@ def layer_salience(
         layer, timestep; one number a channel in activation, weight, balanced_activation, balanced_weight, factors.
     """
     with explained():
-        view = _view(layer, csb, ssc, strength, timestep)
-        at = view.nearest(timestep)
+        chosen = _salience(layer, timestep, csb, ssc, strength)
+        view = _view(chosen)
+        at = view.nearest(chosen.timestep)
         return {
             "layer": layer,
             "timestep": int(view.timesteps[at]),
@@ -60,6 +85,7 @@ def layer_salience(
         }
 
 
+@checked_by(_correlation)
 def layer_correlation(layer: str, csb: bool = True, ssc: bool = True, strength: int = 1) -> dict[str, Any]:
     """Look up Spearman's rho between activation and weight salience over the timesteps, and the timesteps' weights.
 
@@ -73,7 +99,7 @@ def layer_correlation(layer: str, csb: bool = True, ssc: bool = True, strength: 
         layer, and one number a calibrated timestep in timesteps, rho, rho_balanced and weights (eta, eq. 11).
     """
     with explained():
-        view = _view(layer, csb, ssc, strength)
+        view = _view(_correlation(layer, csb, ssc, strength))
         return {
             "layer": layer,
             "timesteps": view.timesteps.tolist(),
@@ -83,6 +109,7 @@ def layer_correlation(layer: str, csb: bool = True, ssc: bool = True, strength: 
         }
 
 
+@checked_by(_error)
 def layer_error(layer: str, bits: str = "W4A8", strength: int = 1) -> dict[str, Any]:
     """Look up the relative output error of one quantized layer (simulated) without balancing, with CSB, with CSB + SSC.
 
@@ -95,9 +122,9 @@ def layer_error(layer: str, bits: str = "W4A8", strength: int = 1) -> dict[str, 
         layer, bits, timesteps, overall (variant to fraction) and over_time (variant to one fraction a timestep).
     """
     with explained():
-        view = _view(layer, False, False, strength)
-        wanted = Variant.parse(bits, False, False)
-        errors = inspection.layer_errors(layer, wanted.weight_bits, wanted.activation_bits, strength)
+        chosen = _error(layer, bits, strength)
+        view = _view(chosen)
+        errors = inspection.layer_errors(chosen.layer, chosen.weight_bits, chosen.activation_bits, chosen.strength)
         return {
             "layer": layer,
             "bits": bits,
@@ -108,10 +135,9 @@ def layer_error(layer: str, bits: str = "W4A8", strength: int = 1) -> dict[str, 
         }
 
 
-def _view(layer: str, csb: bool, ssc: bool, strength: int, timestep: int = 0) -> inspection.LayerView:
+def _view(chosen: Selection) -> inspection.LayerView:
     """The layer that was asked for, refused in words where there is none such."""
-    require_layer(layer)
-    chosen = Selection(layer=layer, timestep=timestep, csb=csb, ssc=ssc, strength=strength)
+    require_layer(chosen.layer)
     return inspection.layer_view(chosen.layer, chosen.csb, chosen.ssc, chosen.strength)
 
 

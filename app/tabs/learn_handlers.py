@@ -16,7 +16,7 @@ from app.figures.learn.salience import salience_figure
 from app.figures.learn.timesteps import timestep_figure
 from app.services import learning
 from app.services.stored import Choice, load_results
-from app.state import NO_CHANNEL, Selection
+from app.state import NO_CHANNEL, Selection, within
 from app.tabs import start_view
 
 
@@ -129,9 +129,11 @@ def _followed(channel: int, activation: np.ndarray) -> int:
     return channel if 0 <= channel < len(activation) else int(activation.argmax())
 
 
-def drag_outlier(part: dict[str, Any]) -> list[Any]:
+def drag_outlier(part: dict[str, Any] | None) -> list[Any]:
     """The outlier was dragged: where the slider stands, then its lesson."""
-    return [part["size"], *draw_outlier(part["size"])]
+    with explained():
+        size = within("size", (part or {}).get("size"), 1.0, float(learning.LARGEST_OUTLIER))
+    return [size, *draw_outlier(size)]
 
 
 def draw_pictures(*values: Any) -> list[Any]:

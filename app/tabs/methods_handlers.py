@@ -7,8 +7,9 @@ from typing import Any
 import gradio as gr
 
 from app.components.chart import shown
+from app.components.messages import explained
 from app.services.stored_benchmark import Benchmark, Setting, load_benchmark
-from app.state import FIELDS, Selection
+from app.state import FIELDS, Selection, one_of
 from app.tabs import methods_view as view
 
 NOTHING = {"label": "Nothing measured", "columns": ["Nothing measured yet"], "rows": []}
@@ -60,6 +61,8 @@ def key(setting: Setting) -> str:
 
 def choose(chosen: str) -> list[int]:
     """A setting was chosen: the shared strength, weight_bits and activation_bits that it stands for."""
+    with explained():
+        chosen = one_of("setting", chosen, [value for _, value in settings(load_benchmark())])
     strength, bits = chosen.split("/")
     weight, activation = bits.removeprefix("W").split("A")
     return [int(strength), int(weight), int(activation)]

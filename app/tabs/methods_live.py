@@ -10,13 +10,13 @@ from gradio.context import Context
 
 from app.components.chart import chart, shown
 from app.components.controls import Shared
-from app.components.messages import explained
+from app.components.messages import checked_by, explained
 from app.components.part import html_part
 from app.content import words
 from app.services import generation, methods, running
 from app.services.generation import Frame
 from app.services.request import Request, parse_variants
-from app.state import Selection
+from app.state import Selection, brief
 from app.tabs import compare_view
 from app.tabs import methods_live_view as view
 
@@ -45,8 +45,8 @@ def create_live_pair(shared: Shared) -> None:
         [first, second, *shared.inputs],
         views,
         show_progress="hidden",
-        concurrency_limit=2,
-        concurrency_id="generation",
+        concurrency_limit=8,  # those who learn wait in a line of their own, those who draw in that of all
+        concurrency_id="methods",
         api_visibility="private",
     ).then(lambda: gr.update(interactive=False), None, cancel, **QUIET)
     cancel.click(cancel_pair, None, None, **QUIET)
@@ -63,7 +63,7 @@ def make_request(first: str, second: str, selection: Selection) -> Request:
     bits = selection.weight_bits, selection.activation_bits
     variants = tuple(methods.variant(name, *bits) for name in (first, second))
     if first == second:
-        raise ValueError(f"methods: expected two different ones; got {first} twice. Choose another for A or B")
+        raise ValueError(f"methods: expected two different ones; got {brief(first)} twice. Choose another for A or B")
     if variants[0].is_float:
         raise ValueError("bits: expected 2 to 8 for weights or activations; got float for both. Choose fewer above")
     return Request(
@@ -76,11 +76,19 @@ def make_request(first: str, second: str, selection: Selection) -> Request:
     )
 
 
+def _asked(first: str, second: str, *values: Any) -> Request:
+    """What `run_pair` is asked for."""
+    request = make_request(first, second, Selection.from_controls(*values))
+    generation.require_class(request.class_id)
+    return request
+
+
+@checked_by(_asked)
 def run_pair(request: gr.Request, first: str, second: str, *values: Any) -> Iterator[list[Any]]:
     """Make both models and draw with them, shown as it goes: progress, cards, details, table, chart, cancel."""
     session = f"{request.session_hash or ''}/methods"
     with explained(), running.begin(session) as cancelled:
-        asked = make_request(first, second, Selection.from_controls(*values))
+        asked = _asked(first, second, *values)
         titles = [methods.title(name) for name in (first, second)]
         frame, pictures = Frame(request=asked, note="Starting"), None
         for frame in generation.run(asked, cancelled):

@@ -10,7 +10,7 @@ from app.components.controls import Shared
 from app.components.part import html_part, script
 from app.content import words
 from app.services.stored import load_results
-from app.state import Selection
+from app.state import Selection, within
 from app.tabs import start_view as view
 
 
@@ -52,4 +52,8 @@ def _next_steps() -> None:
 
 def example(index: int) -> dict[str, Any]:
     """What Start's script asks for: an example with all its stored pictures and words."""
-    return view.table(load_results(), index)
+    try:
+        results = load_results()
+        return view.table(results, within("example", index, 0, len(results.examples) - 1))
+    except ValueError as error:
+        return {"problem": str(error)}

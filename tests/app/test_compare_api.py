@@ -55,7 +55,7 @@ def test_compare_gives_every_picture_and_number(client):
         ({"class_id": 12}, "class_id: expected 0 to 4 .*got 12"),
         ({"steps": 0}, "steps: expected a whole number from 1 to 250; got 0"),
         ({"seed": -1}, "seed: expected a whole number from 0"),
-        ({"seed": "one"}, "seed: expected a number"),
+        ({"seed": "one"}, "seed: expected a whole number"),
         ({"sampler": "euler"}, "sampler: expected one of ddim"),
         ({"csb": False, "ssc": True}, "ssc: needs csb"),
     ],

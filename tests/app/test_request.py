@@ -48,7 +48,7 @@ def test_nothing_to_compare_is_refused(bits):
         ({"variants": (Variant(weight_bits=1, activation_bits=8),)}, "weight_bits: expected one of"),
         ({"variants": (Variant(weight_bits=4, activation_bits=8, ssc=True),)}, "ssc: needs csb"),
         ({"variants": (FULL_PRECISION,) * (MOST_VARIANTS + 1)}, "variants: expected at most 7; got 8"),
-        ({"seed": "x"}, "seed: expected a number"),
+        ({"seed": "x"}, "seed: expected a whole number from 0 to 2147483647; got 'x'"),
     ],
 )
 def test_what_cannot_be_made_is_refused(wrong, message):
