@@ -2,50 +2,49 @@
 
 from __future__ import annotations
 
-import time
+import math
 from collections.abc import Generator
-from concurrent.futures import ThreadPoolExecutor
-from threading import Event, Lock
+from threading import Event
 from typing import TYPE_CHECKING, Any
 
 from app.services.cache import shared
 from app.services.models import explored
 from app.services.request import Variant
 from app.services.stored_benchmark import load_benchmark
+from app.services.workpiece import Line, Tell, Workpiece
 
 if TYPE_CHECKING:
     from ptq4dit import Dit, ReconstructionConfig, Trajectories
 
 QUANTIZED_MODELS = 16  # kept for all visitors, about 50 MB each
-POLL = 0.2  # seconds between two words about a model that takes long to make
+ROUNDED = Line(width=2, longest=16, what="models")
+LEARNED = Line(width=1, longest=4, what="models that learn their rounding")  # a minute each, and more
 
 
-def contender(variant: Variant, strength: int, stop: Event | None = None) -> Dit:
-    """The model that a variant asks for, at a strength of the salience dial.
+def contender(variant: Variant, strength: int) -> Dit:
+    """The model that a variant asks for, at a strength of the salience dial, however long it takes.
 
-    Raises ptq4dit.Cancelled once `stop` is set; ValueError where the variant's backend cannot run it.
+    Raises ValueError where the variant's backend cannot run it, Full where too many wait already.
     """
-    if variant.is_float:
-        return explored(strength).dit
-    return _quantized(variant, strength).model(stop or Event(), {})
+    words = making(variant, strength, Event())
+    while True:
+        try:
+            next(words)
+        except StopIteration as made:
+            model: Dit = made.value
+            return model
 
 
 def making(variant: Variant, strength: int, stop: Event) -> Generator[str, None, Dit | None]:
-    """The model, with words about how far it is while it takes long; None once `stop` is set. Raises as `contender`."""
-    if not variant.reconstruct:
-        return None if stop.is_set() else contender(variant, strength, stop)
-    from ptq4dit import Cancelled
+    """The model, with words about how far it is while it takes long; None once `stop` is set. Raises as `contender`.
 
-    told: dict[str, str] = {}
-    with ThreadPoolExecutor(max_workers=1, thread_name_prefix="quantize") as executor:
-        made = executor.submit(_quantized(variant, strength).model, stop, told)
-        while not made.done():
-            yield told.get("note", "")
-            time.sleep(POLL)
-        try:
-            return made.result()
-        except Cancelled:
-            return None
+    Nothing waits in its closing: a model that is wanted by nobody else is told to stop, and stops by itself.
+    """
+    if stop.is_set():
+        return None
+    if variant.is_float:
+        return explored(strength).dit
+    return (yield from _quantized(variant, strength).wait(stop))
 
 
 @shared(maxsize=4 * QUANTIZED_MODELS)
@@ -56,35 +55,15 @@ def megabytes(variant: Variant, strength: int) -> float:
     return packed_bytes(contender(variant, strength)) / 1e6
 
 
-class _Quantized:
-    """A quantized model, made by whoever asks first; others who ask for this one wait for it, and nobody else does."""
-
-    def __init__(self, variant: Variant, strength: int) -> None:
-        self._variant, self._strength = variant, strength
-        self._lock = Lock()
-        self._model: Dit | None = None
-
-    def model(self, stop: Event, told: dict[str, str]) -> Dit:
-        """The model, at once if it has been made; `told["note"]` says how far it is."""
-        from ptq4dit import Cancelled
-
-        while not self._lock.acquire(timeout=POLL):
-            if stop.is_set():
-                raise Cancelled("Cancelled while another visitor's run was making the model.")
-        try:
-            if self._model is None:
-                self._model = _quantize(self._variant, self._strength, stop, told)
-            return self._model
-        finally:
-            self._lock.release()
-
-
 @shared(maxsize=QUANTIZED_MODELS)
-def _quantized(variant: Variant, strength: int) -> _Quantized:
-    return _Quantized(variant, strength)
+def _quantized(variant: Variant, strength: int) -> Workpiece[Dit]:
+    def make(stop: Event, tell: Tell) -> Dit:
+        return _quantize(variant, strength, stop, tell)
+
+    return Workpiece(make, LEARNED if variant.reconstruct else ROUNDED)
 
 
-def _quantize(variant: Variant, strength: int, stop: Event, told: dict[str, str]) -> Dit:
+def _quantize(variant: Variant, strength: int, stop: Event, tell: Tell) -> Dit:
     import ptq4dit
     from ptq4dit.benchmark.config import OWN_RECONSTRUCTION
 
@@ -101,11 +80,13 @@ def _quantize(variant: Variant, strength: int, stop: Event, told: dict[str, str]
     )
 
     def progress(done: int, total: int, seconds_left: float) -> None:
-        told["note"] = f"{round(100 * done / total)} %, about {seconds_left:.0f} s left"
+        known = math.isfinite(seconds_left)
+        left = f", about {seconds_left:.0f} s left" if known else ""
+        tell(f"{round(100 * done / total)} %{left}", seconds_left if known else None)
 
     if variant.reconstruct and own:
-        told["note"] = "Drawing its own pictures to learn from first; with its rounding that may take minutes"
-    data = _data() if shared_data else None
+        tell("Drawing its own pictures to learn from first; with its rounding that may take minutes", None)
+    data = _data(stop) if shared_data else None
     return ptq4dit.quantize(
         model.dit,
         model.stats,
@@ -128,12 +109,24 @@ def _reconstruction() -> ReconstructionConfig:
     return ReconstructionConfig(**settings) if settings else BenchmarkConfig().reconstruction
 
 
-@shared(maxsize=1)
-def _data() -> Trajectories:
-    """Inputs for reconstruction; the dial leaves them as they are, the model's function being the same."""
+def _data(stop: Event) -> Trajectories:
+    """Inputs for reconstruction; the dial leaves them as they are, the model's function being the same.
+
+    Collected by whoever learns first, in the line of those who learn.
+    """
     import ptq4dit
 
-    model, settings = explored(), _reconstruction()
-    config = model.stats.config
-    timesteps = min(settings.timesteps or config.timesteps, config.steps)
-    return ptq4dit.collect(model.dit, config, images=settings.images, timesteps=timesteps)
+    kept = _collected()
+    if "data" not in kept:
+        model, settings = explored(), _reconstruction()
+        config = model.stats.config
+        timesteps = min(settings.timesteps or config.timesteps, config.steps)
+        kept["data"] = ptq4dit.collect(
+            model.dit, config, images=settings.images, timesteps=timesteps, cancelled=stop.is_set
+        )
+    return kept["data"]
+
+
+@shared(maxsize=1)
+def _collected() -> dict[str, Trajectories]:
+    return {}

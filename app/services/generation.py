@@ -9,6 +9,7 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Generator, Iterator
+from contextlib import closing
 from dataclasses import dataclass, replace
 from threading import Event, Lock
 from typing import TYPE_CHECKING
@@ -18,8 +19,9 @@ from numpy.typing import NDArray
 
 from app.services.contenders import contender, making, megabytes
 from app.services.gpu import on_gpu
-from app.services.models import explored, is_loaded, outline
+from app.services.models import is_loaded, outline
 from app.services.request import DEFAULT_BITS, Request, parse_variants
+from app.services.workpiece import POLL, Line
 from app.state import Selection
 
 if TYPE_CHECKING:
@@ -30,6 +32,8 @@ if TYPE_CHECKING:
 
 PREVIEW_SECONDS = 0.25  # between two intermediate pictures; decoding one takes a fraction of it
 FINISHED_RUNS = 128  # kept for all visitors, about 100 kB each
+LONGEST = 180.0  # seconds that one run may draw
+DRAWING = Line(width=2, longest=32, what="runs")
 
 Image = NDArray[np.uint8]
 
@@ -63,19 +67,45 @@ class Frame:
 def run(request: Request, cancelled: Event | None = None) -> Iterator[Frame]:
     """A frame for each model made ready and each step, then a finished one; ends early once `cancelled` is set.
 
-    Raises ValueError for a class that the model has not, ModelMissing where there is no model.
+    Each frame comes soon after the one before, whatever it waits for, so that whoever leaves is noticed.
+    Raises ValueError for a class that the model has not and for a run that takes too long, ModelMissing where there is
+    no model, Full where too many wait already.
     """
     stop = cancelled or Event()
     begun = time.monotonic()
-    yield Frame(request=request, note="Starting" if is_loaded() else "Loading the model")
-    explored(request.strength)
     require_class(request.class_id)
+    yield Frame(request=request, note="Starting")
+    while not is_loaded(within=POLL):
+        if stop.is_set():
+            return
+        yield Frame(request=request, note="Loading the model", seconds=time.monotonic() - begun)
     models = yield from _ready(request, stop, begun)
     if models is None:
         return
     sizes = tuple(megabytes(variant, request.strength) for variant in request.contenders)
-    for frame in _denoise(models, Frame(request=request, note="Starting", megabytes=sizes), stop):
+    for frame in _in_turn(models, Frame(request=request, note="Starting", megabytes=sizes), stop):
         yield replace(frame, seconds=time.monotonic() - begun)
+
+
+def _in_turn(models: list[Dit], start: Frame, stop: Event) -> Iterator[Frame]:
+    """The frames of a drawing, once it is its turn, with a frame for each word until then. Raises Full, ValueError."""
+    place, spent = DRAWING.place(), None
+    try:
+        for words in DRAWING.turn(place, stop):
+            yield replace(start, note=f"Waiting to draw: {words}")
+        begun = time.monotonic()
+        for frame in _denoise(models, start, stop):
+            seconds = time.monotonic() - begun
+            place.seconds_left = seconds / frame.step * (start.request.steps - frame.step)
+            if seconds > LONGEST and not frame.finished:
+                raise ValueError(
+                    f"steps: expected a run of at most {LONGEST:g} s; this one came to step {frame.step} of "
+                    f"{start.request.steps}. Choose fewer steps or variants"
+                )
+            spent = seconds if frame.finished else None
+            yield frame
+    finally:
+        DRAWING.leave(place, spent)
 
 
 def _ready(request: Request, stop: Event, begun: float) -> Generator[Frame, None, list[Dit] | None]:
@@ -84,14 +114,15 @@ def _ready(request: Request, stop: Event, begun: float) -> Generator[Frame, None
     for variant in request.contenders:
         note = f"Preparing {variant.label}"
         yield Frame(request=request, note=note, seconds=time.monotonic() - begun)
-        words = making(variant, request.strength, stop)
-        while True:
-            try:
-                word = next(words)
-            except StopIteration as made:
-                model = made.value
-                break
-            yield Frame(request=request, note=f"{note}: {word}" if word else note, seconds=time.monotonic() - begun)
+        with closing(making(variant, request.strength, stop)) as words:
+            while True:
+                try:
+                    word = next(words)
+                except StopIteration as made:
+                    model = made.value
+                    break
+                told = f"{note}: {word}" if word else note
+                yield Frame(request=request, note=told, seconds=time.monotonic() - begun)
         if model is None:
             return None
         models.append(model)
@@ -101,7 +132,6 @@ def _ready(request: Request, stop: Event, begun: float) -> Generator[Frame, None
 @on_gpu
 def single(request: Request) -> Image:
     """The picture of the request's last contender alone. Raises as `run` does."""
-    explored(request.strength)
     require_class(request.class_id)
     model = contender(request.contenders[-1], request.strength)
     *_, last = _trajectory(model, request, Event())
@@ -132,7 +162,7 @@ def prepare() -> None:
 def require_class(class_id: int) -> None:
     """Raise ValueError, naming the classes there are, for one that is not among them."""
     labels = outline().labels
-    if not 0 <= class_id < len(labels):
+    if outline().known and not 0 <= class_id < len(labels):
         named = ", ".join(f"{i} {label}" for i, label in enumerate(labels[:12]))
         raise ValueError(f"class_id: expected 0 to {len(labels) - 1} ({named}); got {class_id}")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from concurrent.futures import TimeoutError as WaitedTooLong
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +17,8 @@ from app.state import ROLES, STRENGTHS
 if TYPE_CHECKING:
     from ptq4dit import Calibration, Dit
 
-DEMO = "assets/demo"
+ROOT = Path(__file__).resolve().parents[2]  # of the checkout: the process may have been started anywhere
+DEMO = ROOT / "assets" / "demo"
 PATIENCE = 120.0  # seconds that a handler waits for the model
 
 _start = Lock()
@@ -26,11 +27,12 @@ _loading: Future[Explored] | None = None
 
 @dataclass(frozen=True, kw_only=True)
 class Outline:
-    """What the page needs to know of a model before torch is there."""
+    """What the page needs to know of a model before torch is there; `known` where its files say so."""
 
     source: str
     blocks: int
     labels: tuple[str, ...]
+    known: bool = True
 
     @property
     def layers(self) -> list[str]:
@@ -51,8 +53,12 @@ class ModelMissing(RuntimeError):
 
 
 def source() -> str:
-    """The explored model: PTQ4DIT_MODEL where it is set, else the demo model."""
-    return os.environ.get("PTQ4DIT_MODEL") or DEMO
+    """The explored model: PTQ4DIT_MODEL, below where the process was started or the checkout; else the demo model."""
+    wanted = os.environ.get("PTQ4DIT_MODEL")
+    if not wanted:
+        return str(DEMO)
+    anchored = ROOT / wanted
+    return str(anchored) if anchored.is_dir() and not Path(wanted).is_dir() else wanted
 
 
 @shared(maxsize=1)
@@ -60,9 +66,9 @@ def outline() -> Outline:
     """The outline of the explored model, from its JSON files alone; of one block where there is no such folder."""
     folder = Path(source())
     if not (folder / "model_index.json").is_file():
-        return Outline(source=str(folder), blocks=1, labels=("0",))
-    index = json.loads((folder / "model_index.json").read_text())
-    config = json.loads((folder / "transformer" / "config.json").read_text())
+        return Outline(source=str(folder), blocks=1, labels=("0",), known=False)
+    index = json.loads((folder / "model_index.json").read_text(encoding="utf-8"))
+    config = json.loads((folder / "transformer" / "config.json").read_text(encoding="utf-8"))
     named = {int(key): str(name) for key, name in index.get("id2label", {}).items()}
     labels = tuple(named.get(i, str(i)) for i in range(config["num_embeds_ada_norm"]))
     return Outline(source=str(folder), blocks=config["num_layers"], labels=labels)
@@ -80,9 +86,9 @@ def explored(strength: int = 1) -> Explored:
     return trained if strength == 1 else _amplified(strength)
 
 
-def is_loaded() -> bool:
-    """Whether `explored` would answer at once."""
-    return _loading is not None and _loading.done()
+def is_loaded(within: float = 0.0) -> bool:
+    """Whether `explored` would answer at once, or within so many seconds; begins to load where nobody has."""
+    return bool(wait([_load_once()], timeout=within).done)
 
 
 def _load_once() -> Future[Explored]:

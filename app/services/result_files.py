@@ -7,10 +7,9 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from app.services.models import source
+from app.services.models import DEMO, ROOT, source
 
-ROOT = Path(__file__).resolve().parents[2]
-DEMO_RESULTS = ROOT / "assets" / "demo" / "results"
+DEMO_RESULTS = DEMO / "results"
 
 
 def result_file(name: str) -> Path:

@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.load.server import ask, served
+
 LABELS = ("sphere", "cube", "cone", "torus", "cross")
 
 
@@ -25,6 +27,14 @@ def model_folder(dit, tmp_path_factory):
     return folder
 
 
+@pytest.fixture(scope="session")
+def running(model_folder, tmp_path_factory):
+    """The app with the tiny model, loaded, in a process of its own; shared by all tests that look from outside."""
+    with served(tmp_path_factory.mktemp("served"), env={"PTQ4DIT_MODEL": str(model_folder)}) as app:
+        ask(app.url, "layers", timeout=180)
+        yield app
+
+
 @pytest.fixture
 def explored_model(model_folder, monkeypatch):
     """The app explores the tiny model, from a clean start, and forgets it afterwards."""
@@ -32,7 +42,7 @@ def explored_model(model_folder, monkeypatch):
 
     monkeypatch.setenv("PTQ4DIT_MODEL", str(model_folder))
     monkeypatch.setattr(models, "_loading", None)
-    caches = (models.outline, models._amplified, contenders._quantized, contenders._data, contenders.megabytes)
+    caches = (models.outline, models._amplified, contenders._quantized, contenders._collected, contenders.megabytes)
     for cache in caches:
         cache.cache_clear()
     yield model_folder

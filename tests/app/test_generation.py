@@ -132,7 +132,7 @@ def test_making_one_model_keeps_nobody_from_another(explored_model, monkeypatch)
     ready = contenders.contender(W4A8, 1)
     making, may_finish = Event(), Event()
 
-    def slow(variant, strength, stop, told):
+    def slow(variant, strength, stop, tell):
         making.set()
         assert may_finish.wait(30)
         return variant.name
@@ -151,7 +151,7 @@ def test_making_one_model_keeps_nobody_from_another(explored_model, monkeypatch)
 
 
 def test_a_model_that_could_not_be_made_is_tried_again(explored_model, monkeypatch):
-    def fail(variant, strength, stop, told):
+    def fail(variant, strength, stop, tell):
         raise ValueError("no")
 
     with monkeypatch.context() as broken:
@@ -213,14 +213,14 @@ def test_another_method_is_made_by_its_recipe_and_costs_are_measured(explored_mo
 
 
 def test_a_reconstruction_says_how_far_it_is(explored_model, monkeypatch):
-    told = {}
-    model = contenders._quantize(GPTQ, 1, Event(), told)
+    told = []
+    model = contenders._quantize(GPTQ, 1, Event(), lambda *words: told.append(words))
     assert model.transformer.ptq4dit_record.config.reconstruction is not None
-    assert told["note"].startswith("100 %")
+    assert told[-1] == ("100 %, about 0 s left", 0.0)
     seen = Event()
 
-    def slow(variant, strength, stop, told):
-        told["note"] = "50 %"
+    def slow(variant, strength, stop, tell):
+        tell("50 %", None)
         assert seen.wait(30)
         return model
 
@@ -233,7 +233,7 @@ def test_a_reconstruction_says_how_far_it_is(explored_model, monkeypatch):
 
 def test_a_reconstruction_can_be_cancelled_and_made_by_the_next(explored_model, monkeypatch):
     stop = Event()
-    monkeypatch.setattr(contenders, "_quantize", lambda variant, strength, stop, told: stop.wait(30) and cancel())
+    monkeypatch.setattr(contenders, "_quantize", lambda variant, strength, stop, tell: stop.wait(30) and cancel())
     frames = []
     for frame in run(ask(steps=2, variants=(GPTQ,)), stop):
         frames.append(frame)
