@@ -44,8 +44,8 @@ TITLES = {"data": "Data & API"}
 
 
 def build() -> gr.Blocks:
-    """The whole page; theme and style come with `app.theme.launch_options` at launch."""
-    with gr.Blocks(title="PTQ4DiT", analytics_enabled=False, delete_cache=(3600, 3600)) as page:
+    """The whole page; theme, style and bounds come with `app.server.launch.serve`."""
+    with gr.Blocks(title="PTQ4DiT", analytics_enabled=False, delete_cache=(60, 600)) as page:
         shared = make_controls(page, models.outline())
         gr.Markdown(words("header"), elem_id="header")
         create_bar(shared)

@@ -1,4 +1,4 @@
-"""How the app looks and is served: theme, style, launch options. System fonts only; nothing is fetched from outside."""
+"""How the app looks: theme and style. System fonts only; nothing is fetched from outside."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ MONO_FONT = ("ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "monospace")
 
 def theme() -> gr.themes.Base:
     """A quiet theme around the blue that stands for activations."""
-    look = gr.themes.Default(
+    quiet = gr.themes.Default(
         primary_hue=colors.sky,
         secondary_hue=colors.sky,
         neutral_hue=colors.slate,
         font=SYSTEM_FONT,
         font_mono=MONO_FONT,
     )
-    return look.set(
+    return quiet.set(
         body_text_color_subdued="*neutral_500",
         body_text_color_subdued_dark="*neutral_400",
         link_text_color="*primary_700",
@@ -36,13 +36,6 @@ def theme() -> gr.themes.Base:
     )
 
 
-def launch_options() -> dict[str, Any]:
-    """Keyword arguments for `gr.Blocks.launch`."""
-    return {
-        "theme": theme(),
-        "css_paths": Path(__file__).parent / "style.css",
-        "footer_links": ["api", "settings"],
-        "run_history": False,
-        "ssr_mode": False,
-        "show_error": True,
-    }
+def look() -> dict[str, Any]:
+    """What of `gr.Blocks.launch` is how the page looks."""
+    return {"theme": theme(), "css_paths": Path(__file__).parent / "style.css"}

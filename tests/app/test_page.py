@@ -14,7 +14,7 @@ from app.page import TABS, build, open_tab
 from app.services import models
 from app.services.models import Outline
 from app.state import FIELDS, Selection
-from app.theme import launch_options, theme
+from app.theme import look, theme
 
 LOOK_UPS = {"layers", "layer_salience", "layer_correlation", "layer_error"}
 
@@ -43,10 +43,10 @@ def test_tabs_stand_in_order(page):
 
 
 def test_nothing_is_fetched_from_outside(page):
-    css = theme()._get_theme_css() + launch_options()["css_paths"].read_text()
+    css = theme()._get_theme_css() + look()["css_paths"].read_text()
     assert not re.search(r"@import|url\([\"']?(https?:)?//", css)
     assert theme()._stylesheets == []
-    assert launch_options()["css_paths"].is_file()
+    assert look()["css_paths"].is_file()
 
 
 def request(**query):
