@@ -53,7 +53,8 @@ class RecordedCall:
             ValueError: if there is no timestep among them, or the first argument is not one tensor for each sample.
         """
         masks = [name for name in inspect.signature(type(transformer).forward).parameters if "mask" in name]
-        given = dict.fromkeys(masks) | named_arguments(transformer, args, kwargs)  # may be needed: prompts are padded
+        given: dict[str, Any] = dict.fromkeys(masks)  # may be needed: prompts are padded
+        given |= named_arguments(transformer, args, kwargs)
         first, time = _first_name(transformer, given), _timestep_name(transformer, given)
         latents = given.pop(first)
         count = len(latents)
