@@ -47,7 +47,7 @@ def encode_missing(work: Path) -> Path:
         path = folder / f"{number:05d}.npy"
         if not path.exists():
             partial = folder / f"partial-{number:05d}.npy"
-            np.save(partial, encode(vae, torch.from_numpy(shard[:])).numpy())
+            np.save(partial, encode(vae, torch.from_numpy(np.array(shard))).numpy())
             partial.replace(path)
     return folder
 
