@@ -1,6 +1,6 @@
 """Encode the rendered pictures once: float16 latents of unit variance, plain and mirrored, a shard a file.
 
-Latents lie in a folder named after the autoencoder's weights, so that those of another one are never taken for them.
+Latents lie in a folder named after the encoder's weights, so that those of another one are never taken for them.
 
     python assets/recipes/latents.py
 """
@@ -17,14 +17,19 @@ import torch
 from dataset import SHARD, SceneSet
 from diffusers import AutoencoderKL
 from numpy import ndarray as Array
+from safetensors.torch import load_file
 from torch import Tensor
 from train_vae import to_signal
 
 
 def latents_folder(work: Path) -> Path:
-    """Where the latents of the work folder's autoencoder lie."""
-    weights = next((work / "vae").glob("*.safetensors")).read_bytes()
-    return work / f"latents-{hashlib.sha256(weights).hexdigest()[:8]}"
+    """Where the latents of the work folder's autoencoder lie: its decoder may change, and they stay."""
+    weights = load_file(next((work / "vae").glob("*.safetensors")))
+    digest = hashlib.sha256((work / "vae" / "config.json").read_bytes())
+    for name in sorted(weights):
+        if name.startswith(("encoder.", "quant_conv.")):
+            digest.update(weights[name].numpy().tobytes())
+    return work / f"latents-{digest.hexdigest()[:8]}"
 
 
 @torch.inference_mode()

@@ -153,6 +153,7 @@ def export(run: Run, work: Path, stage: str) -> dict[str, float]:
     vae.save_pretrained(work / "vae")
     report |= {"stage": stage, "steps": run.step, "minutes": round(run.seconds / 60, 1)}
     report |= {"parameters": sum(p.numel() for p in vae.parameters())}
+    write_json(work / f"vae_{stage}.json", report)
     write_json(work / "vae.json", report)
     return report
 

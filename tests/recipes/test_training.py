@@ -7,7 +7,7 @@ import pytest
 import torch
 from classifier import LabelledPictures, fit
 from judge import SceneJudge, accuracies, by_attribute, judge_loss
-from latents import LatentSet, encode
+from latents import LatentSet, encode, latents_folder
 from optimizer import Together, orthogonal
 from run import Run, learning_rate
 from scenes import ATTRIBUTES, UNSEEN
@@ -126,6 +126,16 @@ def test_latents_are_those_of_the_picture_and_of_its_mirror_image(work, monkeypa
     got = data.latents(np.array([2, 5]), np.array([1, 1]))
     assert torch.allclose(got, flipped, atol=2e-2)
     assert not torch.allclose(got, data.latents(np.array([2, 5]), np.array([0, 0])), atol=0.1)
+
+
+def test_latents_outlive_another_decoder_but_not_another_encoder(tmp_path) -> None:
+    vae, folders = build_vae(), []
+    for change in (None, vae.decoder.conv_out, vae.encoder.conv_in):
+        if change is not None:
+            nn.init.ones_(change.weight)
+        vae.save_pretrained(tmp_path / "vae")
+        folders.append(latents_folder(tmp_path))
+    assert folders[0] == folders[1] != folders[2]
 
 
 def test_the_judge_has_a_logit_for_every_value_and_learns_only_from_what_is_there() -> None:
