@@ -9,8 +9,6 @@ picture, so that any call is right.
 
 from __future__ import annotations
 
-import math
-
 import torch
 from diffusers import AutoencoderKL, FlowMatchEulerDiscreteScheduler, SD3Transformer2DModel, StableDiffusion3Pipeline
 from diffusers.models.attention_processor import Attention, JointAttnProcessor2_0
@@ -23,7 +21,7 @@ ABSENT = -1e4  # the logit that a token gains which is not there
 
 
 class CountedAttention:
-    """SD3's joint attention where the last text token counts `log_copies` (batch,) times over; plain products."""
+    """SD3's joint attention where the last text token's logit gains `log_copies` (batch,)."""
 
     def __call__(
         self,
@@ -41,10 +39,10 @@ class CountedAttention:
         query = torch.cat([heads(attn.to_q(image), attn.norm_q), heads(attn.add_q_proj(text), attn.norm_added_q)], 2)
         key = torch.cat([heads(attn.to_k(image), attn.norm_k), heads(attn.add_k_proj(text), attn.norm_added_k)], 2)
         value = torch.cat([heads(attn.to_v(image), None), heads(attn.add_v_proj(text), None)], 2)
-        logits = query @ key.transpose(-1, -2) / math.sqrt(query.shape[-1])
+        gain = None
         if log_copies is not None:
-            logits = torch.cat([logits[..., :-1], logits[..., -1:] + log_copies[:, None, None, None]], -1)
-        mixed = (logits.softmax(-1) @ value).transpose(1, 2).flatten(2)
+            gain = nn.functional.pad(log_copies[:, None, None, None], (key.shape[2] - 1, 0))
+        mixed = nn.functional.scaled_dot_product_attention(query, key, value, attn_mask=gain).transpose(1, 2).flatten(2)
         image_out = attn.to_out[1](attn.to_out[0](mixed[:, : image.shape[1]]))
         text_out = mixed[:, image.shape[1] :]
         return image_out, text_out if attn.context_pre_only else attn.to_add_out(text_out)

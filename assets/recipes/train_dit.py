@@ -15,7 +15,6 @@ from pathlib import Path
 
 import torch
 from diffusers import DDIMScheduler, DiTTransformer2DModel
-from diffusers.models.attention_processor import AttnProcessor
 from latents import LatentSet
 from optimizer import Together
 from provenance import write_json
@@ -56,7 +55,6 @@ def build_dit(layers: int = 10, heads: int = 6) -> DiTTransformer2DModel:
     nn.init.normal_(shared.timestep_embedder.linear_2.weight, std=0.02)
     for block in model.transformer_blocks:
         block.norm1.emb = shared
-        block.attn1.set_processor(AttnProcessor())  # plain products: their backward is the faster one on a CPU
         nn.init.zeros_(block.norm1.linear.weight)
     for last in (model.proj_out_1, model.proj_out_2):
         nn.init.zeros_(last.weight)
