@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from dataset import render_singles
 from PIL import Image
 from provenance import ROOT, made_by, write_json
-from scenes import CLASSES, render_set
+from solids import CLASSES
 from torch import Tensor
 from train_vae import measure
 
@@ -30,7 +31,7 @@ UNSEEN_SEED = 2  # training rendered seed 0, the training scripts' own checks se
 
 
 def draw(dit: ptq4dit.Dit, count: int, steps: int, guidance: float, seed: int, batch: int = 50) -> Tensor:
-    """`count` pictures, classes in turn: (count, 3, 64, 64) in [0, 1]."""
+    """`count` pictures, classes in turn: (count, 3, height, width) in [0, 1]."""
     parts = []
     for start in range(0, count, batch):
         labels = [index % len(CLASSES) for index in range(start, min(start + batch, count))]
@@ -49,7 +50,7 @@ def sample_grid(pictures: Tensor, columns: int = 10) -> Image.Image:
 def quality(dit: ptq4dit.Dit, model: SceneClassifier, pictures: Tensor) -> dict[str, Any]:
     """The bars, on generated pictures against 2 n unseen rendered ones."""
     count = len(pictures)
-    unseen, _ = render_set(2 * count, UNSEEN_SEED)
+    unseen, _ = render_singles(2 * count, UNSEEN_SEED)
     real = torch.from_numpy(unseen).float() / 255
     real = real[torch.randperm(len(real), generator=torch.Generator().manual_seed(0))]
     features, _, logits = judge(model, pictures)

@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 from diffusers import AutoencoderKL, DiTPipeline
 from provenance import write_json
-from scenes import CLASSES
+from solids import CLASSES
 from train_dit import build_dit, build_scheduler
 
 PARTS = ("transformer", "vae", "scheduler", "model_index.json")
@@ -24,7 +24,7 @@ PARTS = ("transformer", "vae", "scheduler", "model_index.json")
 
 def build_pipeline(work: Path) -> DiTPipeline:
     """The trained pipeline; the embedder that blocks shared in training becomes equal copies, as diffusers has it."""
-    ema = torch.load(work / "dit.pt", weights_only=True)["ema"]
+    ema = torch.load(work / "dit.pt", weights_only=True)["average"]
     transformer = type(build_dit()).from_config(build_dit().config)
     transformer.load_state_dict(ema)
     vae = AutoencoderKL.from_pretrained(work / "vae")
@@ -42,7 +42,7 @@ def replace(source: Path, target: Path) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--work", type=Path, default=Path(".build"))
+    parser.add_argument("--work", type=Path, default=Path(".build/demo128"))
     parser.add_argument("--out", type=Path, default=Path("assets/demo"))
     args = parser.parse_args()
     fresh = args.out.with_name(f".{args.out.name}.partial")

@@ -11,8 +11,8 @@ import sys
 from pathlib import Path
 
 import torch
+from dataset import render_singles
 from provenance import ROOT, made_by
-from scenes import render_set
 
 sys.path.insert(0, str(ROOT))
 
@@ -28,7 +28,7 @@ def main() -> None:
     parser.add_argument("--model", type=Path, default=ROOT / "assets" / "demo")
     parser.add_argument("--count", type=int, default=1000)
     args = parser.parse_args()
-    pictures, _ = render_set(args.count, UNSEEN_SEED)
+    pictures, _ = render_singles(args.count, UNSEEN_SEED)
     classifier = load_classifier(args.model / "classifier" / "model.safetensors")
     pooled, spatial, _ = judge(classifier, torch.from_numpy(pictures).float() / 255)
     made = made_by("python assets/recipes/real_features.py") | {"count": str(args.count), "seed": str(UNSEEN_SEED)}
