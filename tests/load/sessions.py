@@ -18,9 +18,9 @@ from tests.load.server import Served, ask, served
 
 LOOK_UPS = (
     ("layers", ()),
-    ("layer_salience", ("blocks.3.fc1", 500, True, True, 8)),
-    ("layer_correlation", ("blocks.2.qkv", True, True, 8)),
-    ("layer_error", ("blocks.1.fc1", "W4A8", 8)),
+    ("layer_salience", ("blocks.1.fc1", 500, True, True, 8)),
+    ("layer_correlation", ("blocks.0.qkv", True, True, 8)),
+    ("layer_error", ("blocks.0.fc1", "W4A8", 8)),
 )
 AT_ONCE = 4
 
