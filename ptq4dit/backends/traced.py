@@ -125,7 +125,9 @@ class TracedStep:
             key = self._key("form", structure)
             path = self._cache.find(key)
             if path is None:
-                path = self._cache.store(key, lambda file: file.write_text(_to_json(self._watched(call))))
+                path = self._cache.store(
+                    key, lambda file: file.write_text(_to_json(self._watched(call)), encoding="utf-8")
+                )
             self._forms[structure] = _from_json(path.read_bytes()[: payload_bytes(path)])
         return self._forms[structure]
 
