@@ -95,7 +95,7 @@ def load_quantized(
 
 
 def packed_bytes(model: Dit) -> int:
-    """Bytes of the transformer's tensors as `save_quantized` stores them: packed, repeated ones once; also of a float one."""
+    """Bytes of the transformer's tensors as `save_quantized` stores them: packed, repeated ones once."""
     state, record = model.torch_transformer.state_dict(), getattr(model.transformer, "ptq4dit_record", None)
     stored, _ = pack(state, {} if record is None else packed_names(record))
     return sum(tensor.numel() * tensor.element_size() for tensor in stored.values())

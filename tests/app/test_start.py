@@ -87,7 +87,7 @@ def test_an_example_is_sent_with_every_choice(results, choice):
 
 
 def test_an_unknown_example_is_refused(results):
-    assert start.example(7)["problem"].startswith("example: expected 0 to 1; got 7")
+    assert start.example(7)["problem"].startswith("example: expected a whole number from 0 to 1; got 7")
 
 
 @pytest.mark.parametrize("choice", ALL)
