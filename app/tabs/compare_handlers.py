@@ -13,12 +13,15 @@ import gradio as gr
 from app.balancing import SWITCHES
 from app.components.chart import shown
 from app.components.messages import checked_by, explained
+from app.components.pace import Pace
 from app.services import generation, running
 from app.services.generation import Frame
 from app.services.request import DEFAULT_BITS, FLOAT_BITS, MOST_VARIANTS, Request, parse_variants
 from app.state import Selection
 from app.tabs import compare_view as view
 from app.tabs.compare_files import write_zip
+
+LINE_EVERY, CHART_EVERY = 0.25, 1.0  # seconds between two updates of the progress line and of the drift
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,9 +74,11 @@ def compare_live(
     with explained(), running.begin(session) as cancelled:
         asked = _asked(bits, sampler, backend, gain, *values)
         frame, pictures = Frame(request=asked, note="Starting"), None
+        line, chart = Pace(LINE_EVERY), Pace(CHART_EVERY)
         for frame in generation.run(asked, cancelled):
-            if not frame.finished:
-                yield _going(frame, gain, frame.step == 0 or frame.pictures is not pictures).outputs
+            new = frame.step == 0 or frame.pictures is not pictures
+            if not frame.finished and (new or line.due()):
+                yield _going(frame, gain, new, charted=bool(frame.pictures) and chart.due()).outputs
                 pictures = frame.pictures
         if not frame.finished:
             if running.is_last(session, cancelled):  # else another run of the session is shown already
@@ -83,8 +88,8 @@ def compare_live(
         yield _finished(frame, gain).outputs
 
 
-def _going(frame: Frame, gain: float, new_pictures: bool) -> Update:
-    """Under way: progress at every step, pictures and drift when there are new ones."""
+def _going(frame: Frame, gain: float, new_pictures: bool, charted: bool) -> Update:
+    """Under way: progress, pictures when there are new ones, drift now and then."""
     progress, cancel = view.progress(frame), gr.update(interactive=True)
     if not new_pictures:
         return Update(progress=progress, cancel=cancel)
@@ -93,7 +98,7 @@ def _going(frame: Frame, gain: float, new_pictures: bool) -> Update:
         cancel=cancel,
         cards=view.cards(frame, gain),
         details=gr.update(visible=True) if frame.pictures else gr.skip(),
-        chart=shown(view.chart(frame)) if frame.pictures else gr.skip(),
+        chart=shown(view.chart(frame)) if charted else gr.skip(),
         download=gr.update(interactive=False),
         finished=None,
     )

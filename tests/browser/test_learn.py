@@ -136,7 +136,7 @@ def test_the_outlier_can_be_dragged_and_walked(learn):
 
 def test_the_pictures_and_the_switches_are_one(learn):
     page = learn()
-    changes(page, "pictures", lambda: page.locator("#learn-pictures").get_by_label("none", exact=True).check())
+    changes(page, "pictures", lambda: page.locator("#learn-pictures").get_by_label("no balancing", exact=True).check())
     expect(page.locator("#bar").get_by_label("CSB")).not_to_be_checked()
     expect(page.locator("#learn-wipe .tag.right")).to_contain_text("no balancing")
     changes(page, "pictures", lambda: page.locator("#bar").get_by_label("CSB").check())
