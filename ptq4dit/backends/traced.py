@@ -180,7 +180,7 @@ class TracedStep:
 
     def _compiled(self, call: TakenCall, inputs: tuple[int, ...], name: str) -> list[Tensor]:
         """A graph traced from this call, or found in the cache, and its output."""
-        key, stored = self._key("graph", name), False
+        key, stored = self._key(f"graph for {self._rows} rows", name), False
 
         def write(file: Path) -> None:
             nonlocal stored

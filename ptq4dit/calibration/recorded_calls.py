@@ -11,6 +11,7 @@ from jaxtyping import Int, Shaped
 from torch import Tensor, nn
 
 from ptq4dit.calibration.call import TIMESTEP_NAMES, named_arguments, rows_of
+from ptq4dit.model.hooks import Hooks
 
 Rows = Tensor | list[Tensor]
 """Something with an entry for every sample: a tensor, or a list of tensors whose shapes may differ."""
@@ -148,11 +149,9 @@ class Recording:
     @contextmanager
     def running(self) -> Iterator[None]:
         """Watch the transformer."""
-        handle = self.transformer.register_forward_pre_hook(self._see, with_kwargs=True)
-        try:
+        with Hooks() as hooks:
+            hooks.before(self.transformer, self._see)
             yield
-        finally:
-            handle.remove()
 
     def _see(self, _module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         given = named_arguments(self.transformer, args, kwargs)

@@ -16,6 +16,7 @@ from ptq4dit.calibration.unbalanced import ExtraRanges
 from ptq4dit.config.calibration import CalibrationConfig
 from ptq4dit.model.families.family import Call
 from ptq4dit.model.fingerprint import fingerprint
+from ptq4dit.model.hooks import Hooks, first_argument
 from ptq4dit.model.layers import Layer, balanced_layers
 from ptq4dit.paper.ssc import spearman_rho
 
@@ -63,15 +64,15 @@ class Recorder:
         self._visited, self._calls, self._observed = [], {}, positions
 
     @contextmanager
-    def watching(self) -> Iterator[None]:
-        """Hook the transformer and its layers' inputs; the hooks are removed whatever happens."""
-        hooks = [self.transformer.register_forward_pre_hook(self._enter, with_kwargs=True)]
-        try:
-            self._hooks = hooks
+    def watching(self, *, everybody: bool = False) -> Iterator[None]:
+        """Hook the transformer and its layers' inputs; the hooks are removed whatever happens.
+
+        Args:
+            everybody: observe what other threads run, too.
+        """
+        with Hooks(everybody=everybody) as self._hooks:
+            self._hooks.before(self.transformer, self._enter)
             yield
-        finally:
-            for hook in hooks:
-                hook.remove()
 
     def _enter(self, transformer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         if self._looking:
@@ -101,12 +102,11 @@ class Recorder:
         }
         self._extras = ExtraRanges()
         for name, layer in self.layers.items():
-            hook = partial(self._reached, name)
-            self._hooks.append(layer.linears[0].register_forward_pre_hook(hook, with_kwargs=True))
-        self._hooks += self._extras.hooks(transformer)
+            self._hooks.before(layer.linears[0], partial(self._reached, name))
+        self._extras.watch(transformer, self._hooks)
 
     def _reached(self, name: str, _module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        self._observe(name, args[0] if args else next(iter(kwargs.values())))
+        self._observe(name, first_argument(args, kwargs))
 
     def _position_of(self, timestep: tuple[float, bool]) -> int | None:
         """Which observed timestep a call belongs to, counted over the trajectory."""

@@ -1,13 +1,15 @@
 """Running extremes of what is quantized beside the balanced layers: other linears' inputs, and q, k, v and softmax."""
 
 from collections.abc import Callable
+from functools import partial
+from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.utils.hooks import RemovableHandle
 
 from ptq4dit.model.families.registry import family_of
+from ptq4dit.model.hooks import Hooks, first_argument
 from ptq4dit.model.layers import extra_layers
 
 
@@ -19,20 +21,17 @@ class ExtraRanges:
         self._extremes: dict[str, dict[int, tuple[Tensor, Tensor]]] = {}
         self._queries: dict[int, Tensor] = {}
 
-    def hooks(self, transformer: nn.Module) -> list[RemovableHandle]:
-        """Hook a DiT, whose other layers and attention are known; nothing of others. Whoever asks removes them."""
+    def watch(self, transformer: nn.Module, hooks: Hooks) -> None:
+        """Hook a DiT, whose other layers and attention are known; nothing of others."""
         if family_of(transformer).name != "dit":
-            return []
-        hooks = [
-            layer.linears[0].register_forward_pre_hook(lambda _, args, name=name: self._observe(name, args[0]))
-            for name, layer in extra_layers(transformer).items()
-        ]
+            return
+        for name, layer in extra_layers(transformer).items():
+            hooks.before(layer.linears[0], partial(self._given, name))
         for index, block in enumerate(family_of(transformer).blocks(transformer)):
             attention = transformer.get_submodule(f"{block}.attn1")
             for part in ("q", "k", "v"):
                 hook = self._after(index, part, int(attention.heads), float(attention.scale))  # type: ignore[arg-type]
-                hooks.append(attention.get_submodule(f"to_{part}").register_forward_hook(hook))
-        return hooks
+                hooks.after(attention.get_submodule(f"to_{part}"), hook)
 
     def stacked(self, end: str) -> dict[str, Float[Tensor, "timestep channel"]]:
         """Site -> ``(T, channels)``, the smallest values for ``"low"``, the largest for ``"high"``."""
@@ -41,6 +40,9 @@ class ExtraRanges:
             site: torch.stack([seen[position][side] for position in sorted(seen)])
             for site, seen in self._extremes.items()
         }
+
+    def _given(self, name: str, _module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        self._observe(name, first_argument(args, kwargs))
 
     def _after(self, index: int, part: str, heads: int, scale: float) -> Callable[..., None]:
         def observe(_module: nn.Module, _args: object, output: Tensor) -> None:

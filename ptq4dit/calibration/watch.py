@@ -47,7 +47,7 @@ def watch(transformer: nn.Module, *, rows_per_timestep: int = 8, seed: int = 0) 
     """Observe a float transformer in whatever runs inside the ``with`` block.
 
     The timestep of every call is read off its arguments, so pipelines, loops, guidance in one batch or in two calls
-    are alike. What was seen stays available after the block; the hooks are gone.
+    are alike, and threads too. What was seen stays available after the block; the hooks are gone.
 
     Args:
         transformer: any float diffusers transformer.
@@ -70,5 +70,5 @@ def watch(transformer: nn.Module, *, rows_per_timestep: int = 8, seed: int = 0) 
 
     recorder = Recorder(transformer, CalibrationConfig(rows_per_timestep=rows_per_timestep), keys)
     recorder.begin()
-    with recorder.watching():
+    with recorder.watching(everybody=True):
         yield Watch(recorder)

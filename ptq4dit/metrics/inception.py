@@ -1,12 +1,12 @@
 """Inception's features of pictures, for models of ImageNet: by torch-fidelity, an optional package."""
 
 import importlib
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+
+from ptq4dit.model.hooks import Hooks
 
 SPATIAL_CHANNELS = 7
 """Of the map that sFID (Nash et al. 2021) takes, as in ADM's evaluation: 7 x 17 x 17 = 2023 features."""
@@ -58,16 +58,10 @@ class Inception(nn.Module):
     ) -> tuple[Float[Tensor, "n feature"], Float[Tensor, "n spatial"], Float[Tensor, "n label"]]:
         """Pooled features, spatial features and logits of pictures in [0, 1], which are rounded to 8 bits first."""
         levels = (pictures.clamp(0, 1) * 255).round().to(torch.uint8)
-        with _output_of(self.network.get_submodule(_SPATIAL_LAYER)) as caught:
+        caught: list[Tensor] = []
+        with Hooks() as hooks:
+            hooks.after(
+                self.network.get_submodule(_SPATIAL_LAYER), lambda _module, _args, output: caught.append(output)
+            )
             pooled, logits = self.network(levels)
         return pooled.float(), caught[0][:, :SPATIAL_CHANNELS].flatten(1).float(), logits.float()
-
-
-@contextmanager
-def _output_of(layer: nn.Module) -> Iterator[list[Tensor]]:
-    caught: list[Tensor] = []
-    handle = layer.register_forward_hook(lambda _module, _args, output: caught.append(output))
-    try:
-        yield caught
-    finally:
-        handle.remove()

@@ -1,7 +1,8 @@
 """Prove on the model at hand that folding changed nothing: the same call before and after, in the model's precision."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch
@@ -9,6 +10,7 @@ from torch import Tensor, nn
 
 from ptq4dit.model.families.family import Call, Site
 from ptq4dit.model.families.registry import family_of
+from ptq4dit.model.hooks import Hooks
 
 MARGIN = 4
 """A difference is beyond rounding where it is so many times what one rounding of every layer's input makes.
@@ -81,18 +83,13 @@ def _layer_outputs(transformer: nn.Module, call: Call, sites: Mapping[str, Site]
     """Of every layer's output ``(token, channel)``, a few tokens, in the order of the forward."""
     outputs: dict[str, Tensor] = {}
 
-    def keep(path: str, module: nn.Module, output: Tensor) -> None:
+    def keep(path: str, module: nn.Module, _args: tuple[Any, ...], output: Tensor) -> None:
         rows = output.movedim(1, -1) if isinstance(module, nn.Conv2d) else output
         outputs[path] = rows.flatten(0, -2)[:ROWS].double().cpu()
 
-    hooks = [
-        transformer.get_submodule(path).register_forward_hook(
-            lambda module, _, output, path=path: keep(path, module, output)
-        )
-        for site in sites.values()
-        for path in site.paths
-    ]
-    with _removed(hooks):
+    with Hooks() as hooks:
+        for path in _paths(sites):
+            hooks.after(transformer.get_submodule(path), partial(keep, path))
         call.on(transformer)
     return outputs
 
@@ -107,24 +104,20 @@ def _unscaled_difference(before: Tensor, after: Tensor) -> float:
 def _rounded_inputs(transformer: nn.Module, sites: Mapping[str, Site]) -> Iterator[None]:
     generator = torch.Generator().manual_seed(0)
 
-    def move(_: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
+    def move(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, ...]:
         given = args[0]
         noise = torch.rand(given.shape, generator=generator, dtype=torch.float32).to(given.device) * 2 - 1
         moved = given.double() * (1 + _step(given.dtype) * noise.double())
-        return (moved.to(given.dtype), *args[1:])
+        return (moved.to(given.dtype), *args[1:]), kwargs
 
-    linears = [transformer.get_submodule(path) for site in sites.values() for path in site.paths]
-    with _removed([linear.register_forward_pre_hook(move) for linear in linears]):
+    with Hooks() as hooks:
+        for path in _paths(sites):
+            hooks.before(transformer.get_submodule(path), move)
         yield
 
 
-@contextmanager
-def _removed(hooks: Sequence[torch.utils.hooks.RemovableHandle]) -> Iterator[None]:
-    try:
-        yield
-    finally:
-        for hook in hooks:
-            hook.remove()
+def _paths(sites: Mapping[str, Site]) -> list[str]:
+    return [path for site in sites.values() for path in site.paths]
 
 
 def _step(dtype: torch.dtype) -> float:

@@ -8,6 +8,8 @@ import torch
 from diffusers import AutoencoderKL, DiTPipeline, DiTTransformer2DModel, SchedulerMixin
 from torch import nn
 
+from ptq4dit.model.hooks import Hooks
+
 STOCK = 1000
 """What ``DiTPipeline`` gives a transformer for "no class": right for ImageNet's 1,000 classes only."""
 
@@ -70,11 +72,9 @@ def _own_null_class(transformer: Any, pictures: int | None) -> Iterator[None]:
     if pictures is None:
         yield
         return
-    hook = transformer.register_forward_pre_hook(replace, with_kwargs=True)
-    try:
+    with Hooks() as hooks:
+        hooks.before(transformer, replace)
         yield
-    finally:
-        hook.remove()
 
 
 class _StockNullClass:

@@ -1,11 +1,13 @@
 """Run a module until it comes to another one inside it, and keep what that one is given or makes."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, TypeVar
 
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
+
+from ptq4dit.model.hooks import Hooks
 
 _Found = TypeVar("_Found")
 
@@ -31,7 +33,8 @@ def call_of(outer: nn.Module, path: str, run: Callable[[nn.Module], object]) -> 
         found.append(pytree.tree_flatten((args, kwargs)))
         raise _ReachedError
 
-    with _removed(outer.get_submodule(path).register_forward_pre_hook(catch, with_kwargs=True)):
+    with Hooks() as hooks:
+        hooks.before(outer.get_submodule(path), catch)
         return _run(outer, path, run, found)
 
 
@@ -50,7 +53,8 @@ def output_of(outer: nn.Module, path: str, run: Callable[[nn.Module], object]) -
         found.append(output)
         raise _ReachedError
 
-    with _removed(outer.get_submodule(path).register_forward_hook(catch)):
+    with Hooks() as hooks:
+        hooks.after(outer.get_submodule(path), catch)
         return _run(outer, path, run, found)
 
 
@@ -61,12 +65,10 @@ def reached(outer: nn.Module, paths: list[str], run: Callable[[nn.Module], objec
     def note(path: str) -> Callable[..., None]:
         return lambda *_: seen.setdefault(path)
 
-    handles = [outer.get_submodule(path).register_forward_pre_hook(note(path)) for path in paths]
-    try:
+    with Hooks() as hooks:
+        for path in paths:
+            hooks.before(outer.get_submodule(path), note(path))
         run(outer)
-    finally:
-        for handle in handles:
-            handle.remove()
     return list(seen)
 
 
@@ -79,11 +81,3 @@ def _run(outer: nn.Module, path: str, run: Callable[[nn.Module], object], found:
             "float, or give data that make the model use it."
         )
     return found[0]
-
-
-@contextmanager
-def _removed(handle: Any) -> Iterator[None]:
-    try:
-        yield
-    finally:
-        handle.remove()

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from ptq4dit.model.families.family import Call
+from ptq4dit.model.hooks import Hooks
 
 Source = tuple[str, int] | None
 """``("output", k)``: output k of the block before; ``("argument", j)``: its argument leaf j, unchanged;
@@ -124,13 +125,11 @@ def _visited(transformer: nn.Module, blocks: list[str]) -> Iterator[dict[str, _V
         return hook
 
     modules = {path: transformer.get_submodule(path) for path in blocks}
-    handles = [m.register_forward_pre_hook(before(path), with_kwargs=True) for path, m in modules.items()]
-    handles += [m.register_forward_hook(after(path)) for path, m in modules.items()]
-    try:
+    with Hooks() as hooks:
+        for path, module in modules.items():
+            hooks.before(module, before(path))
+            hooks.after(module, after(path))
         yield visits
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 def _versions(leaves: list[Any]) -> list[int]:

@@ -1,11 +1,13 @@
 """One call of a model's transformer, as sampling makes it: for what has to see a forward before it works."""
 
+from contextlib import suppress
 from typing import Any
 
 from torch import nn
 
 from ptq4dit.model.bundle import Dit
 from ptq4dit.model.families.family import Call
+from ptq4dit.model.hooks import Hooks
 from ptq4dit.sampling.denoise import denoise
 
 
@@ -22,11 +24,7 @@ def example_call(model: Dit) -> Call:
         raise _ReachedError
 
     what: dict[str, Any] = {"prompts": ["a picture"]} if model.text_conditioned else {"class_labels": [0]}
-    hook = model.transformer.register_forward_pre_hook(catch, with_kwargs=True)
-    try:
+    with Hooks() as hooks, suppress(_ReachedError):
+        hooks.before(model.transformer, catch)
         list(denoise(model, steps=2, whole=True, **what))
-    except _ReachedError:
-        pass
-    finally:
-        hook.remove()
     return caught[0]

@@ -3,15 +3,16 @@
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
-import torch
 from torch import nn
 from torch.utils.weak import WeakIdKeyDictionary
 
 from ptq4dit.model.families.absorber import InputFactor
 from ptq4dit.model.families.family import Call, Family, Site
 from ptq4dit.model.families.plain import require_whole
+from ptq4dit.model.hooks import Hooks, first_argument
 
 UNKNOWN = InputFactor(why="no file says what stands in front")
 _SEEN = "_ptq4dit_inputs"
@@ -79,9 +80,9 @@ def watching(transformer: nn.Module) -> Iterator[None]:
     seen: dict[str, tuple[int, ...]] = {}
     count = 0
 
-    def note(path: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+    def note(path: str, _module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         nonlocal count
-        given: torch.Tensor = args[0] if args else kwargs["input"]
+        given = first_argument(args, kwargs)
         if given.ndim < 3:
             return
         if given not in names:
@@ -90,17 +91,10 @@ def watching(transformer: nn.Module) -> Iterator[None]:
         seen[path] = (*seen.get(path, ()), names[given])
 
     inside = _linears(transformer, FAMILY.blocks(transformer))
-    hooks = [
-        transformer.get_submodule(path).register_forward_pre_hook(
-            lambda _, args, kwargs, path=path: note(path, args, kwargs), with_kwargs=True
-        )
-        for path in inside
-    ]
-    try:
+    with Hooks() as hooks:
+        for path in inside:
+            hooks.before(transformer.get_submodule(path), partial(note, path))
         yield
-    finally:
-        for hook in hooks:
-            hook.remove()
     if seen:
         setattr(transformer, _SEEN, seen)
 
