@@ -1,7 +1,13 @@
 """Shared fixtures: tiny random models, made here, that exercise every path of the engine in seconds."""
 
+import os
+
 import pytest
 import torch
+
+if "PYTEST_XDIST_WORKER" in os.environ:  # processes side by side: threads would wait for each other
+    os.environ["OMP_NUM_THREADS"] = "1"
+    torch.set_num_threads(1)
 
 
 def random_transformer(seed=0, **overrides):

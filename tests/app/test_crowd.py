@@ -3,8 +3,12 @@
 import json
 import time
 
+import pytest
+
 from app.server import visitors
 from tests.load.server import ask, begin_learning, new_session, post
+
+pytestmark = pytest.mark.alone
 
 LONG = (0, 0, 120, 4.0, "ddim", ["W4A8", "W8A8", "W6A8", "W5A8", "W3A8"], True, True, 1, "simulated")
 AT_ONCE = 1.0

@@ -14,6 +14,8 @@ import pytest
 from app.server.doors import LARGEST
 from tests.load.server import ask, new_session, post
 
+pytestmark = pytest.mark.alone
+
 AT_ONCE = 2.0  # seconds
 MEGABYTE = 1 << 20
 

@@ -9,6 +9,8 @@ import pytest
 
 from tests.load.server import ask, begin_learning, served
 
+pytestmark = pytest.mark.alone
+
 AT_ONCE = 2.0  # seconds in which somebody else is answered
 SOON = 180.0
 IDLE = 0.2  # seconds of processor time in a second

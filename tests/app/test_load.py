@@ -1,7 +1,11 @@
 """The short forms of the load tests; the long ones are run by hand: `python tests/load/fuzz.py`, `.../sessions.py`."""
 
+import pytest
+
 from tests.load.fuzz import fuzz
 from tests.load.sessions import grow
+
+pytestmark = pytest.mark.alone
 
 ONE_SESSION = 0.06  # megabytes that a new session may add; before there was a bound it added 0.5
 AT_ONCE = 1.0  # seconds in which nonsense is refused

@@ -11,6 +11,8 @@ from gradio.state_holder import SessionState
 from app.server import sessions
 from app.server.sessions import Mailboxes, Session, Sessions, remove_empty_folders
 
+pytestmark = pytest.mark.alone
+
 
 @pytest.fixture
 def blocks():
