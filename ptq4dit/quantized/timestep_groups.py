@@ -1,18 +1,31 @@
 """Which group of timesteps a forward pass belongs to, for quantizers whose static scale depends on the timestep."""
 
+import threading
 from itertools import pairwise
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from jaxtyping import Int, Shaped
 from torch import Tensor, nn
 
 
+class _Told(threading.local):
+    """What each clock was told last in this thread: one model draws pictures in several threads at once."""
+
+    def __init__(self) -> None:
+        self.groups: WeakKeyDictionary[TimestepClock, Int[Tensor, " row"]] = WeakKeyDictionary()
+
+
+_TOLD = _Told()
+
+
 class TimestepClock(nn.Module):
     """Knows the timestep group of every row of the current batch; one per transformer, shared by its quantizers.
 
     The groups split the calibrated timesteps into runs of equal length, noisiest first; the boundaries are saved.
-    The clock is set by a hook on the transformer, or by `tell` where blocks are run on their own.
+    The clock is set by a hook on the transformer, or by `tell` where blocks are run on their own; what it is told
+    holds for the thread that tells it.
     """
 
     boundaries: Tensor
@@ -20,7 +33,11 @@ class TimestepClock(nn.Module):
     def __init__(self, groups: int) -> None:
         super().__init__()
         self.register_buffer("boundaries", torch.zeros(groups - 1))
-        self.groups: Int[Tensor, " row"] | None = None
+
+    @property
+    def groups(self) -> Int[Tensor, " row"] | None:
+        """The group of every row of this thread's batch; None before it is told."""
+        return _TOLD.groups.get(self)
 
     @property
     def count(self) -> int:
@@ -49,16 +66,17 @@ class TimestepClock(nn.Module):
     def tell(self, timesteps: Tensor) -> None:
         """Set the groups of the rows of a batch from their timesteps, ``(rows,)`` or ``()``."""
         later = timesteps.reshape(-1, 1).to(self.boundaries) < self.boundaries
-        self.groups = later.sum(dim=1)
+        _TOLD.groups[self] = later.sum(dim=1)
 
     def pick(self, values: Shaped[Tensor, " group"], x: Shaped[Tensor, "..."]) -> Shaped[Tensor, "..."]:
         """Each row's entry of ``values``, shaped to broadcast against ``x`` ``(rows, ...)``."""
-        if self.groups is None:
+        groups = self.groups
+        if groups is None:
             raise ValueError(
                 "The timestep of this forward pass is not known. Run the whole transformer, or tell the clock first: "
                 "transformer.ptq4dit_clock.tell(timesteps)."
             )
-        return values[self.groups.to(values.device)].reshape(-1, *(1,) * (x.ndim - 1))
+        return values[groups.to(values.device)].reshape(-1, *(1,) * (x.ndim - 1))
 
 
 def attach_clock(transformer: nn.Module, clock: TimestepClock) -> None:

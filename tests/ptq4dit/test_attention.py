@@ -1,4 +1,5 @@
 import copy
+import threading
 
 import pytest
 import torch
@@ -82,5 +83,24 @@ def test_each_row_takes_the_scale_of_its_timestep():
         single = QuantizedAttnProcessor(LayerConfig(), attention_bits=4, softmax_bits=16).double()
         single.set_ranges(**{part: (low[group], high[group]) for part in "qkv"})
         torch.testing.assert_close(mixed[row], attention(single)(X)[row])
-    copied = copy.deepcopy(module)
+    copied = copy.deepcopy(module)  # with a clock of its own
+    with pytest.raises(ValueError, match="timestep of this forward pass"):
+        copied(X)
+    copied.processor._clock[0].tell(torch.tensor([800, 100, 451]))
     assert torch.equal(copied(X), mixed)
+
+
+def test_a_clock_tells_each_thread_what_it_was_told_there():
+    clock, values, heard = TimestepClock(2), torch.tensor([10.0, 20.0]), []
+    clock.fit(torch.tensor([900, 600, 300, 0]))
+    clock.tell(torch.tensor([800]))
+
+    def another() -> None:
+        heard.append(clock.groups)
+        clock.tell(torch.tensor([100]))
+        heard.append(clock.pick(values, torch.zeros(1, 3)).item())
+
+    thread = threading.Thread(target=another)
+    thread.start()
+    thread.join()
+    assert heard == [None, 20.0] and clock.pick(values, torch.zeros(1, 3)).item() == 10.0
