@@ -1,6 +1,6 @@
 """Draw a model's pictures from fixed noise and measure them against full precision and against real ones."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -82,17 +82,34 @@ BATCH = 16
 
 def draw(model: Dit, config: BenchmarkConfig, seed: int, cancelled: Callable[[], bool] | None = None) -> Drawn:
     """The set of one seed: classes or prompts in turn, an image's noise depending on seed and index only."""
+    starts = range(0, config.pictures, BATCH)
+    batches = (range(start, min(start + BATCH, config.pictures)) for start in starts)
+    parts = [draw_images(model, config, seed, images, cancelled) for images in batches]
+    return Drawn(
+        pictures=torch.cat([part.pictures for part in parts]),
+        latents=torch.cat([part.latents for part in parts], dim=1),
+        labels=torch.cat([part.labels for part in parts]),
+    )
+
+
+def draw_images(
+    model: Dit, config: BenchmarkConfig, seed: int, images: range, cancelled: Callable[[], bool] | None = None
+) -> Drawn:
+    """Some pictures of a set, by their indices in it, drawn at a time."""
     name, offered = _offered(model, config)
-    labels, parts = [index % len(offered) for index in range(config.pictures)], []
-    settings: dict[str, Any] = {"steps": config.steps, "guidance_scale": config.guidance_scale, "seed": seed}
-    settings |= {"sampler": config.sampler, "cancelled": cancelled}
-    for start in range(0, len(labels), BATCH):
-        settings[name] = [offered[label] for label in labels[start : start + BATCH]]
-        states = denoise(model, **settings, first_index=start)
-        latents = torch.stack([state.latents for state in states])
-        parts.append((decode(model, latents[-1]).cpu(), latents.cpu()))
-    pictures, latents = (torch.cat(values, dim) for dim, values in enumerate(zip(*parts, strict=True)))
-    return Drawn(pictures=pictures, latents=latents, labels=torch.tensor(labels))
+    labels = [index % len(offered) for index in images]
+    states = denoise(
+        model,
+        steps=config.steps,
+        guidance_scale=config.guidance_scale,
+        seed=seed,
+        sampler=config.sampler,
+        cancelled=cancelled,
+        first_index=images.start,
+        **{name: [offered[label] for label in labels]},
+    )
+    latents = torch.stack([state.latents for state in states])
+    return Drawn(pictures=decode(model, latents[-1]).cpu(), latents=latents.cpu(), labels=torch.tensor(labels))
 
 
 def _offered(model: Dit, config: BenchmarkConfig) -> tuple[str, Sequence[Any]]:
@@ -103,25 +120,51 @@ def _offered(model: Dit, config: BenchmarkConfig) -> tuple[str, Sequence[Any]]:
 
 
 def compare(drawn: Drawn, reference: Drawn, judged: Judge | None) -> dict[str, float | list[float]]:
-    """All numbers of one set; those that need a classifier only where there is one.
+    """All numbers of one set; see `summary`."""
+    return summary([seen(drawn, reference, None if judged is None else judged.classifier)], judged)
+
+
+def seen(drawn: Drawn, reference: Drawn, classifier: Classifier | None) -> dict[str, Tensor]:
+    """All that the numbers of a set need of some of its pictures: a row a picture, or sums over them in float64.
+
+    ``psnr``, ``ssim``, ``labels``: ``(n,)``; ``wrong``, ``right``: ``(steps,)``, squares of the latents' error and of
+    the latents; ``pooled``, ``spatial``, ``logits``: ``(n, ...)``, where there is a classifier.
+    """
+    rows = {
+        "psnr": psnr(drawn.pictures, reference.pictures).clamp(max=100),
+        "ssim": ssim(drawn.pictures, reference.pictures),
+        "wrong": (drawn.latents - reference.latents).double().flatten(1).square().sum(dim=1),
+        "right": reference.latents.double().flatten(1).square().sum(dim=1),
+        "labels": drawn.labels,
+    }
+    if classifier is None:
+        return rows
+    return rows | dict(zip(("pooled", "spatial", "logits"), judge(classifier, drawn.pictures), strict=True))
+
+
+def summary(parts: Sequence[Mapping[str, Tensor]], judged: Judge | None) -> dict[str, float | list[float]]:
+    """All numbers of one set, from what was `seen` of its parts in their order; some only where there is a judge.
 
     ``drift`` is ``|z_q - z| / |z|`` of the latents after the last step, ``drift_by_step`` after every one.
     """
-    wrong = (drawn.latents - reference.latents).flatten(1).norm(dim=1) / reference.latents.flatten(1).norm(dim=1)
+    each = torch.cat([part["psnr"] for part in parts])
+    wrong, right = (torch.stack([part[name] for part in parts]).sum(dim=0) for name in ("wrong", "right"))
+    drift = (wrong / right).sqrt()
     result: dict[str, float | list[float]] = {
-        "psnr": float(psnr(drawn.pictures, reference.pictures).clamp(max=100).mean()),
-        "ssim": float(ssim(drawn.pictures, reference.pictures).mean()),
-        "drift": float(wrong[-1]),
-        "drift_by_step": [float(f"{value:.4g}") for value in wrong.tolist()],
-        "psnr_each": [round(value, 3) for value in psnr(drawn.pictures, reference.pictures).clamp(max=100).tolist()],
+        "psnr": float(each.mean()),
+        "ssim": float(torch.cat([part["ssim"] for part in parts]).mean()),
+        "drift": float(drift[-1]),
+        "drift_by_step": [float(f"{value:.4g}") for value in drift.tolist()],
+        "psnr_each": [round(value, 3) for value in each.tolist()],
     }
-    return result if judged is None else {**result, **_judged(drawn, judged)}
+    return result if judged is None else {**result, **_judged(parts, judged)}
 
 
-def _judged(drawn: Drawn, judged: Judge) -> dict[str, float]:
-    pooled, spatial, logits = judge(judged.classifier, drawn.pictures)
+def _judged(parts: Sequence[Mapping[str, Tensor]], judged: Judge) -> dict[str, float]:
+    names = ("pooled", "spatial", "logits", "labels")
+    pooled, spatial, logits, labels = (torch.cat([part[name] for part in parts]) for name in names)
     precision, recall = precision_recall(judged.pooled, pooled)
-    accuracy = {"class_accuracy": class_accuracy(logits, drawn.labels)} if judged.classifier.knows_labels else {}
+    accuracy = {"class_accuracy": class_accuracy(logits, labels)} if judged.classifier.knows_labels else {}
     return accuracy | {
         "frechet": frechet_distance(pooled, judged.pooled),
         "spatial_frechet": frechet_distance(spatial, judged.spatial),

@@ -5,7 +5,7 @@ import json
 import shlex
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +39,7 @@ def benchmark(
     judged: Judge | None = None,
     progress: Callable[[str, int, int], None] | None = None,
     cancelled: Callable[[], bool] | None = None,
+    part: Callable[[Sequence[Any]], Sequence[Any]] | None = None,
 ) -> dict[str, Any]:
     """Measure every job of a config that ``out`` does not hold yet; ``out`` is rewritten whole after each.
 
@@ -53,6 +54,7 @@ def benchmark(
         judged: classifier and real features, for the metrics that need them.
         progress: told (key, jobs done, jobs in all).
         cancelled: asked between pieces of work.
+        part: which of the jobs are this process's, where several share them; None for all.
 
     Returns:
         What the file holds: ``{"format", "made", "config", "methods", "results": {key: numbers}}``.
@@ -72,7 +74,7 @@ def benchmark(
         "results": results,
     }
     bench = _Bench(dit, stats, config, judged, cancelled)
-    jobs = config.jobs()
+    jobs = config.jobs() if part is None else part(config.jobs())
     for done, (key, strength, wanted) in enumerate(jobs):
         if progress is not None:
             progress(key, done, len(jobs))

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from types import ModuleType
 
 from ptq4dit.cli import benchmark, calibrate, evaluate, info, quantize, sample, speed
+from ptq4dit.parallel import processes
 
 COMMANDS: dict[str, ModuleType] = {
     "info": info,
@@ -29,14 +30,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status. Bad input is a sentence on stderr and status 2, not a traceback."""
     options = build_parser().parse_args(arguments)
     try:
-        options.module.run(options).write(options.json)
+        report = options.module.run(options)
+        if processes().first:
+            report.write(options.json)
     except (ValueError, OSError) as error:
-        sys.stderr.write(f"ptq4dit {options.command}: {' '.join(str(error).split())}\n")
+        sys.stderr.write(f"{_who(options.command)}: {' '.join(str(error).split())}\n")
         return 2
     except KeyboardInterrupt:
-        sys.stderr.write(f"\nptq4dit {options.command}: interrupted\n")
+        sys.stderr.write(f"\n{_who(options.command)}: interrupted\n")
         return 130
     return 0
+
+
+def _who(command: str) -> str:
+    """The command, and which process of several it is."""
+    here = processes()
+    return f"ptq4dit {command}" + (f" (process {here.rank} of {here.count})" if here.count > 1 else "")
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -12,6 +12,7 @@ from ptq4dit.cli.report import Report, show_job
 from ptq4dit.cli.source import add_model, model_source, open_calibration, open_float
 from ptq4dit.config.methods import method_names
 from ptq4dit.config.reconstruction import ReconstructionConfig
+from ptq4dit.parallel import processes
 
 HELP = "Measure every method from the same noise; goes on where it stopped. Simulated quantization."
 
@@ -59,6 +60,10 @@ def run(options: argparse.Namespace) -> Report:
     out, dit = Path(options.out or results), open_float(source, options.device)
     judged = open_judge(options, dit)
     made = made_by(command_as_typed(), torch.get_num_threads())
+    here = processes()
+    if here.count > 1:  # the rows are shared out, and meet in the file
+        benchmark(dit, stats, config, out, made, judged=judged, progress=show_job, part=here.part)
+        here.wait()
     content = benchmark(dit, stats, config, out, made, judged=judged, progress=show_job)
     return Report(content=content, text=f"All of it is in {out}.\n" + _tables(content, config.strengths, options.bits))
 

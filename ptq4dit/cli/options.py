@@ -24,6 +24,12 @@ def add_prompts(command: argparse.ArgumentParser) -> None:
     command.add_argument("--prompts", default=None, metavar="FILE", help="text file with a prompt a line")
 
 
+def add_dry_run(command: argparse.ArgumentParser) -> None:
+    """``--dry-run``, for work of many parts."""
+    text = "do the first part only, and say what time, memory and disk the whole takes; it is kept"
+    command.add_argument("--dry-run", action="store_true", help=text)
+
+
 def given_prompts(options: argparse.Namespace) -> tuple[str, ...]:
     """The prompts of the file that was named; none without one."""
     from ptq4dit.sampling.prompts import read_prompts

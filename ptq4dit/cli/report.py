@@ -4,7 +4,10 @@ import json
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ptq4dit.parallel import Progress
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +43,32 @@ def show_reconstruction(done: int, total: int, seconds_left: float) -> None:
     """Progress of reconstruction, with the time left."""
     left = "" if seconds_left == float("inf") else f", about {seconds_left:.0f} s left"
     _show(f"reconstruction: {done} of {total}{left}", done, total)
+
+
+def show_parts(progress: "Progress") -> None:
+    """Progress of a job of many parts, with what is left; of all processes together."""
+    left = "" if progress.done == progress.total else f", about {duration(progress.seconds_left)} left"
+    _show(f"{progress.done} of {progress.total} parts{left}", progress.done, progress.total)
+
+
+def price(progress: "Progress", processes: int) -> dict[str, Any]:
+    """What a job takes, by its first part."""
+    return {
+        "parts": progress.total,
+        "parts_done": progress.done,
+        "processes": processes,
+        "time_left": duration(progress.seconds_left),
+        "memory_mb_each": round(progress.memory / 1e6),
+        "disk_mb": round(progress.total * progress.bytes / 1e6, 1),
+    }
+
+
+def duration(seconds: float) -> str:
+    """Seconds as a person says them."""
+    for size, unit in ((3600, "h"), (60, "min")):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.1f} {unit}"
+    return f"{seconds:.0f} s"
 
 
 def show_job(key: str, done: int, total: int) -> None:

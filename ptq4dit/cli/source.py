@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import ptq4dit
+from ptq4dit.parallel import processes
 
 if TYPE_CHECKING:
     from ptq4dit import Calibration, Dit
@@ -44,9 +45,20 @@ def short_name(source: str) -> str:
     return Path(source).resolve().name.removesuffix(".pt")
 
 
+def require_place(file: Path) -> None:
+    """Refuse, before any work, a file whose folder is not there.
+
+    Raises:
+        ValueError: if it is not.
+    """
+    if not file.parent.is_dir():
+        raise ValueError(f"Expected a folder that is there for {str(file)!r}, got {str(file.parent)!r}. Make it first.")
+
+
 def open_model(source: str, device: str) -> "Dit":
     """A quantized checkpoint if the folder is one, else a float model."""
     if (Path(source) / "manifest.json").is_file():
+        device = processes().device(device)
         _require_device(device)
         return ptq4dit.load_quantized(source, device)
     return open_float(source, device)
@@ -54,6 +66,7 @@ def open_model(source: str, device: str) -> "Dit":
 
 def open_float(source: str, device: str) -> "Dit":
     """A float model."""
+    device = processes().device(device)
     _require_device(device)
     return ptq4dit.load(source, device=device)
 
