@@ -8,6 +8,7 @@ import ptq4dit
 from ptq4dit.cli.options import add_quantization, quantization
 from ptq4dit.cli.report import Report, lines, show_reconstruction
 from ptq4dit.cli.source import add_model, model_source, open_calibration, open_float, short_name
+from ptq4dit.parallel import processes
 from ptq4dit.storage.folder import require_writable
 
 HELP = "Quantize a float model with its calibration, and write a checkpoint that loads without either."
@@ -33,10 +34,14 @@ def run(options: argparse.Namespace) -> Report:
     require_writable(folder, KIND)
     stats = open_calibration(options.calibration, source)
     dit = open_float(source, options.device)
-    begun = time.monotonic()
+    here, begun = processes(), time.monotonic()
+    if not here.first:  # blocks follow each other: one process learns, and the others wait for it
+        here.wait()
+        return Report(content={}, text="")
     model = ptq4dit.quantize(dit, stats, config, progress=show_reconstruction, folder=options.state)
     seconds = time.monotonic() - begun
     ptq4dit.save_quantized(model, folder)
+    here.wait()
     stored, whole = packed_bytes(model), sum(t.numel() * 4 for t in dit.transformer.state_dict().values())
     content = {
         "folder": str(folder),

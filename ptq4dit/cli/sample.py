@@ -2,19 +2,26 @@
 
 import argparse
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import ptq4dit
-from ptq4dit.cli.options import add_prompts, add_sampling
-from ptq4dit.cli.report import Report, lines, show_steps
-from ptq4dit.cli.source import add_model, model_source, open_model, short_name
+from ptq4dit.cli.options import add_dry_run, add_prompts, add_sampling
+from ptq4dit.cli.report import Report, lines, price, show_parts, show_steps
+from ptq4dit.cli.source import add_model, model_source, open_model, require_place, short_name
+from ptq4dit.parallel import Job, processes, ranges
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from ptq4dit import Bundle
 
 HELP = "Draw pictures, side by side in one PNG file."
 _SHOWN, _EXAMPLES = 10, 4
+PICTURES = 8
+"""Of a part: one batch."""
+_FORMAT = "ptq4dit-pictures-part-1"
 
 
 def add_options(command: argparse.ArgumentParser) -> None:
@@ -26,38 +33,80 @@ def add_options(command: argparse.ArgumentParser) -> None:
     command.add_argument("--prompt", action="append", metavar="TEXT", help="what a picture shows; repeatable")
     command.add_argument("--sampler", default=None, help="ddim, ddpm or dpm++; the model's own if not given")
     add_sampling(command, None, None)
+    add_dry_run(command)
 
 
 def run(options: argparse.Namespace) -> Report:
-    """Sample, decode, write."""
-    from PIL import Image
-
+    """Sample and decode, by all processes, some pictures at a time; write them into one row."""
     from ptq4dit.sampling.denoise import default_settings
+    from ptq4dit.storage.tensors import write_tensors
 
     source = model_source(options)
     model, file = open_model(source, options.device), Path(options.out or f"{short_name(source)}.png")
+    require_place(file)
     wanted, shown = _wanted(model, options)
     steps, guidance = default_settings(model)
-    total = options.steps or steps
-    settings = options.steps, options.guidance, options.seed, options.sampler
-    last: Any = None
-    for last in ptq4dit.denoise(model, wanted.get("class_labels"), *settings, prompts=wanted.get("prompts")):
-        show_steps(last.step, total)
-    row = ptq4dit.decode(model, last.latents).permute(2, 0, 3, 1).flatten(1, 2).float()
-    partial = file.with_name(file.name + ".partial")
-    Image.fromarray((row * 255).round().byte().cpu().numpy()).save(partial, format="PNG")
-    os.replace(partial, file)
     about = ptq4dit.describe(model)
     content = {
         "file": str(file),
         "label": about["label"],
         "backend": about.get("backend", "float"),
         **shown,
-        "steps": last.step,
+        "steps": options.steps or steps,
         "guidance_scale": guidance if options.guidance is None else options.guidance,
         "seed": options.seed,
     }
+    settings = {"format": _FORMAT, "model": _identity(model), "sampler": options.sampler, "of": wanted, **content}
+    ((name, of),) = wanted.items()
+    parts = ranges(len(of), PICTURES)
+    job = Job(folder=file.with_name(f"{file.name}.parts"), settings=settings, units=list(parts))
+
+    def make(unit: str, path: Path) -> None:
+        images = parts[unit]
+        pictures = _drawn(model, {name: of[images.start : images.stop]}, options, images)
+        write_tensors(path, {"pictures": pictures}, {}, _FORMAT)
+
+    taken = job.run(make, show_parts, only_first=options.dry_run)
+    if options.dry_run:
+        content = price(taken.progress, processes().count)
+    elif processes().first:
+        _write(file, taken.files)
+        job.clear()
     return Report(content=content, text=lines(content))
+
+
+def _drawn(model: "Bundle", wanted: dict[str, Any], options: argparse.Namespace, images: range) -> "Tensor":
+    """Pictures of these indices, ``(n, height, width, 3)`` in 0 to 255."""
+    from ptq4dit.sampling.denoise import default_settings
+
+    last, total = None, options.steps or default_settings(model)[0]
+    settings = options.steps, options.guidance, options.seed, options.sampler
+    labels, prompts = wanted.get("class_labels"), wanted.get("prompts")
+    for last in ptq4dit.denoise(model, labels, *settings, prompts=prompts, first_index=images.start):
+        show_steps(last.step, total)
+    assert last is not None
+    return (ptq4dit.decode(model, last.latents).permute(0, 2, 3, 1).float() * 255).round().byte().cpu()
+
+
+def _write(file: Path, parts: Sequence[Path]) -> None:
+    """All pictures side by side."""
+    import torch
+    from PIL import Image
+
+    from ptq4dit.storage.tensors import read_tensors
+
+    pictures = torch.cat([read_tensors(part, _FORMAT, "part of the pictures")[0]["pictures"] for part in parts])
+    partial = file.with_name(file.name + ".partial")
+    Image.fromarray(pictures.permute(1, 0, 2, 3).flatten(1, 2).numpy()).save(partial, format="PNG")
+    os.replace(partial, file)
+
+
+def _identity(model: "Bundle") -> Any:
+    """What tells this model from others: its weights, or what made a quantized one."""
+    from ptq4dit.model.fingerprint import fingerprint
+
+    record = getattr(model.transformer, "ptq4dit_record", None)
+    return fingerprint(model.transformer) if record is None else record.to_dict()
 
 
 def _wanted(model: "Bundle", options: argparse.Namespace) -> tuple[dict[str, Any], dict[str, Any]]:

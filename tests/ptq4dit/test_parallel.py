@@ -1,5 +1,6 @@
 """A job's result is the same for any number of processes, and goes on where it was stopped."""
 
+import json
 import os
 import subprocess
 import sys
@@ -172,9 +173,6 @@ def test_another_number_of_processes_goes_on(model, tmp_path):
     cost = told(2, *asked, "--dry-run")
     assert (cost["parts"], cost["parts_done"], cost["processes"]) == (3, 1, 2) and not file.exists()
     assert cost["memory_mb_each"] > 100 and cost["disk_mb"] > 0
-    first = (tmp_path / "c.safetensors.parts" / "images-000000-000008.safetensors").stat().st_mtime_ns
-    assert main([*map(str, asked), "--dry-run"]) == 0  # nothing more is made
-    assert [first] == [f.stat().st_mtime_ns for f in (tmp_path / "c.safetensors.parts").glob("images-*")]
     assert main(["calibrate", str(model), "--out", str(file), "--timesteps", "1", "--steps", "2"]) == 2
     assert main(list(map(str, asked))) == 0
     assert file.exists() and not (tmp_path / "c.safetensors.parts").exists()
