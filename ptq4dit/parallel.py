@@ -14,7 +14,8 @@ import math
 import os
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence, Set
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -157,13 +158,14 @@ class Job:
         if isinstance(missing, str):
             raise ValueError(missing)
         begun, waiting = time.monotonic(), set(missing)
-        for unit in here.part(missing[:1] if only_first else missing):
-            file = self._file(unit)
-            partial = file.with_name(f"{_UNFINISHED}{here.rank}-{file.name}")
-            make(unit, partial)
-            os.replace(partial, file)
-            if show is not None and here.first:
-                show(self._progress(waiting, begun))
+        with self._nothing_for_nothing():
+            for unit in here.part(missing[:1] if only_first else missing):
+                file = self._file(unit)
+                partial = file.with_name(f"{_UNFINISHED}{here.rank}-{file.name}")
+                make(unit, partial)
+                os.replace(partial, file)
+                if show is not None and here.first:
+                    show(self._progress(waiting, begun))
         here.wait()
         progress = here.agree(self._progress(waiting, begun, here.count if only_first else 1) if here.first else None)
         return Taken(files=[self._file(unit) for unit in self.units], progress=progress)
@@ -173,6 +175,16 @@ class Job:
         for file in self.folder.iterdir():
             file.unlink()
         self.folder.rmdir()
+
+    @contextmanager
+    def _nothing_for_nothing(self) -> Iterator[None]:
+        """Leave no folder behind where the only process is stopped before its first unit is done."""
+        try:
+            yield
+        except BaseException:
+            if processes().count == 1 and not any(self._file(unit).is_file() for unit in self.units):
+                self.clear()
+            raise
 
     def _found(self) -> list[str] | str:
         """The missing units, or why there is no going on: all processes have to hear it."""

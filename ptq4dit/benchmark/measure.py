@@ -98,6 +98,7 @@ def draw_images(
     """Some pictures of a set, by their indices in it, drawn at a time."""
     name, offered = _offered(model, config)
     labels = [index % len(offered) for index in images]
+    settings: dict[str, Any] = {name: [offered[label] for label in labels]}
     states = denoise(
         model,
         steps=config.steps,
@@ -106,7 +107,7 @@ def draw_images(
         sampler=config.sampler,
         cancelled=cancelled,
         first_index=images.start,
-        **{name: [offered[label] for label in labels]},
+        **settings,
     )
     latents = torch.stack([state.latents for state in states])
     return Drawn(pictures=decode(model, latents[-1]).cpu(), latents=latents.cpu(), labels=torch.tensor(labels))

@@ -98,7 +98,7 @@ def write_npz(target: Path, files: Sequence[Path]) -> None:
     partial = target.with_name(f"{target.name}.partial")
     with zipfile.ZipFile(partial, "w") as archive, archive.open("arr_0.npy", "w", force_zip64=True) as array:
         header = {"descr": "|u1", "fortran_order": False, "shape": (count, *shape)}
-        np.lib.format.write_array_header_1_0(array, header)  # type: ignore[arg-type]
+        np.lib.format.write_array_header_1_0(array, header)
         for file in files:
             array.write(_read(file, pictures=True)["pictures"].numpy().tobytes())
     partial.replace(target)

@@ -10,6 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
+from safetensors import safe_open
 
 import ptq4dit
 from ptq4dit.cli import main
@@ -80,6 +82,12 @@ def test_a_stopped_job_repeats_no_more_than_the_unit_that_it_was_at(tmp_path):
     assert not job.folder.exists()
 
 
+def test_a_job_that_comes_to_nothing_leaves_nothing(tmp_path):
+    with pytest.raises(ZeroDivisionError):
+        letters(tmp_path / "job").run(lambda *_: 1 / 0)
+    assert not any(tmp_path.iterdir())
+
+
 def test_parts_of_other_settings_are_not_mixed_in(tmp_path):
     letters(tmp_path / "job", steps=50, prompts=("x" * 100,)).run(write, only_first=True)
     letters(tmp_path / "job", steps=50, prompts=("x" * 100,)).run(write, only_first=True)
@@ -146,33 +154,66 @@ def told(count, *command):
     return json.loads(done.stdout[done.stdout.index("{") :])
 
 
-def test_one_two_and_three_processes_make_the_same(model, tmp_path):
-    """Calibration, pictures and metrics, to the last bit."""
-    few = ("--timesteps", 2, "--samples", 20, "--steps", 2)
-    for count in (1, 2, 3):
-        told(count, "calibrate", model, "--out", tmp_path / f"{count}.safetensors", *few)
-    hashes = {(tmp_path / f"{count}.safetensors").read_bytes() for count in (1, 2, 3)}
-    assert len(hashes) == 1
-    stats = tmp_path / "1.safetensors"
-    known = ptq4dit.Calibration.load(stats)
+def alone(capsys, *command):
+    capsys.readouterr()
+    assert main([*map(str, command), "--json"]) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+def test_a_calibration_begun_by_one_process_and_finished_by_three(model, tmp_path, capsys):
+    asked = ("calibrate", model, "--timesteps", 2, "--samples", 28, "--steps", 2, "--out")
+    one, three = tmp_path / "one.safetensors", tmp_path / "three.safetensors"
+    alone(capsys, *asked, one)
+    cost = alone(capsys, *asked, three, "--dry-run")
+    assert (cost["parts"], cost["parts_done"], cost["processes"]) == (4, 1, 1) and not three.exists()
+    assert cost["memory_mb_each"] > 100 and cost["disk_mb"] > 0
+    assert main([*map(str, asked), str(three), "--guidance", "2"]) == 2
+    assert "Expected guidance_scale=4.0, as of the parts in" in capsys.readouterr().err
+    told(3, *asked, three)
+    assert not three.with_name("three.safetensors.parts").exists()
+    first, other = (safe_open(file, framework="pt") for file in (one, three))
+    assert other.metadata() == first.metadata() and other.keys() == first.keys()
+    assert all(torch.equal(other.get_tensor(name), first.get_tensor(name)) for name in first.keys())  # noqa: SIM118
+    known = ptq4dit.Calibration.load(one)
     whole = ptq4dit.calibrate(ptq4dit.load(model), known.config)
     for layer in whole.layers:
         assert torch.equal(whole.activation_max[layer], known.activation_max[layer])
         assert torch.equal(whole.samples[layer], known.samples[layer])
-    asked = ("evaluate", model, "--calibration", stats, "--pictures", 40, "--steps", 2, "--no-ssc")
-    one, three = (told(count, *asked, "--npz", tmp_path / f"{count}.npz") for count in (1, 3))
-    assert one["metrics"] == three["metrics"] and len(one["metrics"]["psnr_each"]) == 40
-    pictures = [np.load(tmp_path / f"{count}.npz")["arr_0"] for count in (1, 3)]
+
+
+def test_two_processes_measure_what_one_does(model, tmp_path, capsys):
+    stats = tmp_path / "c.safetensors"
+    ptq4dit.calibrate(
+        ptq4dit.load(model), ptq4dit.CalibrationConfig(timesteps=2, steps=2, samples_per_timestep=2)
+    ).save(stats)
+    asked = ("evaluate", model, "--calibration", stats, "--pictures", 40, "--steps", 2, "--no-ssc", "--npz")
+    one, two = alone(capsys, *asked, tmp_path / "1.npz"), told(2, *asked, tmp_path / "2.npz")
+    assert one["metrics"] == two["metrics"] and len(one["metrics"]["psnr_each"]) == 40
+    pictures = [np.load(tmp_path / f"{count}.npz")["arr_0"] for count in (1, 2)]
     assert pictures[0].dtype == np.uint8 and pictures[0].shape == (40, 16, 16, 3)
     assert (pictures[0] == pictures[1]).all()
 
 
-def test_another_number_of_processes_goes_on(model, tmp_path):
-    file = tmp_path / "c.safetensors"
-    asked = ("calibrate", model, "--out", file, "--timesteps", 2, "--samples", 24, "--steps", 2)
-    cost = told(2, *asked, "--dry-run")
-    assert (cost["parts"], cost["parts_done"], cost["processes"]) == (3, 1, 2) and not file.exists()
-    assert cost["memory_mb_each"] > 100 and cost["disk_mb"] > 0
-    assert main(["calibrate", str(model), "--out", str(file), "--timesteps", "1", "--steps", "2"]) == 2
-    assert main(list(map(str, asked))) == 0
-    assert file.exists() and not (tmp_path / "c.safetensors.parts").exists()
+def test_rows_of_a_benchmark_are_shared_out(model, tmp_path, capsys):
+    stats = tmp_path / "c.safetensors"
+    ptq4dit.calibrate(
+        ptq4dit.load(model), ptq4dit.CalibrationConfig(timesteps=2, steps=2, samples_per_timestep=2)
+    ).save(stats)
+    methods = ("--methods", "rtn", "smoothquant", "dynamic", "--bits", "W8A8", "--strengths", 1, "--no-factorial")
+    asked = ("benchmark", model, "--calibration", stats, *methods, "--pictures", 5, "--seeds", 1, 2, "--steps", 2)
+    one, two = alone(capsys, *asked, "--out", tmp_path / "1.json"), told(2, *asked, "--out", tmp_path / "2.json")
+    assert one["results"].keys() == two["results"].keys() and len(one["results"]) == 3
+    for key, row in one["results"].items():
+        assert two["results"][key]["metrics"] == row["metrics"], key
+
+
+def test_pictures_in_parts_are_one_row(model, tmp_path, capsys):
+    asked = ("sample", model, "--classes", *([1, 3] * 5), "--steps", 2, "--out", tmp_path / "row.png")
+    cost = alone(capsys, *asked, "--dry-run")
+    assert (cost["parts"], cost["parts_done"]) == (2, 1)
+    alone(capsys, *asked)
+    row = np.asarray(Image.open(tmp_path / "row.png"))
+    images = ptq4dit.generate(ptq4dit.load(model), class_labels=[1, 3] * 5, steps=2)
+    whole = (images.permute(2, 0, 3, 1).flatten(1, 2) * 255).round().byte().numpy()
+    assert row.shape == (16, 160, 3) and np.abs(row.astype(int) - whole).max() <= 1
+    assert not (tmp_path / "row.png.parts").exists()
