@@ -45,10 +45,10 @@ def _training(name: str, recipe: str, minutes: int, leaves: str, *more: str) -> 
 STAGES = (
     _rendering("test", 1, 2_000),
     _rendering("train", 0, 40_000),
-    _training("vae", "train_vae.py", 150, "vae_whole.json"),
-    _training("classifier", "classifier.py", 15, "classifier.json"),
-    _training("decoder", "train_vae.py", 90, "vae_decoder.json", "--stage", "decoder"),
-    _training("judge", "judge.py", 60, "judge.json"),
+    _training("vae", "train_vae.py", 72, "vae_whole.json"),
+    _training("classifier", "classifier.py", 10, "classifier.json"),
+    _training("decoder", "train_vae.py", 45, "vae_decoder.json", "--stage", "decoder"),
+    _training("judge", "judge.py", 30, "judge.json"),
     _training("dit", "train_dit.py", 900, "dit.json"),
     _training("text", "train_text.py", 1200, "text.json"),
 )
