@@ -284,8 +284,12 @@ def as_dtype(dtype: torch.dtype | str) -> torch.dtype:
 
 
 def _labels(transformer: Any, id2label: Mapping[Any, Any]) -> dict[int, str]:
-    names = {int(key): str(value) for key, value in id2label.items()}
-    return {i: names.get(i, f"class {i}") for i in range(int(transformer.config.num_embeds_ada_norm))}
+    names, classes = {int(key): str(value) for key, value in id2label.items()}, transformer.config.num_embeds_ada_norm
+    if not classes or classes < 1:
+        raise ValueError(
+            f"Expected a DiT with at least one class, got num_embeds_ada_norm={classes}: there is nothing to draw."
+        )
+    return {i: names.get(i, f"class {i}") for i in range(int(classes))}
 
 
 def _require_no_options(options: Mapping[str, Any] | None) -> None:

@@ -5,7 +5,7 @@ diffusers pipeline, see `pipeline_run`.
 """
 
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -22,7 +22,7 @@ from ptq4dit.sampling.request import require_request
 from ptq4dit.sampling.schedule import SAMPLERS as SAMPLERS
 from ptq4dit.sampling.schedule import clean_latents, fresh_scheduler, scaled, step_arguments, step_timesteps, whole_step
 from ptq4dit.sampling.seeds import image_generator
-from ptq4dit.sampling.state import DenoiseState
+from ptq4dit.sampling.state import DenoiseState, finite, require_finite
 
 Predictor = Callable[[Tensor, int | float], Tensor]
 """(latents, timestep) -> the model's prediction with guidance, same shape."""
@@ -69,11 +69,11 @@ def denoise(
         One `DenoiseState` after each step.
 
     Raises:
-        ValueError: for a request that the model cannot be sampled with.
+        ValueError: for a request that the model cannot be sampled with; while it runs, once latents are not finite.
     """
     require_request(model, class_labels, prompts, steps, guidance_scale, seed, sampler)
     if prompts is not None:
-        return run_pipeline(
+        states = run_pipeline(
             model,
             prompts,
             [(seed, first_index + i) for i in range(len(prompts))],
@@ -82,13 +82,14 @@ def denoise(
             options={**model.options, **(options or {})},
             cancelled=cancelled,
         )
+        return finite(states)
     if options:
         raise ValueError(f"Expected no pipeline options with class labels, got {sorted(options)}.")
     scheduler = make_scheduler(model, _STEPS if steps is None else steps, sampler)
     labels, scale = list(class_labels or ()), _GUIDANCE if guidance_scale is None else guidance_scale
     generators = [image_generator(seed, first_index + i) for i in range(len(labels))]
     predict = guided(model, labels, scale, scheduler.timesteps.tolist(), whole=whole)
-    return _denoise(predict, scheduler, initial_noise(model, generators), generators, cancelled)
+    return finite(_denoise(predict, scheduler, initial_noise(model, generators), generators, cancelled))
 
 
 def generate(
@@ -123,11 +124,17 @@ def decode(
         model: the bundle.
         latents: of a `DenoiseState`, packed or not.
         options: those that `denoise` was given: some pipelines need ``height`` and ``width``.
+
+    Raises:
+        ValueError: if the autoencoder makes no finite picture of them.
     """
     if model.text_conditioned:
-        return decode_with_pipeline(model, latents, {**model.options, **(options or {})})
-    decoded = model.vae.decode(latents / model.vae.config.scaling_factor).sample
-    return (decoded / 2 + 0.5).clamp(0, 1)
+        pictures = decode_with_pipeline(model, latents, {**model.options, **(options or {})})
+    else:
+        decoded = model.vae.decode(latents / model.vae.config.scaling_factor).sample
+        pictures = (decoded / 2 + 0.5).clamp(0, 1)
+    require_finite(pictures, "pictures")
+    return pictures
 
 
 def guided(
@@ -191,7 +198,7 @@ def _denoise(
     latents: Tensor,
     generators: list[torch.Generator],
     cancelled: Callable[[], bool] | None,
-) -> Iterator[DenoiseState]:
+) -> Generator[DenoiseState, None, None]:
     latents = latents * getattr(scheduler, "init_noise_sigma", 1.0)
     begins = iter(step_timesteps(scheduler))
     evaluations = iter(range(len(scheduler.timesteps)))
