@@ -202,7 +202,8 @@ class Calibration:
         own_keys = {name: f"sample_keys/{name}" for name in names["samples"]}
         own_keys = dict.fromkeys(own_keys, "sample_keys") if "sample_keys" in file.tensors else own_keys
         every = {f"{kind}/{name}" for kind in _MAPPINGS for name in names[kind]}
-        file.require_tensors(every | {"timesteps"} | set(own_keys.values()))
+        every |= {"timesteps"} | set(own_keys.values())
+        file.require_tensors(every, f"the tensors of {len(own_keys)} layers")
         require_statistics(file, names, own_keys)
         mappings: dict[str, Any] = {kind: {n: file.tensors[f"{kind}/{n}"] for n in names[kind]} for kind in _MAPPINGS}
         return Calibration(

@@ -42,10 +42,10 @@ class StoredFile:
         found: CalibrationConfig = made(CalibrationConfig, self.json("config"), "config")
         return found
 
-    def require_tensors(self, expected: set[str]) -> None:
+    def require_tensors(self, expected: set[str], what: str = "its tensors") -> None:
         """Refuse missing and unknown tensors, and values that are not finite."""
         wrong = sorted(set(self.tensors) ^ expected)
-        self.require(not wrong, "exactly its tensors", f"{short(wrong)} missing or unknown")
+        self.require(not wrong, what, f"{short(wrong)} missing or unknown")
         for name, tensor in self.tensors.items():
             if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
                 raise ValueError(f"Expected finite statistics in {self.path}, got others in {name}. Calibrate again.")

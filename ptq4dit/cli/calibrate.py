@@ -9,6 +9,7 @@ from ptq4dit.cli.options import add_prompts, add_sampling
 from ptq4dit.cli.report import Report, lines, show_steps
 from ptq4dit.cli.source import add_model, model_source, open_float, short_name
 from ptq4dit.config.calibration import CalibrationConfig
+from ptq4dit.storage.whole_file import require_file
 
 if TYPE_CHECKING:
     from ptq4dit import Bundle
@@ -40,10 +41,7 @@ def run(options: argparse.Namespace) -> Report:
     )
     source = model_source(options)
     file = options.out or f"{short_name(source)}-calibration.safetensors"
-    if not Path(file).parent.is_dir():
-        raise ValueError(
-            f"Expected a folder that is there for {file!r}, got {str(Path(file).parent)!r}. Make it first."
-        )
+    require_file(Path(file))
     model = open_float(source, options.device)
     stats = ptq4dit.calibrate(model, config, progress=show_steps, **_prompts(model, options.prompts))
     stats.save(file)

@@ -9,6 +9,7 @@ from ptq4dit.cli.options import add_quantization, quantization
 from ptq4dit.cli.report import Report, lines, show_reconstruction
 from ptq4dit.cli.source import add_model, model_source, open_calibration, open_float, short_name
 from ptq4dit.storage.folder import require_writable
+from ptq4dit.storage.whole_file import require_place
 
 HELP = "Quantize a float model with its calibration, and write a checkpoint that loads without either."
 
@@ -31,6 +32,8 @@ def run(options: argparse.Namespace) -> Report:
     name = f"{short_name(source)}-{config.label.lower()}"
     folder = Path(options.out or (name if config.method == "ptq4dit" else f"{name}-{config.method}"))
     require_writable(folder, KIND)
+    if options.state:
+        require_place(Path(options.state))
     stats = open_calibration(options.calibration, source)
     dit = open_float(source, options.device)
     begun = time.monotonic()

@@ -1,7 +1,6 @@
 """``sample``: draw pictures."""
 
 import argparse
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,6 +8,7 @@ import ptq4dit
 from ptq4dit.cli.options import add_prompts, add_sampling
 from ptq4dit.cli.report import Report, lines, show_steps
 from ptq4dit.cli.source import add_model, model_source, open_model, short_name
+from ptq4dit.storage.whole_file import require_file, whole_file
 
 if TYPE_CHECKING:
     from ptq4dit import Bundle
@@ -35,7 +35,9 @@ def run(options: argparse.Namespace) -> Report:
     from ptq4dit.sampling.denoise import default_settings
 
     source = model_source(options)
-    model, file = open_model(source, options.device), Path(options.out or f"{short_name(source)}.png")
+    file = Path(options.out or f"{short_name(source)}.png")
+    require_file(file)
+    model = open_model(source, options.device)
     wanted, shown = _wanted(model, options)
     steps, guidance = default_settings(model)
     total = options.steps or steps
@@ -44,9 +46,8 @@ def run(options: argparse.Namespace) -> Report:
     for last in ptq4dit.denoise(model, wanted.get("class_labels"), *settings, prompts=wanted.get("prompts")):
         show_steps(last.step, total)
     row = ptq4dit.decode(model, last.latents).permute(2, 0, 3, 1).flatten(1, 2).float()
-    partial = file.with_name(file.name + ".partial")
-    Image.fromarray((row * 255).round().byte().cpu().numpy()).save(partial, format="PNG")
-    os.replace(partial, file)
+    with whole_file(file) as new:
+        Image.fromarray((row * 255).round().byte().cpu().numpy()).save(new, format="PNG")
     about = ptq4dit.describe(model)
     content = {
         "file": str(file),

@@ -15,6 +15,7 @@ from ptq4dit.quantized.record import QuantRecord
 from ptq4dit.reconstruction.arguments import tensors_of
 from ptq4dit.reconstruction.blocks import BlockPair
 from ptq4dit.storage.tensors import read_tensors, write_tensors
+from ptq4dit.storage.whole_file import require_place
 
 _FORMAT = "ptq4dit-reconstruction-4"
 
@@ -25,7 +26,7 @@ class State:
     def __init__(
         self, folder: Path | None, exact: nn.Module, model: nn.Module, data: Trajectories, config: ReconstructionConfig
     ) -> None:
-        """Make the folder, if there is to be one.
+        """Make the folder, if there is to be one; refuse one that cannot be written.
 
         Args:
             folder: None to keep nothing.
@@ -36,7 +37,7 @@ class State:
         """
         self.folder = folder
         if folder is not None:
-            folder.mkdir(parents=True, exist_ok=True)
+            require_place(folder)
             self.identity = _identity(exact, model, data, config)
 
     def load(self, index: int, pair: BlockPair) -> bool:

@@ -64,6 +64,7 @@ def denoise(
             before ``model.options``.
         first_index: index of the first image.
         whole: call the transformer itself at every step, for who watches it; text-conditioned models always are.
+            Latents that are not finite are let pass: who watches can say which layer made them.
 
     Yields:
         One `DenoiseState` after each step.
@@ -82,14 +83,15 @@ def denoise(
             options={**model.options, **(options or {})},
             cancelled=cancelled,
         )
-        return finite(states)
+        return states if whole else finite(states)
     if options:
         raise ValueError(f"Expected no pipeline options with class labels, got {sorted(options)}.")
     scheduler = make_scheduler(model, _STEPS if steps is None else steps, sampler)
     labels, scale = list(class_labels or ()), _GUIDANCE if guidance_scale is None else guidance_scale
     generators = [image_generator(seed, first_index + i) for i in range(len(labels))]
     predict = guided(model, labels, scale, scheduler.timesteps.tolist(), whole=whole)
-    return finite(_denoise(predict, scheduler, initial_noise(model, generators), generators, cancelled))
+    states = _denoise(predict, scheduler, initial_noise(model, generators), generators, cancelled)
+    return states if whole else finite(states)
 
 
 def generate(
