@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from ptq4dit.calibration.stored import StoredFile, require_statistics, stored_names, stored_paths
 from ptq4dit.config.calibration import CalibrationConfig
 from ptq4dit.model.families.family import Call
-from ptq4dit.model.fingerprint import fingerprint
+from ptq4dit.model.fingerprint import fingerprint, is_fingerprint_of
 from ptq4dit.model.layers import Layer, balanced_layers
 from ptq4dit.paper.reparam import reparameterize
 from ptq4dit.paper.salience import weight_salience
@@ -88,7 +88,7 @@ class Calibration:
         Raises:
             ValueError: if the fingerprints differ.
         """
-        if fingerprint(transformer) != self.model:
+        if not is_fingerprint_of(self.model, transformer):
             raise ValueError(
                 "Expected the model that was calibrated, got one with other weights or another config. Calibrate this "
                 "model, or use Calibration.rescaled(...) if it is a re-parameterization of the calibrated one."

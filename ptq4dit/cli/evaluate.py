@@ -61,10 +61,10 @@ def _models(options: argparse.Namespace) -> tuple["Dit", "Dit"]:
     if record is None:
         stats, config = open_calibration(options.calibration, source), quantization(options, options.seed)
         return ptq4dit.quantize(model, stats, config, progress=show_reconstruction), model
-    from ptq4dit.model.fingerprint import fingerprint
+    from ptq4dit.model.fingerprint import is_fingerprint_of
 
     dit = open_float(options.reference or _known(model.source, source), options.device)
-    if fingerprint(dit.transformer) != record.model:
+    if not is_fingerprint_of(record.model, dit.transformer):
         raise ValueError(
             f"Expected the float model that {source!r} was made from, got {dit.source!r}, which has other weights. "
             "Name it with --reference."

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from diffusers import DiffusionPipeline, DiTPipeline, DiTTransformer2DModel
 
+from ptq4dit.model.families.plain import FLOATS
 from ptq4dit.model.frequencies import Frequencies, frequencies_of, set_frequencies, trained_with
 from ptq4dit.model.official import VAE, LazyVae, imagenet_labels, is_official, load_official, official_scheduler
 from ptq4dit.model.pipelines import (
@@ -278,7 +279,7 @@ def as_dtype(dtype: torch.dtype | str) -> torch.dtype:
         ValueError: if it is none.
     """
     found = getattr(torch, dtype.removeprefix("torch."), None) if isinstance(dtype, str) else dtype
-    if not isinstance(found, torch.dtype) or not found.is_floating_point:
+    if found not in FLOATS:
         raise ValueError(f"Expected a floating type such as torch.float32 or 'bfloat16', got {dtype!r}.")
     return found
 

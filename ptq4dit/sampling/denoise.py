@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from ptq4dit.config.base import plain_list, plain_number
 from ptq4dit.model.bundle import Bundle
 from ptq4dit.model.pipelines import takes
 from ptq4dit.sampling.pipeline_run import decode_with_pipeline, run_pipeline
@@ -27,13 +28,16 @@ from ptq4dit.sampling.state import DenoiseState, finite, require_finite
 Predictor = Callable[[Tensor, int | float], Tensor]
 """(latents, timestep) -> the model's prediction with guidance, same shape."""
 
+Labels = Any
+"""A list, an array or a tensor of class indices; looked at by `require_request`, which says what is wrong."""
+
 _STEPS, _GUIDANCE = 50, 4.0
 """Of a class-conditional DiT; a pipeline has its own."""
 
 
 def denoise(
     model: Bundle,
-    class_labels: Sequence[int] | None = None,
+    class_labels: Labels | None = None,
     steps: int | None = None,
     guidance_scale: float | None = None,
     seed: int = 0,
@@ -53,7 +57,7 @@ def denoise(
 
     Args:
         model: what `ptq4dit.load` or `ptq4dit.quantize` gave.
-        class_labels: class index of each image, for a class-conditional model.
+        class_labels: class index of each image, for a class-conditional model; a list, an array or a tensor.
         steps: sampling steps; None for 50, or the pipeline's own.
         guidance_scale: 1.0 means no guidance, above 1.0 classifier-free guidance; None for 4.0, or the pipeline's own.
         seed: at least 0. Image i depends on (seed, ``first_index + i``) and its class or prompt only, not on the batch.
@@ -72,6 +76,8 @@ def denoise(
     Raises:
         ValueError: for a request that the model cannot be sampled with; while it runs, once latents are not finite.
     """
+    steps, seed, guidance_scale = plain_number(steps), plain_number(seed), plain_number(guidance_scale)
+    class_labels = plain_list(class_labels)
     require_request(model, class_labels, prompts, steps, guidance_scale, seed, sampler)
     if prompts is not None:
         states = run_pipeline(
@@ -96,7 +102,7 @@ def denoise(
 
 def generate(
     model: Bundle,
-    class_labels: Sequence[int] | None = None,
+    class_labels: Labels | None = None,
     steps: int | None = None,
     guidance_scale: float | None = None,
     seed: int = 0,

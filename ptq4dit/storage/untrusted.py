@@ -11,13 +11,18 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
-_HARMLESS: list[Any] = [argparse.Namespace, pathlib.PosixPath, pathlib.PurePosixPath]
+_HARMLESS: list[Any] = [
+    *(argparse.Namespace, pathlib.PosixPath, pathlib.PurePosixPath, pathlib.PureWindowsPath),
+    *(type(np.float64(0)).__reduce__(np.float64(0))[0], np.dtype),  # how NumPy's numbers are made again
+    *(type(np.dtype(kind)) for kind in ("f8", "f4", "i8", "i4", "?")),
+]
 """What training scripts store beside weights, and which only holds values."""
 _LARGEST_JSON = 64 * 2**20
 _TYPES = {

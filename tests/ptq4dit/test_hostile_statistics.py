@@ -5,8 +5,19 @@ import json
 import pytest
 import torch
 
-from ptq4dit import Calibration, CalibrationConfig, Trajectories, calibrate, collect
+from ptq4dit import (
+    Calibration,
+    CalibrationConfig,
+    QuantConfig,
+    ReconstructionConfig,
+    Trajectories,
+    calibrate,
+    collect,
+    quantize,
+)
+from ptq4dit.benchmark.config import BenchmarkConfig
 from ptq4dit.benchmark.measure import REAL_FORMAT, Judge
+from ptq4dit.benchmark.run import benchmark
 from ptq4dit.metrics.classifier import SceneClassifier, load_classifier
 from ptq4dit.sampling.noise_correction import NoiseCorrection
 from ptq4dit.storage.tensors import write_tensors
@@ -180,3 +191,28 @@ def test_a_classifier_and_its_features(tmp_path):
     for features in ({}, {"pooled": torch.ones(3)}, {"pooled": torch.ones(3, 2), "spatial": torch.ones(3)}):
         write_tensors(folder / "real.safetensors", features, {}, REAL_FORMAT)
         refused(lambda: Judge.load(tmp_path))
+
+
+def test_the_state_of_a_reconstruction(dit, statistics, tmp_path):
+    stats = Calibration.load(edited(tmp_path, statistics, {}))
+    config = QuantConfig(weight_bits=4, reconstruction=ReconstructionConfig(images=2, held_out=0.0))
+    quantize(dit, stats, config, folder=tmp_path / "state")
+    path = next((tmp_path / "state").glob("*-block-000.safetensors"))
+    whole, name = path.read_bytes(), "attn1.to_q/weight_scale"
+    for edit in (
+        {"without": [name]},
+        tensor("more", torch.ones(1)),
+        tensor(name, torch.ones(3)),
+        tensor(name, torch.full((16, 1), NAN)),
+        tensor(name, torch.ones(16, 1, dtype=torch.int8)),
+    ):
+        path.write_bytes(whole)
+        edit_tensors(path, **edit)
+        assert "Remove the file" in refused(lambda: quantize(dit, stats, config, folder=tmp_path / "state"))
+
+
+@pytest.mark.parametrize("content", ["{", "[]", '{"format": "ptq4dit-benchmark-1"}', "[" * 100_000])
+def test_results_of_a_benchmark(dit, statistics, tmp_path, content):
+    stats = Calibration.load(edited(tmp_path, statistics, {}))
+    (tmp_path / "results.json").write_text(content)
+    refused(lambda: benchmark(dit, stats, BenchmarkConfig(), tmp_path / "results.json", {}))

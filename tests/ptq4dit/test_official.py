@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from torch.nn.functional import gelu, layer_norm, linear, silu
@@ -233,7 +234,14 @@ def test_files_of_self_trained_models(tmp_path, dit):
 
     state, raw = official_state(), official_state(seed=9)
     arguments = argparse.Namespace(model="DiT-S/2", results_dir=pathlib.PurePosixPath("results"), epochs=3, lr=1e-4)
-    whole = {"model": raw, "ema": state, "opt": {"state": {0: {"step": torch.tensor(3.0)}}}, "args": arguments}
+    numbers = {"best": np.float64(0.5), "epoch": np.int64(3)}
+    whole = {
+        "numbers": numbers,
+        "model": raw,
+        "ema": state,
+        "opt": {"state": {0: {"step": torch.tensor(3.0)}}},
+        "args": arguments,
+    }
     wrapped = {f"module._orig_mod.{name}": tensor for name, tensor in state.items()}
     torch.save(whole, tmp_path / "0050000.pt")
     torch.save(whole, tmp_path / "former.pt", _use_new_zipfile_serialization=False)
