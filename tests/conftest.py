@@ -78,3 +78,11 @@ def make_dit():
 def dit(make_dit):
     """The tiny bundle that most tests share; nothing may modify it."""
     return make_dit()
+
+
+@pytest.fixture
+def untyped(monkeypatch):
+    """What a user has: annotations that nobody checks."""
+    import jaxtyping
+
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)

@@ -1,13 +1,16 @@
 """Compiled models on disk: one file each, keyed by content, checked when read, bounded in size."""
 
+import contextlib
 import hashlib
 import os
-import tempfile
+import shutil
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-_SUFFIX, _DIGEST = ".openvino", hashlib.sha256().digest_size
+from ptq4dit.storage.scratch import left_behind, prefix, scratch_folder
+
+_SUFFIX, _DIGEST, _SCRATCH = ".openvino", hashlib.sha256().digest_size, "compiling"
 
 
 def cache_folder(given: str | os.PathLike[str] | None) -> Path:
@@ -51,7 +54,8 @@ class CompiledCache:
         if not _is_whole(path):
             path.unlink(missing_ok=True)
             return None
-        os.utime(path)
+        with contextlib.suppress(OSError):  # another user's, or gone meanwhile: it is used nevertheless
+            os.utime(path)
         return path
 
     def store(self, key: str, write: Callable[[Path], object]) -> Path:
@@ -62,8 +66,10 @@ class CompiledCache:
         """
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryDirectory(dir=self.folder) as scratch:
-                new = Path(scratch) / "new"
+            for left in left_behind(self.folder, _SCRATCH):
+                shutil.rmtree(left, ignore_errors=True)
+            with scratch_folder(self.folder, _SCRATCH) as scratch:
+                new = scratch.path / "new"
                 write(new)
                 digest = _digest(new, new.stat().st_size)
                 with new.open("ab") as file:
@@ -78,14 +84,23 @@ class CompiledCache:
         return self.path(key)
 
     def _shrink(self, newest: Path) -> None:
-        used = sorted(self.folder.glob(f"*{_SUFFIX}"), key=lambda path: path.stat().st_mtime)
-        total = sum(path.stat().st_size for path in used)
-        for path in used:
+        """Remove what was used longest ago, until the rest and what others are writing now fit the limit."""
+        entries = [(path, found) for path in self.folder.glob(f"*{_SUFFIX}") if (found := _stat(path))]
+        written = [found for path in self.folder.glob(f"{prefix(_SCRATCH)}*/*") if (found := _stat(path))]
+        total = sum(found.st_size for found in [*written, *(found for _, found in entries)])
+        for path, found in sorted(entries, key=lambda entry: entry[1].st_mtime):
             if total <= self.limit:
                 return
             if path != newest:
-                total -= path.stat().st_size
+                total -= found.st_size
                 path.unlink(missing_ok=True)
+
+
+def _stat(path: Path) -> os.stat_result | None:
+    """Of a file that another process may remove at any moment."""
+    with contextlib.suppress(OSError):
+        return path.stat()
+    return None
 
 
 def payload_bytes(path: Path) -> int:

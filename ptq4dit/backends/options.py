@@ -4,13 +4,15 @@ import os
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+from ptq4dit.config.base import Config, is_integer, require_integer
+
 FloatPrecision = Literal["auto", "f32", "mixed", "bf16"]
 _MANY_TOKENS = 128
 """Below, attention is so small that bf16 gains nothing (measured with 64 and 256 tokens)."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class IntegerOptions:
+class IntegerOptions(Config):
     """How the integer backend runs; the integers that it computes with are the model's own.
 
     Attributes:
@@ -33,14 +35,14 @@ class IntegerOptions:
     cache_bytes: int = 4 * 2**30
 
     def __post_init__(self) -> None:
-        if self.threads is not None and self.threads < 1:
-            raise ValueError(f"Expected threads to be at least 1, or None for all cores, got {self.threads}.")
-        if self.batch is not None and self.batch < 1:
-            raise ValueError(f"Expected batch to be at least 1, or None for any number of rows, got {self.batch}.")
+        super().__post_init__()
+        if self.threads is not None and not is_integer(self.threads, at_least=1):
+            raise ValueError(f"Expected threads to be at least 1, or None for all cores, got {self.threads!r}.")
+        if self.batch is not None and not is_integer(self.batch, at_least=1):
+            raise ValueError(f"Expected batch to be at least 1, or None for any number of rows, got {self.batch!r}.")
         if self.precision not in get_args(FloatPrecision):
             raise ValueError(f"Expected precision to be one of {get_args(FloatPrecision)}, got {self.precision!r}.")
-        if self.cache_bytes < 0:
-            raise ValueError(f"Expected cache_bytes to be at least 0, got {self.cache_bytes}.")
+        require_integer("cache_bytes", self.cache_bytes, at_least=0)
 
 
 def chosen_precision(

@@ -58,6 +58,9 @@ class Judge:
         if not (classifier.is_file() and real.is_file()):
             return None
         tensors, _ = read_tensors(real, REAL_FORMAT, "real features")
+        shapes = [tensors[name].ndim for name in ("pooled", "spatial") if name in tensors]
+        if shapes != [2, 2]:
+            raise ValueError(f"Expected features of every picture in {str(real)!r}, got others. Copy it again.")
         return Judge(
             classifier=load_classifier(classifier),
             pooled=tensors["pooled"].float(),

@@ -192,10 +192,12 @@ def _resumed(out: Path, config: BenchmarkConfig, basis: Mapping[str, Any]) -> di
     elsewhere = f"Name another file with --out (out=), or remove {str(out)!r}."
     try:
         old = json.loads(out.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"Expected a benchmark in {str(out)!r}, got a damaged file: {error}. {elsewhere}") from error
     if not isinstance(old, dict) or old.get("format") != FORMAT:
         raise ValueError(f"Expected a benchmark in {str(out)!r}, got something else. {elsewhere}")
+    if not all(isinstance(old.get(name), dict) for name in ("config", "made", "results")):
+        raise ValueError(f"Expected a whole benchmark in {str(out)!r}, got a part of one. {elsewhere}")
     mine = json.loads(json.dumps(dataclasses.asdict(config))) | basis
     theirs = {**basis, **old["config"], **old["made"]}  # an older file does not name all of its basis
     theirs.setdefault("prompts", [])

@@ -12,9 +12,10 @@ import torch
 from jaxtyping import Float, Float16, Shaped
 from torch import Tensor, nn
 
+from ptq4dit.calibration.stored import StoredFile, require_statistics, stored_names, stored_paths
 from ptq4dit.config.calibration import CalibrationConfig
 from ptq4dit.model.families.family import Call
-from ptq4dit.model.fingerprint import fingerprint
+from ptq4dit.model.fingerprint import fingerprint, is_fingerprint_of
 from ptq4dit.model.layers import Layer, balanced_layers
 from ptq4dit.paper.reparam import reparameterize
 from ptq4dit.paper.salience import weight_salience
@@ -87,7 +88,7 @@ class Calibration:
         Raises:
             ValueError: if the fingerprints differ.
         """
-        if fingerprint(transformer) != self.model:
+        if not is_fingerprint_of(self.model, transformer):
             raise ValueError(
                 "Expected the model that was calibrated, got one with other weights or another config. Calibrate this "
                 "model, or use Calibration.rescaled(...) if it is a re-parameterization of the calibrated one."
@@ -194,28 +195,23 @@ class Calibration:
 
         Raises:
             ValueError: if the file is missing, is not a calibration, lacks or adds a tensor, or holds one that is not
-                finite.
+                finite or does not fit the others.
         """
-        tensors, metadata = read_tensors(path, _FORMAT, "calibration")
-        names: dict[str, list[str]] = json.loads(metadata["names"])
-        expected = {f"{kind}/{name}" for kind in _MAPPINGS for name in names[kind]} | {"timesteps"}
+        file = StoredFile("calibration", os.fspath(path), *read_tensors(path, _FORMAT, "calibration"))
+        names = stored_names(file, _MAPPINGS)
         own_keys = {name: f"sample_keys/{name}" for name in names["samples"]}
-        own_keys = dict.fromkeys(own_keys, "sample_keys") if "sample_keys" in tensors else own_keys
-        expected |= set(own_keys.values())
-        if set(tensors) != expected:
-            raise ValueError(
-                f"Expected the tensors of {len(names['samples'])} layers in {path}, got other ones. Calibrate again."
-            )
-        for name, tensor in tensors.items():
-            if not torch.isfinite(tensor).all():
-                raise ValueError(f"Expected finite statistics in {path}, got others in {name}. Calibrate again.")
-        mappings: dict[str, Any] = {kind: {n: tensors[f"{kind}/{n}"] for n in names[kind]} for kind in _MAPPINGS}
+        own_keys = dict.fromkeys(own_keys, "sample_keys") if "sample_keys" in file.tensors else own_keys
+        every = {f"{kind}/{name}" for kind in _MAPPINGS for name in names[kind]}
+        every |= {"timesteps"} | set(own_keys.values())
+        file.require_tensors(every, f"the tensors of {len(own_keys)} layers")
+        require_statistics(file, names, own_keys)
+        mappings: dict[str, Any] = {kind: {n: file.tensors[f"{kind}/{n}"] for n in names[kind]} for kind in _MAPPINGS}
         return Calibration(
-            config=CalibrationConfig.from_json(metadata["config"]),
-            model=metadata["model"],
-            timesteps=tensors["timesteps"],
-            sample_keys={name: tensors[key] for name, key in own_keys.items()},
-            paths={name: tuple(paths) for name, paths in json.loads(metadata.get("paths", "{}")).items()},
+            config=file.config(),
+            model=file.text("model"),
+            timesteps=file.tensors["timesteps"],
+            sample_keys={name: file.tensors[key] for name, key in own_keys.items()},
+            paths=stored_paths(file, names["samples"]),
             **mappings,
         )
 

@@ -14,6 +14,7 @@ from torch import Tensor
 from ptq4dit.calibration.joined_calls import Part, join
 from ptq4dit.calibration.recorded_calls import AS_LIST, EachSample, Recording, Rows, nested, pick
 from ptq4dit.calibration.run import Cancelled, observed_positions, sampled_steps
+from ptq4dit.calibration.stored import StoredFile
 from ptq4dit.config.calibration import CalibrationConfig
 from ptq4dit.model.bundle import Dit
 from ptq4dit.model.families.family import Call
@@ -21,6 +22,12 @@ from ptq4dit.storage.tensors import read_tensors, write_tensors
 
 _FORMAT, _CLASSES_ONLY = "ptq4dit-trajectories-2", "ptq4dit-trajectories-1"
 _KINDS = ("conditions", "constants")
+_OF_CLASSES = {
+    "conditions": {"class_labels": {"tensor": 1}},
+    "constants": {},
+    "names": ["hidden_states", "timestep"],
+}
+"""What files of the former format hold beside the tensors of every sample."""
 _TENSORS = ("latents", "timesteps", "images", "halves")
 
 
@@ -145,21 +152,42 @@ class Trajectories:
             ValueError: if the file is missing, damaged, or something else.
         """
         tensors, metadata = read_tensors(path, (_FORMAT, _CLASSES_ONLY), "trajectories")
-        old = metadata["format"] == _CLASSES_ONLY
-        needed = {"latents", "timesteps", "images", "labels" if old else "halves"}
-        if needed - set(tensors):
-            raise ValueError(
-                f"Expected the tensors {sorted(needed)} in {str(path)!r}, got {sorted(tensors)}. Collect again."
-            )
-        config = CalibrationConfig.from_json(metadata["config"])
-        if old:
-            fields: dict[str, Any] = {"conditions": {"class_labels": tensors.pop("labels")}, **tensors}
-            return Trajectories(config=config, **fields)
-        values = json.loads(metadata["arguments"])
-        fields = {name: tensors[name] for name in _TENSORS} | {"names": tuple(values["names"])}
+        if old := metadata["format"] == _CLASSES_ONLY:
+            names = {"labels": "conditions/class_labels"}
+            tensors = {names.get(name, name): value for name, value in tensors.items()}
+        file = StoredFile("trajectories", os.fspath(path), tensors, metadata)
+        values = _OF_CLASSES if old else file.json("arguments")
+        file.require(set(values) == {*_KINDS, "names"}, "names, conditions and constants")
+        first = values["names"]
+        named = isinstance(first, list) and len(first) == 2 and all(isinstance(name, str) for name in first)
+        file.require(named, "two names of arguments")
+        needed = [name for name in _TENSORS if not (old and name == "halves")]
+        _require_samples(file, needed)
+        fields: dict[str, Any] = {name: tensors[name] for name in needed} | {"names": tuple(first)}
         for kind in _KINDS:
-            fields[kind] = {n: _unpacked(f"{kind}/{n}", value, tensors) for n, value in values[kind].items()}
-        return Trajectories(config=config, **fields)
+            file.require(isinstance(values[kind], dict), f"{kind} by name")
+            fields[kind] = {name: _unpacked(f"{kind}/{name}", value, file) for name, value in values[kind].items()}
+        for name, value in fields["conditions"].items():
+            rows = isinstance(value, Tensor | list) and len(value) == len(tensors["latents"])
+            file.require(rows, f"{name} with an entry for every sample")
+        return Trajectories(config=file.config(), **fields)
+
+
+def _require_samples(file: StoredFile, needed: Sequence[str]) -> None:
+    """Refuse latents and what is known of each sample that do not fit each other."""
+    if missing := sorted(set(needed) - set(file.tensors)):
+        raise ValueError(f"Expected the tensors {missing} in {file.path!r}, got {sorted(file.tensors)}. Collect again.")
+    file.require_tensors(set(file.tensors))
+    latents = file.tensors["latents"]
+    file.require(latents.ndim > 1 and latents.numel() > 0, "latents with values")
+    for name in needed:
+        if name != "latents":
+            file.require_shape(name, (len(latents),))
+    for name in ("images", "halves"):
+        if name in needed:
+            file.require_type(name, floating=False)
+            low, high = file.tensors[name].aminmax()
+            file.require(int(low) >= 0 and int(high) < 2**31, f"{name} counted from 0")
 
 
 def collect(
@@ -247,11 +275,17 @@ def _packed(name: str, value: Any, tensors: dict[str, Tensor]) -> Any:
     return {"each": value.value} if isinstance(value, EachSample) else {"value": value}
 
 
-def _unpacked(name: str, value: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Any:
+def _unpacked(name: str, value: Any, file: StoredFile) -> Any:
     """What `_packed` was given."""
-    if "tensor" in value:
-        return tensors[name]
-    if "tensors" in value:
-        parts = [tensors[f"{name}/{i}"] for i in range(value["tensors"])]
-        return tuple(parts) if value["tuple"] else parts
-    return EachSample(value["each"]) if "each" in value else value["value"]
+    kind = next(iter(value), None) if isinstance(value, dict) else None
+    if kind == "tensor":
+        file.require(name in file.tensors, f"the tensor {name!r}")
+        return file.tensors[name]
+    if kind == "tensors":
+        count = value["tensors"]
+        file.require(isinstance(count, int) and 0 < count <= len(file.tensors), f"as many tensors {name!r}")
+        file.require(all(f"{name}/{i}" in file.tensors for i in range(count)), f"the tensors {name!r}")
+        parts = [file.tensors[f"{name}/{i}"] for i in range(count)]
+        return tuple(parts) if value.get("tuple") else parts
+    file.require(kind in ("each", "value"), f"a value of {name!r}")
+    return EachSample(value["each"]) if kind == "each" else value["value"]

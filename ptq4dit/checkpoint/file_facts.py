@@ -12,18 +12,14 @@ from typing import Any
 
 import torch
 from accelerate.utils.modeling import get_non_persistent_buffers
-from safetensors import SafetensorError, safe_open
 from torch import nn
 
 from ptq4dit.config.record import required_dict, required_text, short
 from ptq4dit.model.frequencies import frequencies_of
+from ptq4dit.storage.untrusted import read_headers
 
 KEY = "ptq4dit"
-_TYPES = {
-    **{"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16},
-    **{"U8": torch.uint8, "I8": torch.int8, "I16": torch.int16, "I32": torch.int32, "I64": torch.int64},
-    "BOOL": torch.bool,
-}
+_FLOATS = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,33 +116,6 @@ def read_files(paths: Sequence[str | Path]) -> Files:
     return Files(facts=_facts(metadata.get(KEY)), types=types, shapes=shapes).checked()
 
 
-def read_headers(
-    paths: Sequence[str | Path],
-) -> tuple[dict[str, torch.dtype], dict[str, tuple[int, ...]], dict[str, str]]:
-    """Types, shapes and metadata of safetensors files; no tensor is read.
-
-    Raises:
-        ValueError: if there is none, or one is damaged.
-    """
-    types: dict[str, torch.dtype] = {}
-    shapes: dict[str, tuple[int, ...]] = {}
-    metadata: dict[str, str] = {}
-    for path in paths:
-        try:
-            with safe_open(path, framework="pt") as file:
-                metadata |= dict(file.metadata() or {})
-                for key in file.keys():  # noqa: SIM118
-                    part = file.get_slice(key)
-                    types[key], shapes[key] = _TYPES[part.get_dtype()], tuple(part.get_shape())
-        except (SafetensorError, OSError, KeyError) as error:
-            raise ValueError(
-                f"Expected a whole safetensors file, got {Path(path).name!r}, which is damaged: {short(str(error))}"
-            ) from error
-    if not types:
-        raise ValueError("Expected the files of a quantized transformer, got none. Copy the whole folder again.")
-    return types, shapes, metadata
-
-
 def _facts(text: str | None) -> Facts:
     try:
         content = json.loads(text or "")
@@ -178,7 +147,7 @@ def as_floating(name: str) -> torch.dtype:
     Raises:
         ValueError: if there is none.
     """
-    found = {_name(dtype): dtype for dtype in _TYPES.values() if dtype.is_floating_point}.get(name)
+    found = {_name(dtype): dtype for dtype in _FLOATS}.get(name)
     if found is None:
         raise ValueError(f"Expected the name of a floating torch dtype, got {short(name)}. Quantize again.")
     return found

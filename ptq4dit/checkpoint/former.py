@@ -9,16 +9,16 @@ from accelerate import init_empty_weights
 from diffusers import AutoencoderKL, DiTTransformer2DModel, SchedulerMixin
 from safetensors.torch import load_file
 
-from ptq4dit.checkpoint.file_facts import Facts, Files, as_floating, read_headers
-from ptq4dit.checkpoint.manifest import read_strict_json
+from ptq4dit.checkpoint.file_facts import Facts, Files, as_floating
 from ptq4dit.checkpoint.packed_state import packed_names, unpack
-from ptq4dit.checkpoint.pipeline_folder import require_sizes
 from ptq4dit.checkpoint.quantizer import as_diffusers
 from ptq4dit.checkpoint.rebuild import complete, rebuild
 from ptq4dit.config.calibration import CalibrationConfig
 from ptq4dit.config.quantization import QuantConfig
 from ptq4dit.config.record import QuantRecord, made, numbers, short, stored_settings
+from ptq4dit.model.folder_sizes import require_sizes
 from ptq4dit.quantized.convert import quantized_layers, settings_of
+from ptq4dit.storage.untrusted import read_headers, read_strict_json
 
 _WEIGHTS = "quantized.safetensors"
 _SMALL = {"num_attention_heads": 1, "attention_head_dim": 8, "num_embeds_ada_norm": 1, "sample_size": 8}

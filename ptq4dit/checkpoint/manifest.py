@@ -11,6 +11,7 @@ import torch
 
 from ptq4dit.config.record import required_dict, required_list, required_text, short
 from ptq4dit.storage.folder import MANIFEST
+from ptq4dit.storage.untrusted import read_strict_json
 from ptq4dit.version import __version__
 
 KIND = "ptq4dit-checkpoint"
@@ -22,7 +23,6 @@ _FIELDS = {
     | {"frequencies", "dtype", "scheduler", "id2label", "layers", "columns", "aliases", "sha256"},
 }
 _TEXTS = {"label", "method", "model", "source", "pipeline", "frequencies", "dtype", "scheduler"}
-_LARGEST_JSON = 64 * 2**20
 
 
 def write_manifest(folder: Path, content: Mapping[str, Any]) -> None:
@@ -58,24 +58,6 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     _require_types(manifest)
     _require_files(folder, manifest["sha256"])
     return manifest
-
-
-def read_strict_json(path: Path) -> Any:
-    """The JSON in a file of a stranger's: no NaN, no infinity, no endless nesting, of bounded size.
-
-    Raises:
-        ValueError: if it is no such JSON.
-    """
-
-    def refuse(constant: str) -> None:
-        raise ValueError(f"{constant} is no number")
-
-    try:
-        if path.stat().st_size > _LARGEST_JSON:
-            raise ValueError(f"more than {_LARGEST_JSON} bytes")
-        return json.loads(path.read_text(encoding="utf-8"), parse_constant=refuse)
-    except (ValueError, OSError, RecursionError) as error:
-        raise ValueError(f"Expected JSON in {str(path)!r}, got a damaged file: {short(str(error))}") from error
 
 
 def _require_types(manifest: Mapping[str, Any]) -> None:

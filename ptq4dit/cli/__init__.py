@@ -1,11 +1,11 @@
 """The command line: ``python -m ptq4dit info | calibrate | quantize | sample | evaluate | benchmark | speed``."""
 
 import argparse
-import sys
 from collections.abc import Sequence
 from types import ModuleType
 
 from ptq4dit.cli import benchmark, calibrate, evaluate, info, quantize, sample, speed
+from ptq4dit.cli.report import require_stdout, say
 from ptq4dit.parallel import processes
 
 COMMANDS: dict[str, ModuleType] = {
@@ -30,14 +30,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status. Bad input is a sentence on stderr and status 2, not a traceback."""
     options = build_parser().parse_args(arguments)
     try:
+        require_stdout()
         report = options.module.run(options)
         if processes().first:
             report.write(options.json)
     except (ValueError, OSError) as error:
-        sys.stderr.write(f"{_who(options.command)}: {' '.join(str(error).split())}\n")
+        say(f"{_who(options.command)}: {' '.join(str(error).split())}\n")
         return 2
     except KeyboardInterrupt:
-        sys.stderr.write(f"\n{_who(options.command)}: interrupted\n")
+        say(f"\n{_who(options.command)}: interrupted\n")
         return 130
     return 0
 

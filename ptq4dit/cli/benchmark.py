@@ -13,6 +13,7 @@ from ptq4dit.cli.source import add_model, model_source, open_calibration, open_f
 from ptq4dit.config.methods import method_names
 from ptq4dit.config.reconstruction import ReconstructionConfig
 from ptq4dit.parallel import processes
+from ptq4dit.storage.whole_file import require_file, require_place
 
 HELP = "Measure every method from the same noise; goes on where it stopped. Simulated quantization."
 
@@ -57,7 +58,10 @@ def run(options: argparse.Namespace) -> Report:
     )
     stats = open_calibration(options.calibration, source)
     results = Path(source) / "results" / "benchmark.json" if Path(source).is_dir() else Path("benchmark.json")
-    out, dit = Path(options.out or results), open_float(source, options.device)
+    out = Path(options.out or results)
+    require_place(out.parent, out.name)
+    require_file(out)
+    dit = open_float(source, options.device)
     judged = open_judge(options, dit)
     made = made_by(command_as_typed(), torch.get_num_threads())
     here = processes()

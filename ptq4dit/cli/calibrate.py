@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 import ptq4dit
 from ptq4dit.cli.options import add_dry_run, add_prompts, add_sampling
 from ptq4dit.cli.report import Report, lines, price, show_parts, show_steps
-from ptq4dit.cli.source import add_model, model_source, open_float, require_place, short_name
+from ptq4dit.cli.source import add_model, model_source, open_float, short_name
 from ptq4dit.config.calibration import CalibrationConfig
 from ptq4dit.parallel import Job, processes, ranges
+from ptq4dit.storage.whole_file import require_file
 
 if TYPE_CHECKING:
     from ptq4dit import Bundle
@@ -46,7 +47,7 @@ def run(options: argparse.Namespace) -> Report:
     )
     source = model_source(options)
     file = options.out or f"{short_name(source)}-calibration.safetensors"
-    require_place(Path(file))
+    require_file(Path(file))
     model = open_float(source, options.device)
     prompts = _prompts(model, options.prompts)
     cost = calibrate_in_parts(model, config, Path(file), only_first=options.dry_run, **prompts)

@@ -25,9 +25,9 @@ from ptq4dit.cli.source import (
     open_calibration,
     open_float,
     open_model,
-    require_place,
 )
 from ptq4dit.parallel import Job, Taken, processes, ranges
+from ptq4dit.storage.whole_file import require_file, whole_file
 
 if TYPE_CHECKING:
     from ptq4dit import Dit
@@ -61,7 +61,7 @@ def run(options: argparse.Namespace) -> Report:
     from ptq4dit.benchmark.measure import summary
 
     if options.npz is not None:
-        require_place(Path(options.npz))
+        require_file(Path(options.npz))
     config = BenchmarkConfig(
         seeds=(options.seed,),
         pictures=options.pictures,
@@ -95,13 +95,15 @@ def write_npz(target: Path, files: Sequence[Path]) -> None:
 
     count = sum(len(_read(file, pictures=True)["pictures"]) for file in files)
     shape = _read(files[0], pictures=True)["pictures"].shape[1:]
-    partial = target.with_name(f"{target.name}.partial")
-    with zipfile.ZipFile(partial, "w") as archive, archive.open("arr_0.npy", "w", force_zip64=True) as array:
+    with (
+        whole_file(target) as new,
+        zipfile.ZipFile(new, "w") as archive,
+        archive.open("arr_0.npy", "w", force_zip64=True) as array,
+    ):
         header = {"descr": "|u1", "fortran_order": False, "shape": (count, *shape)}
         np.lib.format.write_array_header_1_0(array, header)
         for file in files:
             array.write(_read(file, pictures=True)["pictures"].numpy().tobytes())
-    partial.replace(target)
 
 
 def _drawn(
@@ -165,10 +167,10 @@ def _models(options: argparse.Namespace) -> tuple["Dit", "Dit"]:
     if record is None:
         stats, config = open_calibration(options.calibration, source), quantization(options, options.seed)
         return ptq4dit.quantize(model, stats, config, progress=show_reconstruction), model
-    from ptq4dit.model.fingerprint import fingerprint
+    from ptq4dit.model.fingerprint import is_fingerprint_of
 
     dit = open_float(options.reference or _known(model.source, source), options.device)
-    if fingerprint(dit.transformer) != record.model:
+    if not is_fingerprint_of(record.model, dit.transformer):
         raise ValueError(
             f"Expected the float model that {source!r} was made from, got {dit.source!r}, which has other weights. "
             "Name it with --reference."

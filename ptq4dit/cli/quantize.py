@@ -10,6 +10,7 @@ from ptq4dit.cli.report import Report, lines, show_reconstruction
 from ptq4dit.cli.source import add_model, model_source, open_calibration, open_float, short_name
 from ptq4dit.parallel import processes
 from ptq4dit.storage.folder import require_writable
+from ptq4dit.storage.whole_file import require_place
 
 HELP = "Quantize a float model with its calibration, and write a checkpoint that loads without either."
 
@@ -32,6 +33,8 @@ def run(options: argparse.Namespace) -> Report:
     name = f"{short_name(source)}-{config.label.lower()}"
     folder = Path(options.out or (name if config.method == "ptq4dit" else f"{name}-{config.method}"))
     require_writable(folder, KIND)
+    if options.state:
+        require_place(Path(options.state))
     stats = open_calibration(options.calibration, source)
     dit = open_float(source, options.device)
     here, begun = processes(), time.monotonic()

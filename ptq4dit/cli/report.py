@@ -1,8 +1,10 @@
 """What a command says: its result on stdout, as text or as JSON, and its progress on stderr."""
 
 import json
+import os
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -23,9 +25,35 @@ class Report:
     text: str
 
     def write(self, as_json: bool) -> None:
-        """Print it to stdout."""
-        sys.stdout.write(json.dumps(self.content, indent=2) if as_json else self.text.rstrip("\n"))
-        sys.stdout.write("\n")
+        """Print it to stdout.
+
+        Raises:
+            ValueError: if nobody takes it; what the command wrote into files is there nevertheless.
+        """
+        try:
+            sys.stdout.write((json.dumps(self.content, indent=2) if as_json else self.text.rstrip("\n")) + "\n")
+            sys.stdout.flush()
+        except OSError as error:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python writes the rest as it ends
+            raise ValueError(f"Expected a stdout that takes the result, got {error.strerror or error}.") from error
+
+
+def require_stdout() -> None:
+    """Refuse to begin where there is nowhere to print the result.
+
+    Raises:
+        ValueError: if stdout is closed.
+    """
+    if sys.stdout is None:
+        raise ValueError("Expected a stdout to print the result to, got a closed one. Redirect it: >/dev/null.")
+
+
+def say(text: str) -> None:
+    """Write to stderr, if anybody listens there: progress is no reason to fail."""
+    if sys.stderr is not None:
+        with suppress(OSError):
+            sys.stderr.write(text)
+            sys.stderr.flush()
 
 
 def lines(content: Mapping[str, Any]) -> str:
@@ -73,15 +101,15 @@ def duration(seconds: float) -> str:
 
 def show_job(key: str, done: int, total: int) -> None:
     """Progress of a benchmark."""
-    sys.stderr.write(f"{done} of {total}: {key}\n")
+    say(f"{done} of {total}: {key}\n")
 
 
 def _show(text: str, done: int, total: int) -> None:
     """Over the line before on a terminal; elsewhere a line for every tenth of the work."""
-    if sys.stderr.isatty():
-        sys.stderr.write(f"\r{text:60}" + ("\n" if done == total else ""))
+    if sys.stderr is not None and sys.stderr.isatty():
+        say(f"\r{text:60}" + ("\n" if done == total else ""))
     elif done == total or done * 10 // total > (done - 1) * 10 // total:
-        sys.stderr.write(text + "\n")
+        say(text + "\n")
 
 
 def _plain(value: Any) -> str:

@@ -1,7 +1,6 @@
 """``sample``: draw pictures."""
 
 import argparse
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 import ptq4dit
 from ptq4dit.cli.options import add_dry_run, add_prompts, add_sampling
 from ptq4dit.cli.report import Report, lines, price, show_parts, show_steps
-from ptq4dit.cli.source import add_model, model_source, open_model, require_place, short_name
+from ptq4dit.cli.source import add_model, model_source, open_model, short_name
 from ptq4dit.parallel import Job, processes, ranges
+from ptq4dit.storage.whole_file import require_file, whole_file
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -42,8 +42,9 @@ def run(options: argparse.Namespace) -> Report:
     from ptq4dit.storage.tensors import write_tensors
 
     source = model_source(options)
-    model, file = open_model(source, options.device), Path(options.out or f"{short_name(source)}.png")
-    require_place(file)
+    file = Path(options.out or f"{short_name(source)}.png")
+    require_file(file)
+    model = open_model(source, options.device)
     wanted, shown = _wanted(model, options)
     steps, guidance = default_settings(model)
     about = ptq4dit.describe(model)
@@ -96,9 +97,8 @@ def _write(file: Path, parts: Sequence[Path]) -> None:
     from ptq4dit.storage.tensors import read_tensors
 
     pictures = torch.cat([read_tensors(part, _FORMAT, "part of the pictures")[0]["pictures"] for part in parts])
-    partial = file.with_name(file.name + ".partial")
-    Image.fromarray(pictures.permute(1, 0, 2, 3).flatten(1, 2).numpy()).save(partial, format="PNG")
-    os.replace(partial, file)
+    with whole_file(file) as new:
+        Image.fromarray(pictures.permute(1, 0, 2, 3).flatten(1, 2).numpy()).save(new, format="PNG")
 
 
 def _identity(model: "Bundle") -> Any:

@@ -45,16 +45,6 @@ def short_name(source: str) -> str:
     return Path(source).resolve().name.removesuffix(".pt")
 
 
-def require_place(file: Path) -> None:
-    """Refuse, before any work, a file whose folder is not there.
-
-    Raises:
-        ValueError: if it is not.
-    """
-    if not file.parent.is_dir():
-        raise ValueError(f"Expected a folder that is there for {str(file)!r}, got {str(file.parent)!r}. Make it first.")
-
-
 def open_model(source: str, device: str) -> "Dit":
     """A quantized checkpoint if the folder is one, else a float model."""
     if (Path(source) / "manifest.json").is_file():

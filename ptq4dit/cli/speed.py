@@ -2,12 +2,12 @@
 
 import argparse
 import os
-import sys
 from pathlib import Path
 
-from ptq4dit.cli.report import Report
+from ptq4dit.cli.report import Report, say
 from ptq4dit.cli.source import demo_path, short_name
 from ptq4dit.speed.config import XL, SpeedConfig
+from ptq4dit.storage.whole_file import require_file
 
 OTHERS = ("sd3", "pixart")
 """Stand for models of these families with random weights; see `ptq4dit.speed.families`."""
@@ -44,6 +44,8 @@ def run(options: argparse.Namespace) -> Report:
     from ptq4dit.storage.provenance import made_by
 
     source = options.named or options.model or demo_path()
+    if options.out:
+        require_file(Path(options.out))
     if source in OTHERS:
         return _family(source, options)
     config = SpeedConfig(
@@ -62,7 +64,7 @@ def run(options: argparse.Namespace) -> Report:
         keep=options.keep,
     )
     made = made_by(_command(options), config.threads)
-    content = measure_speed(config, made, _say)
+    content = measure_speed(config, made, _line)
     if options.out:
         write_json(Path(options.out), content)
     name = "DiT-XL/2's size, random weights" if source == XL else short_name(source)
@@ -87,7 +89,7 @@ def _family(name: str, options: argparse.Namespace) -> Report:
         threads=options.threads,
         seed=options.seed,
     )
-    content = measure_family(config, made_by(_command(options), config.threads), _say)
+    content = measure_family(config, made_by(_command(options), config.threads), _line)
     if options.out:
         write_json(Path(options.out), content)
     return Report(content=content, text=f"{name}, {config.blocks} blocks, batch {config.batch}\n\n{markdown(content)}")
@@ -112,6 +114,5 @@ def _command(options: argparse.Namespace) -> str:
     return " ".join(["python -m ptq4dit speed", *named, *given, *switches])
 
 
-def _say(text: str) -> None:
-    sys.stderr.write(text + "\n")
-    sys.stderr.flush()
+def _line(text: str) -> None:
+    say(text + "\n")

@@ -19,9 +19,10 @@ class Config:
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
-            value = getattr(self, field.name)
-            if isinstance(value, Integral) and not isinstance(value, bool | int):
-                object.__setattr__(self, field.name, int(value))  # NumPy's integers: JSON knows Python's only
+            value = plain_number(getattr(self, field.name))
+            object.__setattr__(self, field.name, value)
+            if field.type is bool and not isinstance(value, bool):
+                raise ValueError(f"Expected {field.name} to be True or False, got {value!r}.")
 
     def to_json(self) -> str:
         """All fields as one JSON object."""
@@ -35,6 +36,19 @@ class Config:
             ValueError: if a field is unknown or its value is refused.
         """
         return from_fields(cls, json.loads(text))
+
+
+def plain_number(value: Any) -> Any:
+    """Python's own number for one of NumPy's or torch's, which JSON does not know; anything else as it is."""
+    single = getattr(value, "shape", None) == () and hasattr(value, "item")
+    return value.item() if single else value
+
+
+def plain_list(values: Any) -> Any:
+    """A list of Python's own numbers for an array, a tensor, or a list of numbers; anything else as it is."""
+    if getattr(values, "shape", None):
+        return values.tolist()
+    return [plain_number(value) for value in values] if isinstance(values, list | tuple) else values
 
 
 def renamed(**former: str) -> Callable[[type[MadeT]], type[MadeT]]:
@@ -67,6 +81,8 @@ def from_fields(cls: type[MadeT], values: Mapping[str, Any]) -> MadeT:
     Raises:
         ValueError: if a field is unknown or missing, or its value is refused.
     """
+    if not isinstance(values, Mapping):
+        raise ValueError(f"Expected the fields of a {cls.__name__}, got {type(values).__name__}.")
     fields = dataclasses.fields(cls)  # type: ignore[arg-type]
     values = {getattr(cls, "_former_names", {}).get(name, name): value for name, value in values.items()}
     known = {field.name for field in fields}
@@ -79,9 +95,14 @@ def from_fields(cls: type[MadeT], values: Mapping[str, Any]) -> MadeT:
     return cls(**values)
 
 
+def is_integer(value: object, at_least: int) -> bool:
+    """Whether a value is an integer of at least so much; NumPy's integers are integers, truth values are none."""
+    return isinstance(value, Integral) and not isinstance(value, bool) and value >= at_least
+
+
 def require_integer(name: str, value: object, at_least: int) -> None:
     """Refuse anything but an integer of at least so much; NumPy's integers are integers."""
-    if not isinstance(value, Integral) or isinstance(value, bool) or value < at_least:
+    if not is_integer(value, at_least):
         raise ValueError(f"Expected {name} to be an integer of at least {at_least}, got {value!r}.")
 
 

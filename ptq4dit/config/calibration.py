@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from numbers import Real
 
 from ptq4dit.config.base import Config, require_integer
 
@@ -44,5 +45,6 @@ class CalibrationConfig(Config):
 
 def require_guidance(guidance_scale: float) -> None:
     """Refuse a guidance scale that is not a finite number of at least 1."""
-    if not math.isfinite(guidance_scale) or guidance_scale < 1:
-        raise ValueError(f"Expected a finite guidance_scale of at least 1.0 (1.0 means none), got {guidance_scale}.")
+    number = isinstance(guidance_scale, Real) and not isinstance(guidance_scale, bool)
+    if not number or not math.isfinite(guidance_scale) or guidance_scale < 1:
+        raise ValueError(f"Expected a finite guidance_scale of at least 1.0 (1.0 means none), got {guidance_scale!r}.")

@@ -7,7 +7,7 @@ from fnmatch import fnmatchcase
 from numbers import Integral
 from typing import Any, Literal, get_args
 
-from ptq4dit.config.base import Config, from_fields, renamed, require_choice, require_integer
+from ptq4dit.config.base import Config, from_fields, plain_number, renamed, require_choice, require_integer
 from ptq4dit.config.methods import method_names
 from ptq4dit.config.reconstruction import ReconstructionConfig
 
@@ -22,7 +22,7 @@ FLOAT_BITS = 16
 
 @renamed(balance_fc2="input_factor")
 @dataclass(frozen=True, kw_only=True)
-class LayerConfig:
+class LayerConfig(Config):
     """How one layer is quantized: what `QuantConfig.layer` says once its overrides are applied.
 
     Attributes:
@@ -45,6 +45,7 @@ class LayerConfig:
     rank: int = 0
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         for name in ("weight_bits", "activation_bits"):
             _require_bits(name, getattr(self, name))
         require_choice("activation_granularity", self.activation_granularity, get_args(ActivationGranularity))
@@ -68,7 +69,7 @@ class LayerConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Override:
+class Override(Config):
     """Other settings for the layers whose name a shell pattern matches; None keeps the general setting.
 
     Attributes:
@@ -151,7 +152,8 @@ class QuantConfig(Config):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        object.__setattr__(self, "options", tuple(sorted((str(k), v) for k, v in dict(self.options).items())))
+        options = sorted((str(name), plain_number(value)) for name, value in dict(self.options).items())
+        object.__setattr__(self, "options", tuple(options))
         object.__setattr__(self, "overrides", _overrides(self.overrides))
         if self.weight_symmetric is None:
             object.__setattr__(self, "weight_symmetric", self.backend == "integer" and self.weight_bits == 8)

@@ -5,12 +5,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
+from ptq4dit.config.base import Config, require_integer
+
 Start = Literal["nearest", "gptq"]
 Objective = Literal["samples", "guided"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class ReconstructionConfig:
+class ReconstructionConfig(Config):
     """How the rounding of a quantized model is improved, block by block. The default is the fast setting.
 
     That is the closed form alone, seconds for a block. With ``steps=500`` AdaRound polishes it: on a block of the demo
@@ -66,18 +68,19 @@ class ReconstructionConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         object.__setattr__(self, "beta", tuple(float(value) for value in self.beta))
         if self.start not in get_args(Start):
             raise ValueError(f"Expected start to be one of {get_args(Start)}, got {self.start!r}.")
         if self.objective not in get_args(Objective):
             raise ValueError(f"Expected objective to be one of {get_args(Objective)}, got {self.objective!r}.")
         for name in ("steps", "seed"):
-            _require_integer(name, getattr(self, name), 0)
+            require_integer(name, getattr(self, name), at_least=0)
         for name in ("batch_size", "images", "tokens"):
-            _require_integer(name, getattr(self, name), 1)
+            require_integer(name, getattr(self, name), at_least=1)
         for name in ("timesteps", "sampling_steps", "samples"):
             if getattr(self, name) is not None:
-                _require_integer(name, getattr(self, name), 1)
+                require_integer(name, getattr(self, name), at_least=1)
         for name in ("learning_rate", "activation_learning_rate", "damping"):
             _require_number(name, getattr(self, name), above=True)
         _require_number("regularization", self.regularization, above=False)
@@ -104,11 +107,6 @@ class ReconstructionConfig:
             "images": 32,
         }
         return cls(**(settings | changes))
-
-
-def _require_integer(name: str, value: object, least: int) -> None:
-    if not isinstance(value, int) or isinstance(value, bool) or value < least:
-        raise ValueError(f"Expected {name} to be an integer of at least {least}, got {value!r}.")
 
 
 def _require_number(name: str, value: object, *, above: bool) -> None:

@@ -1,5 +1,6 @@
 """Write a quantized DiT for those who deploy elsewhere: one graph, conditioning included, and a manifest."""
 
+import dataclasses
 import hashlib
 import importlib.util
 import json
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ptq4dit.backends.dit_layers import block_linears, require_published
+from ptq4dit.checkpoint.pipeline_folder import portable_source
 from ptq4dit.model.bundle import Dit
 from ptq4dit.quantized.convert import describe
 from ptq4dit.storage.folder import MANIFEST, require_writable, whole_folder
@@ -28,7 +30,8 @@ def export(model: Dit, target: str, folder: str | os.PathLike[str], *, pack_4_bi
 
     Args:
         model: a quantized bundle, whichever backend runs it.
-        target: ``"openvino"`` (``model.xml`` and ``model.bin``) or ``"onnx"`` (``model.onnx``, QDQ form).
+        target: ``"openvino"`` (``model.xml`` and ``model.bin``, to be compiled with what ``compile_with`` in the
+            manifest says) or ``"onnx"`` (``model.onnx``, QDQ form).
         folder: a new folder, or an older export to replace.
         pack_4_bits: ONNX only: weights of up to 4 bits as UINT4, half the bytes; most runtimes then multiply in
             float. By default they are int8 multiples of their scale, which int8 kernels take.
@@ -43,7 +46,7 @@ def export(model: Dit, target: str, folder: str | os.PathLike[str], *, pack_4_bi
     destination = Path(folder)
     _require(model, target, destination, pack_4_bits)
     twin = model.torch_transformer
-    write = _writer(target, pack_4_bits)
+    write = _writer(target, pack_4_bits, int(model.scheduler.config.get("num_train_timesteps", 1000)))
     with whole_folder(destination) as new:
         extra = write(twin, new)
         (new / MANIFEST).write_text(
@@ -52,14 +55,14 @@ def export(model: Dit, target: str, folder: str | os.PathLike[str], *, pack_4_bi
     return destination
 
 
-def _writer(target: str, pack_4_bits: bool) -> Callable[[Any, Path], dict[str, Any]]:
+def _writer(target: str, pack_4_bits: bool, timesteps: int) -> Callable[[Any, Path], dict[str, Any]]:
     if target == "onnx":
         from ptq4dit.deploy.onnx_graph import write_onnx
 
         return lambda twin, folder: write_onnx(twin, folder, pack_4_bits=pack_4_bits)
     from ptq4dit.deploy.openvino_folder import write_openvino
 
-    return write_openvino
+    return lambda twin, folder: write_openvino(twin, folder, timesteps)
 
 
 def _require(model: Dit, target: str, folder: Path, pack_4_bits: bool) -> None:
@@ -89,7 +92,7 @@ def _manifest(model: Dit, target: str, folder: Path) -> dict[str, Any]:
         "null_class": model.null_class,
         "id2label": {str(key): name for key, name in model.id2label.items()},
         "scheduler": {"class": type(model.scheduler).__name__} | dict(model.scheduler.config),
-        "model": describe(model),
+        "model": describe(dataclasses.replace(model, source=portable_source(model.source))),
         "sha256": {path.name: _digest(path) for path in sorted(folder.iterdir())},
     }
 

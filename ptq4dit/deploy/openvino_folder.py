@@ -9,29 +9,45 @@ from openvino import opset15 as op
 
 from ptq4dit.backends.openvino_graph import build_graph
 from ptq4dit.backends.openvino_linear import Node, linear
-from ptq4dit.deploy.sinusoid import frequencies
+from ptq4dit.deploy.sinusoid import sinusoids
 from ptq4dit.model.forward import equal_embedders
 
-
-def write_openvino(twin: Any, folder: Path) -> dict[str, Any]:
-    """Write ``model.xml`` and ``model.bin``; returns what the manifest says about them."""
-    openvino.save_model(whole_graph(twin), folder / "model.xml", compress_to_fp16=False)
-    return {"openvino": openvino.__version__}
+HINT = {"INFERENCE_PRECISION_HINT": "f32"}
+"""What the graph is to be compiled with: a CPU with bf16 products takes bf16 for the rest otherwise."""
 
 
-def whole_graph(twin: Any) -> openvino.Model:
-    """The step's graph (`build_graph`), its modulation computed from ``timestep`` and ``class_labels``."""
+def write_openvino(twin: Any, folder: Path, timesteps: int) -> dict[str, Any]:
+    """Write ``model.xml`` and ``model.bin``; returns what the manifest says about them.
+
+    Args:
+        twin: the quantized ``DiTTransformer2DModel``.
+        folder: where to.
+        timesteps: the model knows those from 0 up to this one.
+    """
+    graph = whole_graph(twin, timesteps)
+    for name, value in HINT.items():
+        graph.set_rt_info(value, ["runtime_options", name])
+    openvino.save_model(graph, folder / "model.xml", compress_to_fp16=False)
+    return {"openvino": openvino.__version__, "compile_with": HINT, "timesteps": timesteps}
+
+
+def whole_graph(twin: Any, timesteps: int) -> openvino.Model:
+    """The step's graph (`build_graph`), its modulation computed from ``timestep`` and ``class_labels``.
+
+    The sinusoids of every timestep are a table: no timestep is a float anywhere, which bf16 would round to a multiple
+    of 4.
+    """
     graph = build_graph(twin)
     latents, blocks, final = graph.get_parameters()
     timestep = op.parameter([-1], np.int64, name="timestep")
     labels = op.parameter([-1], np.int64, name="class_labels")
     shared = equal_embedders(twin)
-    first = _embedded(twin.transformer_blocks[0], timestep, labels)
+    first = _embedded(twin.transformer_blocks[0], timestep, labels, timesteps)
     width = int(twin.inner_dim)
     modulations = [
         _rows(
             linear(
-                first if shared or index == 0 else _embedded(block, timestep, labels),
+                first if shared or index == 0 else _embedded(block, timestep, labels, timesteps),
                 f"blocks.{index}.modulation",
                 block.norm1.linear,
             ),
@@ -51,13 +67,11 @@ def whole_graph(twin: Any) -> openvino.Model:
     return result
 
 
-def _embedded(block: Any, timestep: Node, labels: Node) -> Node:
+def _embedded(block: Any, timestep: Node, labels: Node, timesteps: int) -> Node:
     """``silu`` of the timestep's and the class's embedding, ``(n, width)``: what every modulation linear reads."""
     embedder = block.norm1.emb
     first, second = embedder.timestep_embedder.linear_1, embedder.timestep_embedder.linear_2
-    times = op.unsqueeze(op.convert(timestep, "f32"), op.constant(np.array([1], np.int64)))
-    angles = op.multiply(times, op.constant(frequencies(embedder)[None]))
-    waves = op.concat([op.cos(angles), op.sin(angles)], 1)
+    waves = op.gather(op.constant(sinusoids(embedder, timesteps)), timestep, op.constant(np.int64(0)))
     hidden = _silu(linear(waves, "time_embed.0", first))
     table = op.constant(embedder.class_embedder.embedding_table.weight.detach().float().numpy())
     classes = op.gather(table, labels, op.constant(np.int64(0)))

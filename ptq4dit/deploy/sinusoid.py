@@ -22,3 +22,9 @@ def frequencies(embedder: Any) -> NDArray[np.float32]:
     half = projection.num_channels // 2
     exponent = -math.log(10000) * np.arange(half) / (half - projection.downscale_freq_shift)
     return np.exp(exponent).astype(np.float32)
+
+
+def sinusoids(embedder: Any, timesteps: int) -> NDArray[np.float32]:
+    """``[cos(t w_k), sin(t w_k)]`` of every whole timestep t below ``timesteps``, one row each."""
+    angles = np.arange(timesteps, dtype=np.float32)[:, None] * frequencies(embedder)
+    return np.concatenate([np.cos(angles), np.sin(angles)], axis=1)

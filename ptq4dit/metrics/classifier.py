@@ -8,8 +8,9 @@ from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
-from safetensors.torch import load_file
 from torch import Tensor, nn
+
+from ptq4dit.storage.untrusted import read_untrusted
 
 FEATURES = 128
 CLASSES = 10
@@ -84,12 +85,15 @@ def load_classifier(path: str | os.PathLike[str]) -> SceneClassifier:
     """Read the classifier's safetensors file.
 
     Raises:
-        ValueError: if there is no such file.
+        ValueError: if there is no such file, or it holds something else.
     """
     if not Path(path).is_file():
         raise ValueError(f"Expected the classifier's .safetensors file, got {str(path)!r}, which does not exist.")
-    state = {name: value.float() for name, value in load_file(path).items()}
-    model = SceneClassifier(len(state["head.bias"]))
+    state = {name: value.float() for name, value in read_untrusted(Path(path)).items()}
+    model = SceneClassifier(len(head) if (head := state.get("head.weight")) is not None and head.ndim else CLASSES)
+    shapes = {name: value.shape for name, value in model.state_dict().items()}
+    if {name: value.shape for name, value in state.items()} != shapes:
+        raise ValueError(f"Expected the weights of a scene classifier in {str(path)!r}, got others. Copy it again.")
     model.load_state_dict(state)
     return model.eval()
 

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from diffusers import DiffusionPipeline, DiTPipeline, DiTTransformer2DModel
 
+from ptq4dit.model.families.plain import FLOATS
 from ptq4dit.model.frequencies import Frequencies, frequencies_of, set_frequencies, trained_with
 from ptq4dit.model.official import VAE, LazyVae, imagenet_labels, is_official, load_official, official_scheduler
 from ptq4dit.model.pipelines import (
@@ -278,14 +279,18 @@ def as_dtype(dtype: torch.dtype | str) -> torch.dtype:
         ValueError: if it is none.
     """
     found = getattr(torch, dtype.removeprefix("torch."), None) if isinstance(dtype, str) else dtype
-    if not isinstance(found, torch.dtype) or not found.is_floating_point:
+    if found not in FLOATS:
         raise ValueError(f"Expected a floating type such as torch.float32 or 'bfloat16', got {dtype!r}.")
     return found
 
 
 def _labels(transformer: Any, id2label: Mapping[Any, Any]) -> dict[int, str]:
-    names = {int(key): str(value) for key, value in id2label.items()}
-    return {i: names.get(i, f"class {i}") for i in range(int(transformer.config.num_embeds_ada_norm))}
+    names, classes = {int(key): str(value) for key, value in id2label.items()}, transformer.config.num_embeds_ada_norm
+    if not classes or classes < 1:
+        raise ValueError(
+            f"Expected a DiT with at least one class, got num_embeds_ada_norm={classes}: there is nothing to draw."
+        )
+    return {i: names.get(i, f"class {i}") for i in range(int(classes))}
 
 
 def _require_no_options(options: Mapping[str, Any] | None) -> None:

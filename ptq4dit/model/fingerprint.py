@@ -11,23 +11,33 @@ from ptq4dit.model.families.registry import family_of
 from ptq4dit.model.frequencies import frequencies_of
 from ptq4dit.model.layers import balanced_layers
 
-_SAMPLED = 256
+_SAMPLED, _HASH = 256, 32
 
 
-@torch.no_grad()
 def fingerprint(transformer: nn.Module) -> str:
-    """Hash of config, frequencies, weight salience of every site and evenly spread values of all parameters.
+    """Hash of config, frequencies, weight salience of every site and evenly spread values of all parameters; and a sum.
 
-    Cheap for large models, and any channel-wise rescaling changes it. Half-precision files loaded as float32 or
+    Any channel-wise rescaling changes the hash, any single weight the sum. Half-precision files loaded as float32 or
     float64 give the same fingerprint.
 
     Args:
         transformer: a float diffusers transformer.
 
     Returns:
-        32 hexadecimal digits.
+        32 hexadecimal digits, a hyphen, and 16 for the sum.
     """
-    digest = hashlib.blake2b(digest_size=16)
+    return f"{_hash(transformer)}-{_sum(transformer)}"
+
+
+def is_fingerprint_of(stored: str, transformer: nn.Module) -> bool:
+    """Whether a stored fingerprint is that of a transformer; former ones have no sum."""
+    own = fingerprint(transformer)
+    return stored == own or (len(stored) == _HASH and own.startswith(f"{stored}-"))
+
+
+@torch.no_grad()
+def _hash(transformer: nn.Module) -> str:
+    digest = hashlib.blake2b(digest_size=_HASH // 2)
     config = {k: v for k, v in dict(transformer.config).items() if not k.startswith("_")}  # type: ignore[arg-type]
     digest.update(json.dumps(config, sort_keys=True, default=str).encode())
     if frequencies_of(transformer) != "diffusers":
@@ -39,6 +49,15 @@ def fingerprint(transformer: nn.Module) -> str:
         digest.update(f"{name}{tuple(parameter.shape)}".encode())
         digest.update(_bytes(parameter.flatten()[:: max(1, parameter.numel() // _SAMPLED)]))
     return digest.hexdigest()
+
+
+def _sum(transformer: nn.Module) -> str:
+    """The bits of all parameters as integers, summed: whole numbers, so that no order of summing shows."""
+    total = 0
+    for _, parameter in sorted(transformer.named_parameters()):
+        bits = parameter.detach().float().contiguous().view(torch.int32)
+        total = (total * 31 + int(bits.sum(dtype=torch.int64))) % 2**64
+    return f"{total:016x}"
 
 
 def _grouped(transformer: nn.Module) -> list[tuple[str, ...]]:

@@ -8,7 +8,7 @@ from torch import nn
 
 from ptq4dit.model.families.absorber import InputFactor, absorbed_channels
 from ptq4dit.model.families.family import Call, Site
-from ptq4dit.model.families.plain import plain_linear
+from ptq4dit.model.families.plain import plain_linear, require_own_kind
 from ptq4dit.model.families.registry import family_of
 
 ROLES = ("qkv", "proj", "fc1", "fc2")
@@ -130,8 +130,13 @@ def get_layer(transformer: nn.Module, name: str) -> Layer:
 
 
 def require_finite(transformer: nn.Module) -> None:
-    """Refuse a model with nan or infinite weights, naming the first one."""
+    """Refuse a model with nan or infinite weights, or weights of another package's kind, naming the first one.
+
+    Raises:
+        ValueError: if there is one.
+    """
     for name, parameter in transformer.named_parameters():
+        require_own_kind(name, parameter)
         if not torch.isfinite(parameter).all():
             raise ValueError(
                 f"Expected finite weights, got nan or infinity in {name!r}. Load the model again, with "

@@ -16,7 +16,7 @@ import torch
 from diffusers import AutoencoderKL, DDIMScheduler, DiTTransformer2DModel
 from torch import Tensor
 
-from ptq4dit.model.untrusted import read_untrusted
+from ptq4dit.storage.untrusted import read_untrusted, require_dense
 
 VAE = "stabilityai/sd-vae-ft-ema"
 """The autoencoder that the authors' models were trained with."""
@@ -39,8 +39,11 @@ _EMBEDDERS = {
 SUFFIXES = (".pt", ".pth", ".ckpt", ".safetensors")
 """Endings of the files that are taken for official checkpoints."""
 _POSITIONS = "pos_embed"
-_SHAPES = ("x_embedder.proj.weight", _POSITIONS, "final_layer.linear.weight", "y_embedder.embedding_table.weight")
-"""Tensors whose shapes tell the architecture."""
+_SHAPES = {
+    **{"x_embedder.proj.weight": 4, _POSITIONS: 3},
+    **{"final_layer.linear.weight": 2, "y_embedder.embedding_table.weight": 2},
+}
+"""Tensors whose shapes tell the architecture, and how many axes they have."""
 
 
 class LazyVae:
@@ -101,6 +104,7 @@ def read_official(path: Path) -> dict[str, Tensor]:
     if lacking or not all(isinstance(value, Tensor) for value in state.values()):
         what = f"one without {lacking[0]!r}" if lacking else "one with other things than tensors"
         raise ValueError(f"Expected the state dict of a DiT in {str(path)!r}, got {what}.")
+    require_dense(path, state)
     return state
 
 
@@ -120,26 +124,39 @@ def architecture(state: Mapping[str, Tensor], heads: int | None = None) -> dict[
     Raises:
         ValueError: if shapes do not fit together.
     """
+    for name, axes in _SHAPES.items():
+        if state[name].ndim != axes or not state[name].numel():
+            raise ValueError(f"Expected {name!r} with {axes} axes and values, got shape {tuple(state[name].shape)}.")
     width, channels, patch = state["x_embedder.proj.weight"].shape[:3]
     heads = heads or (16 if width == 1152 else width // 64)
     side = math.isqrt(state[_POSITIONS].shape[1])
     outputs = state["final_layer.linear.weight"].shape[0] // patch**2
-    if side**2 != state[_POSITIONS].shape[1] or not heads or width % heads:
-        raise ValueError(f"Expected a square grid of patches and heads that divide {width}, got {heads} heads.")
-    depths = [int(found[1]) for name in state if (found := re.match(r"blocks\.(\d+)\.", name))]
-    if not depths:
-        raise ValueError("Expected the blocks of a DiT in the official checkpoint, got none. It is not a whole DiT.")
+    if side**2 != state[_POSITIONS].shape[1] or not isinstance(heads, int) or heads < 1 or width % heads:
+        raise ValueError(f"Expected a square grid of patches and heads that divide {width}, got {heads!r} heads.")
     return {
         "num_attention_heads": heads,
         "attention_head_dim": width // heads,
         "in_channels": channels,
         "out_channels": outputs,
-        "num_layers": max(depths) + 1,
+        "num_layers": _count_blocks(state),
         "patch_size": patch,
         "sample_size": side * patch,
         "num_embeds_ada_norm": state["y_embedder.embedding_table.weight"].shape[0] - 1,
         "norm_eps": 1e-6,
     }
+
+
+def _count_blocks(state: Mapping[str, Tensor]) -> int:
+    """How many blocks have tensors; none may be left out, so that there are no more than the file has names."""
+    found = {int(match[1]) for name in state if (match := re.match(r"blocks\.(\d{1,9})\.", name))}
+    if not found:
+        raise ValueError("Expected the blocks of a DiT in the official checkpoint, got none. It is not a whole DiT.")
+    if max(found) + 1 != len(found):
+        raise ValueError(
+            f"Expected blocks 0 to {len(found) - 1} in the official checkpoint, got one with number {max(found)}. It "
+            "is not a whole DiT."
+        )
+    return len(found)
 
 
 def convert_official(state: Mapping[str, Tensor], layers: int) -> dict[str, Tensor]:
@@ -190,6 +207,7 @@ def load_official(path: Path, dtype: torch.dtype = torch.float32, heads: int | N
     """
     state = read_official(path)
     config = architecture(state, heads)
+    own = convert_official(state, config["num_layers"])
     with torch.device("meta"):
         transformer = DiTTransformer2DModel(**config)
     small = DiTTransformer2DModel(**(config | {"num_layers": 1, "num_embeds_ada_norm": 1}))
@@ -197,7 +215,6 @@ def load_official(path: Path, dtype: torch.dtype = torch.float32, heads: int | N
     close = 1e-4 if state[_POSITIONS].dtype in (torch.float32, torch.float64) else 1e-2
     if state[_POSITIONS].shape != table.shape or (state[_POSITIONS] - table).abs().max() > close:
         raise ValueError(f"Expected the sine-cosine position table of a DiT in {str(path)!r}, got another one.")
-    own = convert_official(state, config["num_layers"])
     for name, expected in transformer.state_dict().items():
         if name in own and own[name].shape != expected.shape:
             raise ValueError(f"Expected {name} of shape {tuple(expected.shape)}, got {tuple(own[name].shape)}.")

@@ -4,11 +4,17 @@ import copy
 import inspect
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import diffusers
 import torch
 from diffusers import DiffusionPipeline
+
+from ptq4dit.config.record import short
+from ptq4dit.model.folder_sizes import CONFIG, INDEX, rehearsed, require_filled, require_sizes
+from ptq4dit.storage.untrusted import read_strict_json
 
 _SIZES = (16, 32, 64, 128, 256)
 """Latent sizes for which pipelines that bin resolutions have bins."""
@@ -19,42 +25,86 @@ def read_pipeline(
 ) -> tuple[DiffusionPipeline, Mapping[str, Any]]:
     """A pipeline of whatever class its ``model_index.json`` names, on the CPU, and what that file says.
 
+    Sizes that its configs claim are believed as far as there are bytes for them.
+
     Args:
         name: a folder, or a hub id.
         dtype: floating type of all its models.
         variant: files such as ``"fp16"``; None for the plain ones, or the only ones that there are.
 
     Raises:
-        ValueError: if there is no such pipeline, it cannot be read, or it has no transformer.
+        ValueError: if there is no such pipeline, it cannot be read, lacks weights, or has no transformer.
     """
     _require_folder(name)
     try:
-        index = DiffusionPipeline.load_config(name)
-        _require_transformer(name, index)
+        folder = Path(name) if Path(name).is_dir() else _fetched(name, variant)
+        index = _index(name, folder)
         names = {int(key): str(value) for key, value in (index.get("id2label") or {}).items()}
         given: dict[str, Any] = {"id2label": names} if names else {}
         given |= {part: None for part, kind in index.items() if kind == [None, None]}  # saved without it
-        return _from_pretrained(name, dtype, variant, given), index
-    except (OSError, ImportError, AttributeError) as error:
+        _require_sound(folder, index)
+        chosen = variant or _only_variant(folder)
+        pipeline = DiffusionPipeline.from_pretrained(folder, dtype=dtype, variant=chosen, **given)
+        _require_weights(pipeline)
+    except Exception as error:  # diffusers, transformers, safetensors and torch each have their own for damaged files
+        if isinstance(error, ValueError) and str(error).startswith("Expected"):
+            raise
         raise ValueError(
             f"Expected a folder with a diffusers pipeline or a reachable hub id, got {name!r}, which could not be "
             f"read: {first_line(error)}"
         ) from error
+    return pipeline, index
 
 
-def _from_pretrained(name: str, dtype: torch.dtype, variant: str | None, given: Mapping[str, Any]) -> Any:
-    if variant is not None:
-        return DiffusionPipeline.from_pretrained(name, dtype=dtype, variant=variant, **given)
-    if Path(name).is_dir():
-        return DiffusionPipeline.from_pretrained(name, dtype=dtype, variant=_only_variant(Path(name)), **given)
+def _fetched(name: str, variant: str | None) -> Path:
+    """The folder in the hub's cache with the files of a repository that are needed; fetched where it is not there."""
     try:
-        return DiffusionPipeline.from_pretrained(name, dtype=dtype, **given)
-    except OSError:
-        try:
-            return DiffusionPipeline.from_pretrained(name, dtype=dtype, variant="fp16", **given)
-        except (OSError, ValueError):
-            pass
+        return Path(DiffusionPipeline.download(name, variant=variant))
+    except (OSError, ValueError):
+        if variant is None:
+            with suppress(OSError, ValueError):
+                return Path(DiffusionPipeline.download(name, variant="fp16"))
         raise
+
+
+def _index(name: str, folder: Path) -> Mapping[str, Any]:
+    index = read_strict_json(folder / INDEX)
+    if not isinstance(index, dict):
+        raise ValueError(f"Expected an object in {INDEX} of {name!r}, got {short(index)}.")
+    kind, part = index.get("_class_name"), index.get("transformer")
+    if not isinstance(part, list) or not all(isinstance(word, str) for word in part):
+        said = kind if isinstance(kind, str) else short(kind)
+        raise ValueError(f"Expected a pipeline with a transformer, got a {said} in {name!r}, which has none.")
+    if not isinstance(kind, str) or not hasattr(diffusers, kind):
+        raise ValueError(
+            f"Expected a pipeline of diffusers' own, got {short(kind)} in {name!r}, whose code is not run here. Load "
+            "it with diffusers and pass the live pipeline."
+        )
+    labels = index.get("id2label") or {}
+    if not isinstance(labels, dict) or not all(key.isdecimal() and isinstance(labels[key], str) for key in labels):
+        raise ValueError(f"Expected id2label in {INDEX} of {name!r} to have names by class number, got others.")
+    return index
+
+
+def _require_sound(folder: Path, index: Mapping[str, Any]) -> None:
+    """Refuse components that claim more than their files hold, before anything is built."""
+    for part, kind in index.items():
+        if isinstance(kind, list) and (folder / part).is_dir():
+            require_sizes(folder / part, foreign=kind[:1] != ["diffusers"])
+    if "quantization_config" not in read_strict_json(folder / "transformer" / CONFIG):
+        model = rehearsed(folder / "transformer")
+        if model is not None:
+            require_filled(model, folder / "transformer")
+
+
+def _require_weights(pipeline: Any) -> None:
+    for name, part in pipeline.components.items():
+        missing = [path for path, value in part.named_parameters() if value.is_meta] if _is_module(part) else []
+        if missing:
+            raise ValueError(
+                f"Expected all weights of {name!r}, got files without {len(missing)}, such as {short(missing[0])}. "
+                "Copy the whole folder again."
+            )
 
 
 def _only_variant(folder: Path) -> str | None:
@@ -74,13 +124,6 @@ def _require_folder(name: str) -> None:
         raise ValueError(
             f"Expected a diffusers pipeline folder with model_index.json, got {name!r}. "
             "Save one with pipeline.save_pretrained(...), or give a hub id."
-        )
-
-
-def _require_transformer(name: str, index: Mapping[str, Any]) -> None:
-    if "transformer" not in index:
-        raise ValueError(
-            f"Expected a pipeline with a transformer, got a {index.get('_class_name')} in {name!r}, which has none."
         )
 
 
@@ -136,9 +179,9 @@ def call_options(pipeline: Any, index: Mapping[str, Any] | None = None) -> dict[
 
 
 def first_line(error: BaseException) -> str:
-    """What an error says, in one plain line: no colours, no list of remedies for another program."""
+    """What an error says, in one plain sentence: no colours, no list of remedies for another program."""
     text = str(error).strip().splitlines()
-    return text[0] if text else type(error).__name__
+    return text[0].split(". ")[0][:250] if text else type(error).__name__
 
 
 def source_name(source: Any) -> str:

@@ -22,6 +22,7 @@ from ptq4dit.reconstruction.data import BlockData
 from ptq4dit.reconstruction.report import Progress, Report
 from ptq4dit.reconstruction.state import State
 from ptq4dit.reconstruction.walk import Walk
+from ptq4dit.storage.whole_file import require_place
 
 _CHECKS = 10
 """How often a block is measured on the held-out samples while it is trained."""
@@ -136,8 +137,8 @@ def training_data(
     path = folder / f"data-{hashlib.blake2b(asked.encode(), digest_size=8).hexdigest()}.safetensors"
     if path.is_file():
         return Trajectories.load(path)
+    require_place(folder)
     data = collect(dit, calibration, images=images, cancelled=cancelled, prompts=prompts)
-    folder.mkdir(parents=True, exist_ok=True)
     data.save(path)
     return data
 

@@ -5,6 +5,7 @@ import hashlib
 import json
 from pathlib import Path
 
+import torch
 from torch import Tensor, nn
 
 from ptq4dit.calibration.trajectories import Trajectories
@@ -14,6 +15,7 @@ from ptq4dit.quantized.record import QuantRecord
 from ptq4dit.reconstruction.arguments import tensors_of
 from ptq4dit.reconstruction.blocks import BlockPair
 from ptq4dit.storage.tensors import read_tensors, write_tensors
+from ptq4dit.storage.whole_file import require_place
 
 _FORMAT = "ptq4dit-reconstruction-4"
 
@@ -24,7 +26,7 @@ class State:
     def __init__(
         self, folder: Path | None, exact: nn.Module, model: nn.Module, data: Trajectories, config: ReconstructionConfig
     ) -> None:
-        """Make the folder, if there is to be one.
+        """Make the folder, if there is to be one; refuse one that cannot be written.
 
         Args:
             folder: None to keep nothing.
@@ -35,32 +37,44 @@ class State:
         """
         self.folder = folder
         if folder is not None:
-            folder.mkdir(parents=True, exist_ok=True)
+            require_place(folder)
             self.identity = _identity(exact, model, data, config)
 
     def load(self, index: int, pair: BlockPair) -> bool:
         """Put a block's stored state into it; False if there is none.
 
         Raises:
-            ValueError: if the file is damaged.
+            ValueError: if the file is damaged, or holds another block's state.
         """
         path = self._path(index)
         if path is None or not path.is_file():
             return False
         tensors, _ = read_tensors(path, _FORMAT, "reconstruction")
+        wanted = _tensors(pair)
+        alike = set(tensors) == set(wanted) and all(
+            value.shape == tensors[name].shape and value.dtype == tensors[name].dtype for name, value in wanted.items()
+        )
+        if not alike or not all(bool(torch.isfinite(value).all()) for value in tensors.values()):
+            raise ValueError(
+                f"Expected the state of block {index} in {str(path)!r}, got another or a damaged one. Remove the file: "
+                "the block is reconstructed again."
+            )
         for name, linear in pair.layers.items():
-            linear.load_state_dict({k: tensors[f"{name}/{k}"] for k in linear.state_dict()})
+            linear.load_state_dict({key: tensors[f"{name}/{key}"] for key in linear.state_dict()})
         return True
 
     def save(self, index: int, pair: BlockPair) -> None:
         """Store a block's state, whole or not at all."""
         path = self._path(index)
         if path is not None:
-            tensors = {f"{n}/{k}": v for n, linear in pair.layers.items() for k, v in linear.state_dict().items()}
-            write_tensors(path, tensors, {}, _FORMAT)
+            write_tensors(path, _tensors(pair), {}, _FORMAT)
 
     def _path(self, index: int) -> Path | None:
         return None if self.folder is None else self.folder / f"{self.identity}-block-{index:03d}.safetensors"
+
+
+def _tensors(pair: BlockPair) -> dict[str, Tensor]:
+    return {f"{n}/{k}": v for n, linear in pair.layers.items() for k, v in linear.state_dict().items()}
 
 
 def _identity(exact: nn.Module, model: nn.Module, data: Trajectories, config: ReconstructionConfig) -> str:

@@ -156,3 +156,6 @@ def _require_latents(transformer: nn.Module, data: Trajectories) -> None:
         raise ValueError(
             f"Expected latents of shape {expected}, got {tuple(data.latents.shape[1:])}. Collect from this model."
         )
+    most, labels = int(config.num_embeds_ada_norm), data.labels
+    if labels.is_floating_point() or int(labels.min()) < 0 or int(labels.max()) > most:
+        raise ValueError(f"Expected class labels from 0 to {most}, got others in the data. Collect from this model.")

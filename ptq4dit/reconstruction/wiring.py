@@ -87,7 +87,7 @@ def _visits(transformer: nn.Module, blocks: list[str], call: Call) -> list[_Visi
     with _visited(transformer, blocks) as visits:
         try:
             call.on(transformer)
-        except RuntimeError as error:
+        except (RuntimeError, TypeError, IndexError) as error:
             raise ValueError(
                 f"Expected inputs that fit this {type(transformer).__name__}, got others: {error}. Collect from this "
                 "model."

@@ -5,7 +5,7 @@ diffusers pipeline, see `pipeline_run`.
 """
 
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from ptq4dit.config.base import plain_list, plain_number
 from ptq4dit.model.bundle import Bundle
 from ptq4dit.model.pipelines import takes
 from ptq4dit.sampling.pipeline_run import decode_with_pipeline, run_pipeline
@@ -22,10 +23,13 @@ from ptq4dit.sampling.request import require_request
 from ptq4dit.sampling.schedule import SAMPLERS as SAMPLERS
 from ptq4dit.sampling.schedule import clean_latents, fresh_scheduler, scaled, step_arguments, step_timesteps, whole_step
 from ptq4dit.sampling.seeds import image_generator
-from ptq4dit.sampling.state import DenoiseState
+from ptq4dit.sampling.state import DenoiseState, finite, require_finite
 
 Predictor = Callable[[Tensor, int | float], Tensor]
 """(latents, timestep) -> the model's prediction with guidance, same shape."""
+
+Labels = Any
+"""A list, an array or a tensor of class indices; looked at by `require_request`, which says what is wrong."""
 
 _STEPS, _GUIDANCE = 50, 4.0
 """Of a class-conditional DiT; a pipeline has its own."""
@@ -33,7 +37,7 @@ _STEPS, _GUIDANCE = 50, 4.0
 
 def denoise(
     model: Bundle,
-    class_labels: Sequence[int] | None = None,
+    class_labels: Labels | None = None,
     steps: int | None = None,
     guidance_scale: float | None = None,
     seed: int = 0,
@@ -53,7 +57,7 @@ def denoise(
 
     Args:
         model: what `ptq4dit.load` or `ptq4dit.quantize` gave.
-        class_labels: class index of each image, for a class-conditional model.
+        class_labels: class index of each image, for a class-conditional model; a list, an array or a tensor.
         steps: sampling steps; None for 50, or the pipeline's own.
         guidance_scale: 1.0 means no guidance, above 1.0 classifier-free guidance; None for 4.0, or the pipeline's own.
         seed: at least 0. Image i depends on (seed, ``first_index + i``) and its class or prompt only, not on the batch.
@@ -64,16 +68,19 @@ def denoise(
             before ``model.options``.
         first_index: index of the first image.
         whole: call the transformer itself at every step, for who watches it; text-conditioned models always are.
+            Latents that are not finite are let pass: who watches can say which layer made them.
 
     Yields:
         One `DenoiseState` after each step.
 
     Raises:
-        ValueError: for a request that the model cannot be sampled with.
+        ValueError: for a request that the model cannot be sampled with; while it runs, once latents are not finite.
     """
+    steps, seed, guidance_scale = plain_number(steps), plain_number(seed), plain_number(guidance_scale)
+    class_labels = plain_list(class_labels)
     require_request(model, class_labels, prompts, steps, guidance_scale, seed, sampler)
     if prompts is not None:
-        return run_pipeline(
+        states = run_pipeline(
             model,
             prompts,
             [(seed, first_index + i) for i in range(len(prompts))],
@@ -82,18 +89,20 @@ def denoise(
             options={**model.options, **(options or {})},
             cancelled=cancelled,
         )
+        return states if whole else finite(states)
     if options:
         raise ValueError(f"Expected no pipeline options with class labels, got {sorted(options)}.")
     scheduler = make_scheduler(model, _STEPS if steps is None else steps, sampler)
     labels, scale = list(class_labels or ()), _GUIDANCE if guidance_scale is None else guidance_scale
     generators = [image_generator(seed, first_index + i) for i in range(len(labels))]
     predict = guided(model, labels, scale, scheduler.timesteps.tolist(), whole=whole)
-    return _denoise(predict, scheduler, initial_noise(model, generators), generators, cancelled)
+    states = _denoise(predict, scheduler, initial_noise(model, generators), generators, cancelled)
+    return states if whole else finite(states)
 
 
 def generate(
     model: Bundle,
-    class_labels: Sequence[int] | None = None,
+    class_labels: Labels | None = None,
     steps: int | None = None,
     guidance_scale: float | None = None,
     seed: int = 0,
@@ -123,11 +132,17 @@ def decode(
         model: the bundle.
         latents: of a `DenoiseState`, packed or not.
         options: those that `denoise` was given: some pipelines need ``height`` and ``width``.
+
+    Raises:
+        ValueError: if the autoencoder makes no finite picture of them.
     """
     if model.text_conditioned:
-        return decode_with_pipeline(model, latents, {**model.options, **(options or {})})
-    decoded = model.vae.decode(latents / model.vae.config.scaling_factor).sample
-    return (decoded / 2 + 0.5).clamp(0, 1)
+        pictures = decode_with_pipeline(model, latents, {**model.options, **(options or {})})
+    else:
+        decoded = model.vae.decode(latents / model.vae.config.scaling_factor).sample
+        pictures = (decoded / 2 + 0.5).clamp(0, 1)
+    require_finite(pictures, "pictures")
+    return pictures
 
 
 def guided(
@@ -191,7 +206,7 @@ def _denoise(
     latents: Tensor,
     generators: list[torch.Generator],
     cancelled: Callable[[], bool] | None,
-) -> Iterator[DenoiseState]:
+) -> Generator[DenoiseState, None, None]:
     latents = latents * getattr(scheduler, "init_noise_sigma", 1.0)
     begins = iter(step_timesteps(scheduler))
     evaluations = iter(range(len(scheduler.timesteps)))

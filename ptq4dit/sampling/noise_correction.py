@@ -48,7 +48,19 @@ class NoiseCorrection:
 
     @staticmethod
     def from_tensors(tensors: Mapping[str, Tensor]) -> "NoiseCorrection":
-        """What `tensors` gave."""
+        """What `tensors` gave.
+
+        Raises:
+            ValueError: if a field is missing, not finite, or does not fit the others.
+        """
+        if set(tensors) != set(_NAMES) or not all(bool(torch.isfinite(value).all()) for value in tensors.values()):
+            raise ValueError(f"Expected finite {', '.join(_NAMES)} of a noise correction, got others. Quantize again.")
+        times, bias = tensors["timesteps"], tensors["bias"]
+        rows = all(tensors[name].shape == times.shape for name in ("correlation", "variance"))
+        if times.ndim != 1 or not len(times) or bias.ndim != 2 or len(bias) != len(times) or not rows:
+            raise ValueError("Expected a row of the noise correction for every timestep, got others. Quantize again.")
+        if bool((times.diff() <= 0).any()) or bool((tensors["correlation"] <= -1).any()):
+            raise ValueError("Expected ascending timesteps and correlations above -1, got others. Quantize again.")
         return NoiseCorrection(**{name: tensors[name] for name in _NAMES})
 
     def _at(self, values: Tensor, timestep: int | float) -> Tensor:

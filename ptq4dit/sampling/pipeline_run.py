@@ -7,7 +7,7 @@ the older ``callback``) comes out of a generator, see `turns`.
 import copy
 import functools
 import inspect
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -34,7 +34,7 @@ def run_pipeline(
     guidance_scale: float | None,
     options: Mapping[str, Any],
     cancelled: Callable[[], bool] | None,
-) -> Iterator[DenoiseState]:
+) -> Generator[DenoiseState, None, None]:
     """The states of one run of the pipeline; what can be refused is refused at the call.
 
     Args:
@@ -60,7 +60,9 @@ def run_pipeline(
     return _until_cancelled(run, cancelled)
 
 
-def _until_cancelled(run: Callable[[Report], None], cancelled: Callable[[], bool] | None) -> Iterator[DenoiseState]:
+def _until_cancelled(
+    run: Callable[[Report], None], cancelled: Callable[[], bool] | None
+) -> Generator[DenoiseState, None, None]:
     states = in_turns(run)
     try:
         last = False

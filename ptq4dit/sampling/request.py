@@ -2,8 +2,9 @@
 
 import math
 from collections.abc import Sequence
-from numbers import Integral, Real
+from numbers import Real
 
+from ptq4dit.config.base import is_integer
 from ptq4dit.config.calibration import require_guidance
 from ptq4dit.model.bundle import Bundle
 from ptq4dit.sampling.prompts import Prompts, require_prompts
@@ -26,12 +27,12 @@ def require_request(
     """
     _require_condition(model, class_labels, prompts)
     longest = int(model.scheduler.config.get("num_train_timesteps", 1000))
-    if steps is not None and (not isinstance(steps, Integral) or not 1 <= steps <= longest):
-        raise ValueError(f"Expected 1 to {longest} sampling steps, got {steps}.")
+    if steps is not None and (not is_integer(steps, at_least=1) or steps > longest):
+        raise ValueError(f"Expected 1 to {longest} sampling steps, got {steps!r}.")
     if guidance_scale is not None:
         _require_guidance(model, guidance_scale)
-    if not isinstance(seed, Integral) or seed < 0:
-        raise ValueError(f"Expected an integer seed of at least 0, got {seed}.")
+    if not is_integer(seed, at_least=0):
+        raise ValueError(f"Expected an integer seed of at least 0, got {seed!r}.")
     if sampler is not None and model.text_conditioned:
         raise ValueError(
             f"Expected sampler=None for a {model.kind}, which samples with the scheduler of its pipeline, got "
@@ -52,13 +53,17 @@ def _require_condition(model: Bundle, class_labels: Sequence[int] | None, prompt
         return
     if prompts is not None:
         raise ValueError(f"Expected class_labels for a {model.kind}, which knows classes and no text, got prompts.")
+    if class_labels is not None and not isinstance(class_labels, Sequence):
+        raise ValueError(
+            f"Expected a list of class labels, got {class_labels!r}. Write class_labels=[{class_labels!r}]."
+        )
     if class_labels is None or not len(class_labels):
         raise ValueError("Expected at least one class label, got none.")
     for label in class_labels:
-        if not isinstance(label, Integral) or not 0 <= label < model.num_classes:
+        if not is_integer(label, at_least=0) or label >= model.num_classes:
             names = ", ".join(f"{i} {name}" for i, name in list(model.id2label.items())[:20])
             raise ValueError(
-                f"Expected class labels from 0 to {model.num_classes - 1}, got {label}. The classes are: {names}"
+                f"Expected class labels from 0 to {model.num_classes - 1}, got {label!r}. The classes are: {names}"
                 f"{' ...' if model.num_classes > 20 else ''}."
             )
 

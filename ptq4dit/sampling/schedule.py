@@ -24,6 +24,10 @@ SAMPLERS: dict[str, tuple[Any, dict[str, Any]]] = {
 _PREDICTIONS = ("epsilon", "v_prediction", "sample", "original_sample", "flow_prediction")
 
 
+_BY_SIGMAS = ("Euler", "HeunDiscrete", "LMSDiscrete", "KDPM2")
+"""How the names of schedulers begin that add noise to clean latents as they are."""
+
+
 def fresh_scheduler(own: Any, steps: int, sampler: str | None) -> Any:
     """A scheduler with its timesteps set; the given one is not touched.
 
@@ -44,11 +48,12 @@ def fresh_scheduler(own: Any, steps: int, sampler: str | None) -> Any:
     require_usable(scheduler)
     try:
         scheduler.set_timesteps(steps)
-    except (ValueError, TypeError, IndexError, RuntimeError, ImportError) as error:
+        made = len(set(step_timesteps(scheduler)))
+    except (ValueError, TypeError, LookupError, ArithmeticError, RuntimeError, ImportError, AttributeError) as error:
         raise ValueError(
             f"Expected a scheduler that can make {steps} steps, got {name}, which says: {error}"
         ) from error
-    if len(set(step_timesteps(scheduler))) != steps:
+    if made != steps:
         raise ValueError(f"Expected fewer steps: {steps} of them make {name} visit a timestep twice.")
     return scheduler
 
@@ -65,6 +70,12 @@ def require_usable(scheduler: Any) -> None:
             f"Expected a scheduler of diffusers for one of the predictions {_PREDICTIONS}, got "
             f"{type(scheduler).__name__} for {kind!r}."
         )
+    needed = [name for name, kind in inspect.signature(scheduler.step).parameters.items() if kind.default is kind.empty]
+    if asked := [name for name in needed[3:] if name not in ("args", "kwargs")]:
+        raise ValueError(
+            f"Expected a scheduler whose step takes prediction, timestep and latents, got {type(scheduler).__name__}, "
+            f"which asks for {', '.join(asked)} too. Take another."
+        )
     if hasattr(scheduler, "noise_sampler"):
         raise ValueError(
             f"Expected a scheduler whose noise comes from a generator, got {type(scheduler).__name__}, whose noise "
@@ -74,7 +85,7 @@ def require_usable(scheduler: Any) -> None:
 
 def prediction_type(scheduler: Any) -> str:
     """What the model predicts for this scheduler: ``"epsilon"``, ``"v_prediction"``, ``"flow_prediction"`` ..."""
-    flow = "FlowMatch" in type(scheduler).__name__
+    flow = any("FlowMatch" in kind.__name__ for kind in type(scheduler).__mro__)
     return str(scheduler.config.get("prediction_type", "flow_prediction" if flow else "epsilon"))
 
 
@@ -137,14 +148,16 @@ def clean_latents(scheduler: Any, evaluation: int, prediction: Tensor, latents: 
 
 
 def _mixing_kind(scheduler: Any) -> str | None:
-    if "EDM" in type(scheduler).__name__ or "Cosine" in type(scheduler).__name__:
+    """Which formula a scheduler mixes by; None for one that is not known to mix by any of them."""
+    names = [kind.__name__ for kind in type(scheduler).__mro__]
+    if any("EDM" in name or "Cosine" in name for name in names):
         return None
     if hasattr(scheduler, "_sigma_to_alpha_sigma_t"):
         return "solver"
-    if "FlowMatch" in type(scheduler).__name__:
+    if any("FlowMatch" in name for name in names):
         return "flow"
     if hasattr(scheduler, "sigmas"):
-        return "sigmas"
+        return "sigmas" if any(name.startswith(_BY_SIGMAS) for name in names) else None
     return "alphas" if hasattr(scheduler, "alphas_cumprod") else None
 
 

@@ -1,8 +1,10 @@
 """Where sampling stands after a step."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing
 from dataclasses import dataclass, field
 
+import torch
 from torch import Tensor
 
 
@@ -33,3 +35,28 @@ class DenoiseState:
             ValueError: if the scheduler does not tell how it mixes latents and noise.
         """
         return self.clean()
+
+
+def finite(states: Generator[DenoiseState, None, None]) -> Iterator[DenoiseState]:
+    """The same states; a run that has left the numbers ends in one sentence.
+
+    Raises:
+        ValueError: at the first state with latents that are not finite.
+    """
+    with closing(states):
+        for state in states:
+            require_finite(state.latents, f"latents after step {state.step}")
+            yield state
+
+
+def require_finite(values: Tensor, what: str) -> None:
+    """Refuse nan and infinity: nobody should take them for a picture.
+
+    Raises:
+        ValueError: if there are any.
+    """
+    if not bool(torch.isfinite(values).all()):
+        raise ValueError(
+            f"Expected finite {what}, got nan or infinity. The guidance scale is too large for this model, its type is "
+            "too narrow (load it with dtype=torch.float32), or its weights are damaged."
+        )

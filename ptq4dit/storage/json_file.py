@@ -1,12 +1,12 @@
 """JSON files that are whole or not there, and that two processes may add to at once."""
 
 import json
-import os
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from ptq4dit.storage.whole_file import whole_file
 
 try:
     import fcntl
@@ -15,17 +15,14 @@ except ImportError:  # Windows has none: there one process writes at a time
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Write a file under another name in the same folder, then rename it."""
+    """Write a file whole or not at all; its folder is made if it is missing.
+
+    Raises:
+        ValueError: if the disk is full, or something else than a file is there.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, partial = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(json.dumps(content, indent=1) + "\n")
-        Path(partial).chmod(0o666 & ~_umask())
-        os.replace(partial, path)
-    except BaseException:
-        Path(partial).unlink(missing_ok=True)
-        raise
+    with whole_file(path) as new:
+        new.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -41,9 +38,3 @@ def locked(path: Path) -> Iterator[None]:
         if fcntl is not None:
             fcntl.flock(lock, fcntl.LOCK_EX)
         yield
-
-
-def _umask() -> int:
-    current = os.umask(0)
-    os.umask(current)
-    return current

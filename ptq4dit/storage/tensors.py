@@ -1,7 +1,6 @@
 """One safetensors file with a named format and text beside the tensors: written whole or not at all, read strictly."""
 
 import os
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -9,7 +8,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from ptq4dit.storage.disk import room_needed, shared_modes
+from ptq4dit.storage.whole_file import whole_file
 
 
 def write_tensors(
@@ -24,15 +23,11 @@ def write_tensors(
         format_name: what `read_tensors` will ask for.
 
     Raises:
-        ValueError: if the disk is full.
+        ValueError: if the disk is full, or something else than a file is there.
     """
-    target = Path(path)
-    with room_needed(target), tempfile.TemporaryDirectory(dir=target.parent) as folder:
+    with whole_file(Path(path)) as new:
         contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-        new = Path(folder) / target.name
         save_file(contiguous, new, {"format": format_name, **metadata})
-        shared_modes(new)
-        os.replace(new, target)
 
 
 def read_tensors(

@@ -78,6 +78,36 @@ def test_weights_that_are_not_finite_are_named(dit, path, value):
         calibrate(changed(dit, fill(path, value)), CALIBRATION)
 
 
+class Packed(torch.Tensor):
+    """As torchao and its kin replace a weight: hardly any operation is there."""
+
+    @classmethod
+    def __torch_function__(cls, function, types, args=(), kwargs=None):
+        if function.__name__ in ("isfinite", "abs", "all"):
+            raise NotImplementedError(function.__name__)
+        return super().__torch_function__(function, types, args, kwargs or {})
+
+
+def pack(transformer):
+    linear = transformer.transformer_blocks[0].attn1.to_q
+    linear._parameters["weight"] = linear.weight.detach().as_subclass(Packed)
+
+
+def test_weights_of_another_package_are_named(dit, stats):
+    kinds = {
+        "a weight of type Packed. The model is quantized already": pack,
+        "a weight of torch.float8_e4m3fn. The model is quantized already": (
+            lambda transformer: transformer.transformer_blocks[0].attn1.to_q.to(torch.float8_e4m3fn)
+        ),
+        "a weight on the meta device": lambda transformer: transformer.transformer_blocks[0].attn1.to_q.to("meta"),
+    }
+    for message, change in kinds.items():
+        model = changed(dit, change)
+        for work in (lambda: calibrate(model, CALIBRATION), lambda: quantize(model, stats)):  # noqa: B023
+            with pytest.raises(ValueError, match=f"Expected float weights at '.*to_q.weight', got {message}"):
+                work()
+
+
 @pytest.mark.parametrize("method", method_names())
 def test_every_method_names_a_weight_that_broke_after_calibration(dit, stats, method):
     with pytest.raises(ValueError, match=r"finite weights, got nan or infinity in 'transformer_blocks\.1\.ff\.net\.2"):

@@ -76,13 +76,22 @@ def test_what_the_paper_quantizes_can_be_asked_for(model, tmp_path, capsys):
 def test_fails_before_the_work_that_would_be_lost(model, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("ptq4dit.quantize", lambda *_, **__: 1 / 0)
     monkeypatch.setattr("ptq4dit.calibrate", lambda *_, **__: 1 / 0)
+    monkeypatch.setattr("ptq4dit.denoise", lambda *_, **__: 1 / 0)
     (tmp_path / "mine.txt").write_text("mine")
     for command, out, message in (
         ("quantize", tmp_path, "holds other files"),
         ("calibrate", tmp_path / "none" / "c.safetensors", "Make it first"),
+        ("calibrate", tmp_path, "which is a folder"),
+        ("calibrate", "/dev/null", "no ordinary file"),
+        ("sample", tmp_path / "none" / "x.png", "Make it first"),
+        ("sample", tmp_path, "which is a folder"),
+        ("speed", "/proc/x.json", "folder that can be written"),
+        ("benchmark", "/proc/none/x.json", "folder that can be written"),
     ):
         assert run(command, model, "--out", out) == 2
         assert message in capsys.readouterr().err
+    assert run("quantize", model, "--out", tmp_path / "d", "--state", "/proc/state") == 2
+    assert "folder that can be written" in capsys.readouterr().err
     assert run("quantize", model, "--out", tmp_path / "d", "--reconstruction-steps", 3) == 2
     assert "Expected --reconstruct or --adaround" in capsys.readouterr().err
 
@@ -159,10 +168,7 @@ def test_everything_has_a_default_that_works_from_anywhere(tmp_path, monkeypatch
     [
         (("sample", "{model}", "--classes", "77"), "from 0 to 4, got 77"),
         (("sample", "{model}", "--device", "abacus"), "a device that torch can use here, got 'abacus'"),
-        (
-            ("sample", "{model}", "--out", "{model}/no/such/folder.png", "--steps", "1"),
-            "a folder that is there for",
-        ),
+        (("sample", "{model}", "--out", "{model}/no/such/folder.png", "--steps", "1"), "Make it first"),
         (("sample", "{model}", "--seed", "-1"), "seed of at least 0, got -1"),
         (("quantize", "{model}", "--calibration", "none.safetensors"), "does not exist"),
         (("quantize", "{model}", "--out", "{model}"), "holds other files"),
@@ -185,6 +191,27 @@ def test_bad_input_is_one_sentence_and_status_2(model, quantized, tmp_path, monk
     said = [line for line in error.splitlines() if line.startswith(f"ptq4dit {arguments[0]}: ")]
     assert len(said) == 1 and message in said[0] and "Traceback" not in error
     assert not any(tmp_path.iterdir()), "nothing is left behind"
+
+
+@pytest.mark.parametrize(
+    ("stdout", "stderr", "status"), [("/dev/full", "pipe", 2), ("closed", "pipe", 2), ("pipe", "closed", 0)]
+)
+def test_nobody_listens(stdout, stderr, status):
+    """A full or closed stdout is one sentence; a closed stderr is no reason to fail."""
+    code = (
+        "import os, sys; from ptq4dit.cli import main, info; from ptq4dit.cli.report import Report, show_steps\n"
+        "def run(options): show_steps(1, 1); return Report(content={}, text='done')\n"
+        "info.run = run; sys.exit(main(['info']))"
+    )
+    redirect = {"closed": "{}>&-", "/dev/full": "{}>/dev/full", "pipe": ""}
+    shell = f'"$0" -c "$1" {redirect[stdout].format(1)} {redirect[stderr].format(2)}'
+    made = subprocess.run(["sh", "-c", shell, sys.executable, code], capture_output=True, text=True)
+    assert made.returncode == status, made.stderr
+    if status:
+        said = [line for line in made.stderr.splitlines() if line.startswith("ptq4dit info: Expected a stdout")]
+        assert len(said) == 1 and "Traceback" not in made.stderr and "Exception" not in made.stderr
+    else:
+        assert made.stdout == "done\n"
 
 
 def test_unknown_options_end_with_status_2(capsys):

@@ -1,3 +1,5 @@
+import copy
+import dataclasses
 import json
 
 import pytest
@@ -84,6 +86,31 @@ def test_refuses_unknown_layers_and_other_models(dit):
         get_layer(dit.transformer, "blocks.7.fc1")
     with pytest.raises(ValueError, match=r"Expected a transformer with repeated blocks .* got a Linear"):
         balanced_layers(torch.nn.Linear(2, 2))
+
+
+def test_one_weight_changed_by_a_percent_is_another_model(make_dit):
+    from ptq4dit.calibration.run import calibrate
+    from ptq4dit.config.calibration import CalibrationConfig
+
+    dit = make_dit()
+    stats = calibrate(dit, CalibrationConfig(timesteps=1, samples_per_timestep=1, steps=1))
+    former = dataclasses.replace(stats, model=stats.model.split("-")[0])
+    stats.require_model(dit.transformer)
+    former.require_model(dit.transformer)
+    changed = make_dit().transformer
+    weight = changed.transformer_blocks[1].ff.net[0].proj.weight
+    with torch.no_grad():
+        weight.view(-1)[int(weight.abs().argmin()) // 4 * 4 + 1] *= 1.01
+    with pytest.raises(ValueError, match="Expected the model that was calibrated"):
+        stats.require_model(changed)
+    with pytest.raises(ValueError, match="Expected the model that was calibrated"):
+        former.require_model(make_dit(seed=1).transformer)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_fingerprint_of_half_precision_files_in_another_type(make_dit, dtype):
+    half = make_dit(dtype=torch.float16).transformer
+    assert fingerprint(copy.deepcopy(half).to(dtype)) == fingerprint(half)
 
 
 def test_fingerprint_sees_weights_config_and_rescaling(make_dit):

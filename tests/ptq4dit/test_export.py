@@ -167,3 +167,36 @@ def test_a_missing_package_is_named(quantized, tmp_path, monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(ValueError, match="pip install onnx"):
         export(quantized["W8A8"], "onnx", tmp_path / "a")
+
+
+def test_openvino_is_safe_in_bfloat16(quantized, tmp_path):
+    """No timestep is a float in the graph, and neighbours keep different rows of the table in bf16."""
+    import openvino
+
+    from ptq4dit.deploy.sinusoid import sinusoids
+
+    folder = export(quantized["W8A8"], "openvino", tmp_path / "out")
+    model = openvino.Core().read_model(folder / "model.xml")
+    assert not {"Cos", "Sin"} & {node.get_type_name() for node in model.get_ops()}
+    reads = [port.get_node() for port in model.input("timestep").get_target_inputs()]
+    assert reads and all(node.get_type_name() in ("Gather", "Convert") for node in reads)
+    assert all(node.output(0).get_element_type().is_integral() for node in reads if node.get_type_name() == "Convert")
+    assert model.get_rt_info(["runtime_options", "INFERENCE_PRECISION_HINT"]).astype(str) == "f32"
+    manifest = json.loads((folder / "manifest.json").read_text())
+    assert manifest["compile_with"] == {"INFERENCE_PRECISION_HINT": "f32"} and manifest["timesteps"] == 1000
+    block = quantized["W8A8"].torch_transformer.transformer_blocks[0]
+    table = torch.from_numpy(sinusoids(block.norm1.emb, 1000)).bfloat16()
+    assert len(table.unique(dim=0)) == 1000
+    exact = block.norm1.emb.time_proj(torch.arange(1000))
+    torch.testing.assert_close(torch.from_numpy(sinusoids(block.norm1.emb, 1000)), exact, rtol=0, atol=2e-4)
+
+
+@pytest.mark.parametrize("target", ["openvino", "onnx"])
+def test_nothing_in_it_tells_of_this_machine(quantized, tmp_path, target):
+    import dataclasses
+
+    model = dataclasses.replace(quantized["W8A8"], source=str(tmp_path / "secret" / "mine"))
+    folder = export(model, target, tmp_path / "out")
+    assert json.loads((folder / "manifest.json").read_text())["model"]["source"] == "mine"
+    for path in folder.iterdir():
+        assert str(tmp_path).encode() not in path.read_bytes(), path

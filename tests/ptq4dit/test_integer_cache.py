@@ -173,3 +173,19 @@ def test_where_it_is(monkeypatch, tmp_path):
 
 def test_keys_tell_where_a_part_ends():
     assert content_key([b"ab", b"c"]) != content_key([b"a", b"bc"])
+
+
+def test_a_system_without_madvise_keeps_the_pages(monkeypatch, tmp_path):
+    """As Windows."""
+    import mmap
+
+    import numpy as np
+
+    from ptq4dit.backends.mapped_weights import release_pages
+
+    (tmp_path / "file").write_bytes(b"12345678")
+    file = np.memmap(tmp_path / "file", np.uint8, mode="c")
+    release_pages(file)
+    monkeypatch.delattr(mmap, "MADV_DONTNEED", raising=False)
+    release_pages(file)
+    assert file.tobytes() == b"12345678"

@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from torch.nn.functional import gelu, layer_norm, linear, silu
@@ -11,6 +12,7 @@ from ptq4dit.model.bundle import load
 from ptq4dit.model.frequencies import frequencies_of, set_frequencies, trained_with
 from ptq4dit.model.official import LazyVae, imagenet_labels
 from ptq4dit.sampling.denoise import decode, denoise
+from tests.ptq4dit.hostile import refused
 
 WIDTH, DEPTH, HEADS, PATCH, SIDE, CLASSES = 32, 2, 2, 2, 4, 6
 
@@ -168,6 +170,48 @@ def test_refuses_what_is_no_whole_dit(tmp_path):
         load(tmp_path / "none.pt")
 
 
+HOSTILE = {
+    "ten million blocks": {"blocks.10000000.attn.qkv.weight": torch.ones(1)},
+    "a block left out": {"blocks.3.attn.qkv.weight": torch.ones(1)},
+    "a billion classes in 128 bytes": {"y_embedder.embedding_table.weight": torch.ones(1, WIDTH).expand(10**9, WIDTH)},
+    "a huge picture": {"pos_embed": torch.ones(1, 1, WIDTH).expand(1, 10**8, WIDTH)},
+    "a huge width": {"x_embedder.proj.weight": torch.ones(1, 4, 2, 2).expand(10**9, 4, 2, 2)},
+    "one axis": {"x_embedder.proj.weight": torch.ones(3)},
+    "a patch of nothing": {"x_embedder.proj.weight": torch.ones(WIDTH, 4, 0, 0)},
+    "no width": {"x_embedder.proj.weight": torch.ones(0, 4, 2, 2)},
+    "no axis": {"final_layer.linear.weight": torch.tensor(1.0)},
+    "no classes": {"y_embedder.embedding_table.weight": torch.ones(0, WIDTH)},
+    "the null class alone": {"y_embedder.embedding_table.weight": torch.ones(1, WIDTH)},
+    "integers": {"blocks.0.mlp.fc1.weight": torch.ones(4 * WIDTH, WIDTH, dtype=torch.int8)},
+    "complex": {"blocks.0.mlp.fc1.weight": torch.ones(4 * WIDTH, WIDTH, dtype=torch.complex64)},
+    "sparse": {"blocks.0.mlp.fc1.weight": torch.ones(4 * WIDTH, WIDTH).to_sparse()},
+    "without values": {"blocks.0.mlp.fc1.weight": torch.ones(4 * WIDTH, WIDTH, device="meta")},
+}
+
+
+@pytest.mark.parametrize("edit", HOSTILE)
+def test_what_a_file_claims_is_bounded_by_its_bytes(tmp_path, edit):
+    path = saved(official_state() | HOSTILE[edit], tmp_path)
+    refused(lambda: load(path, heads=HEADS))
+
+
+@pytest.mark.parametrize("heads", [7, -2])
+def test_heads_that_do_not_fit(tmp_path, heads):
+    refused(lambda: load(saved(official_state(), tmp_path), heads=heads))
+
+
+def test_a_compressed_file_is_none_of_torchs(tmp_path):
+    import zipfile
+
+    path = saved(official_state(), tmp_path)
+    with zipfile.ZipFile(path) as file:
+        entries = {name: file.read(name) for name in file.namelist()}
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as file:
+        for name, content in entries.items():
+            file.writestr(name, content + b"\0" * 10**7 * name.endswith("data.pkl"))
+    assert "compressed" in refused(lambda: load(path, heads=HEADS))
+
+
 def test_runs_no_code_of_a_stranger(tmp_path):
     marker = tmp_path / "ran"
 
@@ -190,7 +234,14 @@ def test_files_of_self_trained_models(tmp_path, dit):
 
     state, raw = official_state(), official_state(seed=9)
     arguments = argparse.Namespace(model="DiT-S/2", results_dir=pathlib.PurePosixPath("results"), epochs=3, lr=1e-4)
-    whole = {"model": raw, "ema": state, "opt": {"state": {0: {"step": torch.tensor(3.0)}}}, "args": arguments}
+    numbers = {"best": np.float64(0.5), "epoch": np.int64(3)}
+    whole = {
+        "numbers": numbers,
+        "model": raw,
+        "ema": state,
+        "opt": {"state": {0: {"step": torch.tensor(3.0)}}},
+        "args": arguments,
+    }
     wrapped = {f"module._orig_mod.{name}": tensor for name, tensor in state.items()}
     torch.save(whole, tmp_path / "0050000.pt")
     torch.save(whole, tmp_path / "former.pt", _use_new_zipfile_serialization=False)

@@ -141,3 +141,15 @@ def test_refuses_schedulers_that_cannot_work(dit):
     for message, scheduler in cases.items():
         with pytest.raises(ValueError, match=message):
             denoise(dataclasses.replace(dit, scheduler=scheduler), [0])
+
+
+def test_labels_of_numpy_and_torch_are_labels(untyped, dit):
+    import numpy as np
+
+    expected = generate(dit, [1, 3], steps=2, seed=5, guidance_scale=2.0)
+    for labels in (np.array([1, 3]), torch.tensor([1, 3]), (np.int64(1), torch.tensor(3)), range(1, 4, 2)):
+        settings = {"steps": np.int64(2), "seed": torch.tensor(5), "guidance_scale": np.float32(2)}
+        assert torch.equal(generate(dit, labels, **settings), expected)
+    for labels in (1, np.int64(1), [True], [1.0], ["1"], np.array([0.5]), [[1]]):
+        with pytest.raises(ValueError, match=r"Expected (a list of class labels|class labels from 0 to 4)"):
+            generate(dit, labels, steps=2)

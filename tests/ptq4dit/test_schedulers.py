@@ -85,6 +85,23 @@ def test_denoised_is_the_clean_latents_of_a_perfect_model(name, kind):
         torch.testing.assert_close(actual, clean, rtol=1e-3, atol=1e-2)
 
 
+STRANGE = [name for name in dir(diffusers) if name.endswith("Scheduler") and not name.startswith("Flax")]
+
+
+@pytest.mark.parametrize("name", STRANGE)
+def test_whatever_diffusers_has_runs_or_is_refused_in_one_sentence(dit, name):
+    try:
+        made = getattr(diffusers, name)()
+    except (TypeError, ImportError):
+        pytest.skip("needs arguments or a package")
+    try:
+        states = list(denoise(dataclasses.replace(dit, scheduler=made), [0], steps=4))
+    except ValueError as error:
+        assert "\n" not in str(error) and str(error).startswith("Expected"), error
+    else:
+        assert states[0].denoised.isfinite().all() and len(states) == 4
+
+
 def test_fractional_timesteps_reach_the_model(dit):
     seen = []
     hook = dit.transformer.register_forward_pre_hook(

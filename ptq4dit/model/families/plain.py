@@ -70,6 +70,20 @@ def require_plain(transformer: nn.Module, paths: Iterable[str]) -> None:
     _require_own_memory(transformer, wanted)
 
 
+def require_own_kind(name: str, parameter: nn.Parameter) -> None:
+    """Refuse a parameter that another package (torchao, bitsandbytes, quanto, GGUF) has made something else of.
+
+    Raises:
+        ValueError: naming it.
+    """
+    if type(parameter) is nn.Parameter and parameter.is_meta:
+        raise ValueError(f"Expected float weights at {name!r}, got {_META}")
+    if type(parameter) is not nn.Parameter or parameter.dtype not in FLOATS:
+        kind = type(parameter).__name__ if type(parameter) is not nn.Parameter else str(parameter.dtype)
+        raise ValueError(f"Expected float weights at {name!r}, got a weight of type {kind}. {_QUANTIZED}")
+
+
+_META = "a weight on the meta device, without values. Load the model with its weights, and without offloading."
 _QUANTIZED = "The model is quantized already; start from the float model given by ptq4dit.load(...)."
 
 
@@ -86,7 +100,7 @@ def _problem(module: nn.Module) -> str | None:
     if type(weight) is not nn.Parameter:
         return f"a weight of type {type(weight).__name__}. {_QUANTIZED}"
     if weight.is_meta:
-        return "a weight on the meta device, without values. Load the model with its weights, and without offloading."
+        return _META
     if weight.dtype not in FLOATS:
         return f"a weight of {weight.dtype}. {_QUANTIZED}"
     return None

@@ -180,6 +180,18 @@ def test_frequencies_come_back(make_dit, tmp_path):
     assert torch.equal(ptq4dit.generate(ptq4dit.load(tmp_path / "model"), [1], steps=2), picture)
 
 
+@pytest.mark.parametrize("name", ["DPMSolverMultistep", "UniPCMultistep", "EulerDiscrete", "FlowMatchEulerDiscrete"])
+def test_schedulers_of_every_kind_come_back(model, tmp_path, name):
+    """Some have infinity in their configs."""
+    import dataclasses
+
+    kind = getattr(diffusers, f"{name}Scheduler")
+    ptq4dit.save_quantized(dataclasses.replace(model, scheduler=kind()), tmp_path / "model")
+    loaded = ptq4dit.load_quantized(tmp_path / "model").scheduler
+    public = {name: value for name, value in kind().config.items() if not name.startswith("_")}
+    assert type(loaded) is kind and public.items() <= dict(loaded.config).items()
+
+
 def test_load_opens_a_checkpoint(model, tmp_path):
     ptq4dit.save_quantized(model, tmp_path / "model")
     loaded = ptq4dit.load(tmp_path / "model")
