@@ -102,7 +102,8 @@ class QuantConfig(Config):
             ``"mse"`` over the kept token rows.
         weight_symmetric: zero point in the middle of the grid; None for asymmetric, except 8-bit weights on the integer
             backend: asymmetric ones do not fit a signed byte and cost a correction there, exact but slower.
-        activation_symmetric: zero point in the middle of the grid.
+        activation_symmetric: zero point in the middle of the grid; None for asymmetric, except groups of channels of a
+            token on the integer backend, which OpenVINO rounds symmetrically.
         group_size: input channels of a weight row that share a scale; None for the whole row.
         activation_granularity: ``"per_tensor"`` static (the paper), ``"per_timestep_group"`` static for each of
             ``timestep_groups`` ranges of timesteps, ``"per_token"`` dynamic.
@@ -131,7 +132,7 @@ class QuantConfig(Config):
     weight_range: WeightRange = "mse"
     activation_range: ActivationRange = "minmax"
     weight_symmetric: bool | None = None
-    activation_symmetric: bool = False
+    activation_symmetric: bool | None = None
     group_size: int | None = None
     activation_granularity: ActivationGranularity = "per_tensor"
     timestep_groups: int = 5
@@ -155,6 +156,9 @@ class QuantConfig(Config):
         object.__setattr__(self, "overrides", _overrides(self.overrides))
         if self.weight_symmetric is None:
             object.__setattr__(self, "weight_symmetric", self.backend == "integer" and self.weight_bits == 8)
+        if self.activation_symmetric is None:
+            grouped = self.backend == "integer" and self.activation_group_size is not None
+            object.__setattr__(self, "activation_symmetric", grouped)
         if isinstance(self.reconstruction, Mapping):
             object.__setattr__(self, "reconstruction", from_fields(ReconstructionConfig, self.reconstruction))
         for name in ("attention_bits", "softmax_bits"):
