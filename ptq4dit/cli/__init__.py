@@ -1,15 +1,16 @@
-"""The command line: ``python -m ptq4dit info | calibrate | quantize | sample | evaluate | benchmark | speed``."""
+"""The command line, ``python -m ptq4dit <command>``: calibrate, quantize, sample, measure; see `COMMANDS`."""
 
 import argparse
 import sys
 from collections.abc import Sequence
 from types import ModuleType
 
-from ptq4dit.cli import benchmark, calibrate, evaluate, info, quantize, sample, speed
+from ptq4dit.cli import benchmark, calibrate, evaluate, info, quantize, sample, sensitivity, speed
 
 COMMANDS: dict[str, ModuleType] = {
     "info": info,
     "calibrate": calibrate,
+    "sensitivity": sensitivity,
     "quantize": quantize,
     "sample": sample,
     "evaluate": evaluate,

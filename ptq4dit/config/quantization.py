@@ -10,6 +10,7 @@ from typing import Any, Literal, get_args
 from ptq4dit.config.base import Config, from_fields, renamed, require_choice, require_integer
 from ptq4dit.config.methods import method_names
 from ptq4dit.config.reconstruction import ReconstructionConfig
+from ptq4dit.config.sensitivity import Sensitivity
 
 WeightRange = Literal["minmax", "percentile", "mse"]
 ActivationRange = Literal["minmax", "moving", "percentile", "mse"]
@@ -185,6 +186,26 @@ class QuantConfig(Config):
     def label(self) -> str:
         """Short name such as ``"W4A8"``."""
         return f"W{self.weight_bits}A{self.activation_bits}"
+
+    @classmethod
+    def budget(cls, *, bytes: int, sensitivity: Sensitivity, **settings: Any) -> "QuantConfig":
+        """A config whose weight bits differ by site: the least error that so many bytes can have.
+
+        Args:
+            bytes: of the transformer as it is saved.
+            sensitivity: of the model, for the bits that may be chosen.
+            settings: everything else; overrides among them win.
+
+        Raises:
+            ValueError: if even the fewest bits take more, or ``weight_bits`` is given.
+        """
+        if "weight_bits" in settings:
+            raise ValueError("Expected weight_bits to be left to the budget, got some. Leave them out.")
+        chosen = sensitivity.chosen_bits(bytes)
+        common = max(sorted(set(chosen.values())), key=list(chosen.values()).count)
+        own = tuple(Override(pattern=site, weight_bits=bits) for site, bits in chosen.items() if bits != common)
+        overrides = own + _overrides(settings.pop("overrides", ()))
+        return cls(weight_bits=common, overrides=overrides, **settings)
 
     def option(self, name: str, default: Any) -> Any:
         """A setting that only the chosen method knows."""
