@@ -24,9 +24,11 @@ if TYPE_CHECKING:
     from ptq4dit.config.diffusers import DiffusersConfig
     from ptq4dit.config.quantization import QuantConfig
     from ptq4dit.config.reconstruction import ReconstructionConfig
+    from ptq4dit.config.sensitivity import Sensitivity
     from ptq4dit.deploy.export import export
     from ptq4dit.methods.method import Method
     from ptq4dit.methods.registry import METHODS, quantize, quantize_transformer
+    from ptq4dit.methods.sensitivity import sensitivity
     from ptq4dit.model.bundle import Bundle, Dit, bundle
     from ptq4dit.model.layers import Layer, balanced_layers
     from ptq4dit.quantized.convert import describe
@@ -74,8 +76,10 @@ _MODULE_OF = {
     "ReconstructionConfig": "config.reconstruction",
     "Trajectories": "calibration.trajectories",
     "collect": "calibration.trajectories",
+    "Sensitivity": "config.sensitivity",
     "reconstruct": "reconstruction.run",
     "save_quantized": "checkpoint.packed",
+    "sensitivity": "methods.sensitivity",
     "with_backend": "backends.dispatch",
 }
 _SUBMODULES = ("lab", "metrics", "paper")
@@ -95,6 +99,7 @@ __all__ = [
     "Method",
     "QuantConfig",
     "ReconstructionConfig",
+    "Sensitivity",
     "Trajectories",
     "balanced_layers",
     "bundle",
@@ -121,6 +126,7 @@ __all__ = [
     "quantize_transformer",
     "reconstruct",
     "save_quantized",
+    "sensitivity",
     "watch",
     "with_backend",
 ]

@@ -14,6 +14,7 @@ sys.path.insert(0, str(ROOT))
 
 from matplotlib.figure import Figure
 
+from ptq4dit.benchmark.table import adds
 from ptq4dit.metrics.interval import paired_difference
 
 RESULTS = ROOT / "assets/demo/results/benchmark.json"
@@ -44,7 +45,7 @@ def table(content: dict[str, Any]) -> str:
     lines = [head, ["---"] * len(head)]
     for name, about in content["methods"].items():
         cells = [compared(content, strength, label, name) for _, strength, label in places()]
-        lines.append([about["title"], *cells, about["inference"]])
+        lines.append([about["title"], *cells, adds(content, "W8A8", name)])
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 

@@ -1,10 +1,12 @@
 """The linears of a DiT that graphs written by hand hold, and which DiTs such graphs are right for."""
 
+from collections.abc import Callable
 from typing import Any
 
 from diffusers import DiTTransformer2DModel
 from diffusers.models.activations import GELU
 from diffusers.models.attention_processor import AttnProcessor, AttnProcessor2_0
+from torch import nn
 
 from ptq4dit.backends.integer_linear import IntegerLinear, integer_linear_of, refusal, require_one_grid
 from ptq4dit.model.layers import ROLES
@@ -18,20 +20,34 @@ _PATHS = {
 }
 
 
-def block_linears(twin: Any, block: int) -> dict[str, IntegerLinear]:
+def static_linear_of(name: str, linears: list[nn.Module]) -> IntegerLinear:
+    """Linears that read the same input as one, whose input has one static grid."""
+    return require_one_grid(integer_linear_of(name, linears))
+
+
+def block_linears(
+    twin: Any, block: int, describe: Callable[[str, list[nn.Module]], Any] = static_linear_of
+) -> dict[str, Any]:
     """The four linears of a block by role; q, k and v are one, as they read one input.
+
+    Args:
+        twin: the quantized ``DiTTransformer2DModel``.
+        block: which.
+        describe: (name, linears) -> what is written for them.
 
     Raises:
         ValueError: if integers cannot run one of them; the message names it and what to choose instead.
     """
+    require_plain_attention(twin, block)
     module = twin.transformer_blocks[block]
-    if isinstance(module.attn1.processor, QuantizedAttnProcessor):
+    linears = {role: [module.get_submodule(path) for path in _PATHS[role]] for role in ROLES}
+    return {role: describe(f"blocks.{block}.{role}", linears[role]) for role in ROLES}
+
+
+def require_plain_attention(twin: Any, block: int) -> None:
+    """Refuse a block whose attention rounds more than its linears."""
+    if isinstance(twin.transformer_blocks[block].attn1.processor, QuantizedAttnProcessor):
         raise refusal(f"blocks.{block}.attention", "rounded q, k, v or softmax", "attention_bits=16, softmax_bits=16")
-    result: dict[str, IntegerLinear] = {}
-    for role in ROLES:
-        name = f"blocks.{block}.{role}"
-        result[role] = require_one_grid(integer_linear_of(name, [module.get_submodule(path) for path in _PATHS[role]]))
-    return result
 
 
 def is_published_dit(twin: Any) -> bool:

@@ -1,9 +1,10 @@
 """The integer linear that every backend runs: its integers, scales and zero points, and what no integers express."""
 
+from collections.abc import Hashable
 from dataclasses import dataclass, replace
 
 import torch
-from jaxtyping import Float, Int, Int8
+from jaxtyping import Float, Int, Int8, UInt8
 from torch import Tensor, nn
 
 from ptq4dit.config.quantization import FLOAT_BITS
@@ -59,6 +60,12 @@ class IntegerLinear:
         return float(self.activation_scale), int(self.activation_zero_point)
 
     @property
+    def rounding(self) -> Hashable:
+        """Equal for layers that round the same input to the same integers."""
+        factor = b"" if self.input_factor is None else self.input_factor.detach().float().cpu().numpy().tobytes()
+        return self.grid, self.activation_bits, factor
+
+    @property
     def combined_scale(self) -> Float[Tensor, " d_out"]:
         """``s_x s_w``."""
         return (self.weight_scale.double() * self.grid[0]).float()
@@ -97,13 +104,14 @@ def integer_linear_of(name: str, linears: list[nn.Module]) -> IntegerLinear:
     Raises:
         ValueError: if no integer product expresses them; the message names the layer and what to choose instead.
     """
-    parts = [_checked(name, linear) for linear in linears]
+    parts = common_linears(name, linears)
     first = parts[0]
-    for other in parts[1:]:
-        for buffer in ("activation_scale", "activation_zero_point", "input_factor"):
-            if not _same(getattr(first, buffer, None), getattr(other, buffer, None)):
-                raise refusal(name, "linears that round their common input differently", "one scale for q, k and v")
-    signed = [_signed(part) for part in parts]
+    if first.config.activation_group_size is not None:
+        raise refusal(name, f"activation_group_size={first.config.activation_group_size}", "activation_group_size=None")
+    for part in parts:
+        if part.weight_scale.shape[1] != 1:
+            raise refusal(name, f"group_size={part.config.group_size}", "group_size=None")
+    signed = [signed_integers(part.weight_q, part.weight_scale[:, 0], part.weight_zero_point[:, 0]) for part in parts]
     static, bits = is_static(first.config), first.config.activation_bits
     zero_point = first.activation_zero_point if static else None
     if zero_point is not None and first.config.activation_symmetric:
@@ -113,7 +121,7 @@ def integer_linear_of(name: str, linears: list[nn.Module]) -> IntegerLinear:
         weight=torch.cat([weight for weight, _, _ in signed]),
         correction=torch.cat([correction for _, correction, _ in signed]),
         weight_scale=torch.cat([scale for _, _, scale in signed]),
-        bias=torch.cat([_bias(part) for part in parts]),
+        bias=common_bias(parts),
         activation_scale=first.activation_scale if static else None,
         activation_zero_point=zero_point,
         activation_bits=bits,
@@ -121,6 +129,27 @@ def integer_linear_of(name: str, linears: list[nn.Module]) -> IntegerLinear:
         rotation=first.rotation,
         low_rank=_branch(parts) if first.config.rank else None,
     )
+
+
+def common_linears(name: str, linears: list[nn.Module]) -> list[QuantizedLinear]:
+    """Linears that read the same input, seen to round it alike and to have integers.
+
+    Raises:
+        ValueError: naming the layer and what to choose instead.
+    """
+    parts = [_checked(name, linear) for linear in linears]
+    for other in parts[1:]:
+        for buffer in ("activation_scale", "activation_zero_point", "input_factor"):
+            if not _same(getattr(parts[0], buffer, None), getattr(other, buffer, None)):
+                raise refusal(name, "linears that round their common input differently", "one scale for q, k and v")
+    return parts
+
+
+def common_bias(linears: list[QuantizedLinear]) -> Float[Tensor, " d_out"]:
+    """Their biases one after the other, zeros where one has none."""
+    zeros = [linear.weight_scale.new_zeros(linear.out_features) for linear in linears]
+    pairs = zip(linears, zeros, strict=True)
+    return torch.cat([none if linear.bias is None else linear.bias.to(none.dtype) for linear, none in pairs])
 
 
 def require_one_grid(layer: IntegerLinear) -> IntegerLinear:
@@ -157,19 +186,16 @@ def _same(one: Tensor | None, other: Tensor | None) -> bool:
     return one is other if one is None or other is None else torch.equal(one, other)
 
 
-def _signed(linear: QuantizedLinear) -> tuple[Tensor, Tensor, Tensor]:
+def signed_integers(
+    weight_q: UInt8[Tensor, "d_out d_in"], scale: Float[Tensor, " d_out"], zero_point: Int[Tensor, " d_out"]
+) -> tuple[Int8[Tensor, "d_out d_in"], Int[Tensor, " d_out"], Float[Tensor, " d_out"]]:
     """``w``, ``c`` and the scale of each row; a row of zeros gets the scale 1, its own may be too small to multiply."""
-    zero_point = linear.weight_zero_point[:, 0].to(torch.int16)
-    steps = linear.weight_q.to(torch.int16) - zero_point[:, None]
+    zero_point = zero_point.to(torch.int16)
+    steps = weight_q.to(torch.int16) - zero_point[:, None]
     wide = (steps.amin(dim=1) < -128) | (steps.amax(dim=1) > 127)
     correction = torch.where(wide, zero_point - 128, 0)
-    scale = torch.where((steps == 0).all(dim=1), 1.0, linear.weight_scale[:, 0])
+    scale = torch.where((steps == 0).all(dim=1), 1.0, scale)
     return (steps + correction[:, None]).to(torch.int8), correction.long(), scale
-
-
-def _bias(linear: QuantizedLinear) -> Tensor:
-    zeros = linear.weight_scale.new_zeros(linear.out_features)
-    return zeros if linear.bias is None else linear.bias.to(zeros.dtype)
 
 
 def _checked(name: str, linear: nn.Module) -> QuantizedLinear:
@@ -180,10 +206,6 @@ def _checked(name: str, linear: nn.Module) -> QuantizedLinear:
         raise refusal(name, "weights in float", "weight_bits from 2 to 8")
     if config.activation_bits == FLOAT_BITS:
         raise refusal(name, "activations in float", "activation_bits from 2 to 8")
-    if config.activation_group_size is not None:
-        raise refusal(name, f"activation_group_size={config.activation_group_size}", "activation_group_size=None")
-    if linear.weight_scale.shape[1] != 1:
-        raise refusal(name, f"group_size={config.group_size}", "group_size=None")
     if linear.in_features > MAX_COLUMNS:
         raise refusal(name, f"{linear.in_features} input channels", f"layers of up to {MAX_COLUMNS}, all 32 bits sum")
     return linear

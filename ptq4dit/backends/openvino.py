@@ -13,7 +13,15 @@ import openvino
 import torch
 from torch import nn
 
-from ptq4dit.backends import dit_layers, integer_linear, openvino_graph, openvino_linear
+from ptq4dit.backends import (
+    dit_layers,
+    integer_linear,
+    openvino_graph,
+    openvino_layers,
+    openvino_linear,
+    openvino_token,
+    token_linear,
+)
 from ptq4dit.backends.compiled_graph import OpenVinoStep, ready
 from ptq4dit.backends.dit_layers import is_published_dit
 from ptq4dit.backends.mapped_weights import map_integers
@@ -22,6 +30,7 @@ from ptq4dit.backends.openvino_graph import build_graph
 from ptq4dit.backends.options import IntegerOptions, chosen_precision
 from ptq4dit.backends.products import linear_precisions, require_integer_products
 from ptq4dit.backends.shared_copies import lean_copy
+from ptq4dit.backends.token_route import TokenRoute, token_route
 from ptq4dit.backends.traced import TracedStep
 from ptq4dit.backends.transformer import IntegerDit, IntegerTransformer, as_integer
 from ptq4dit.config.quantization import FLOAT_BITS
@@ -31,7 +40,8 @@ from ptq4dit.version import __version__
 
 _CONDITIONING = (".norm1.emb.", ".norm1.linear.", "proj_out_1.")
 """Tensors that a DiT's graph does not contain."""
-_WRITERS: tuple[ModuleType, ...] = (openvino_graph, openvino_linear, integer_linear, dit_layers)
+_LAYERS: tuple[ModuleType, ...] = (openvino_layers, openvino_linear, openvino_token, integer_linear, token_linear)
+_WRITERS: tuple[ModuleType, ...] = (openvino_graph, dit_layers, *_LAYERS)
 _REST = {
     "f32": "rest in f32",
     "mixed": "attention in bf16, rest in f32",
@@ -66,15 +76,21 @@ def _dit(twin: Any, options: IntegerOptions) -> IntegerTransformer:
     lean = lean_copy(twin)
     precision = chosen_precision(options.precision, *_size(lean), cpu_capabilities())
     properties = _properties(options.threads, precision)
+    layers = {k: v for k, v in _quantized(lean).items() if not any(part in f"{k}." for part in _CONDITIONING)}
+    for block in range(len(lean.transformer_blocks)):
+        dit_layers.require_plain_attention(lean, block)
+    properties, native, tokens = _token_settings(token_route(layers, properties), properties)
     cache = CompiledCache(folder=cache_folder(options.cache), limit=options.cache_bytes)
-    settings = {"precision": precision, "properties": properties, "batch": options.batch}
+    settings = {"precision": precision, "properties": properties, "batch": options.batch, "native": native}
     key = content_key(_content(lean, settings, _WRITERS, _CONDITIONING))
-    step = ready(
-        OpenVinoStep, cache, key, properties, lambda file: _compile(lean, precision, properties, options.batch, file)
-    )
+
+    def write(file: Path) -> None:
+        _compile(lean, build_graph(lean, half_attention=precision == "mixed", native=native), properties, options, file)
+
+    step = ready(OpenVinoStep, cache, key, properties, write)
     release = map_integers(lean, cache, key)
     rows = "" if options.batch is None else f", {options.batch} rows a call"
-    runtime = f"OpenVINO {_VERSION}, CPU, {_REST[precision]}{rows}"
+    runtime = f"OpenVINO {_VERSION}, CPU, {_REST[precision]}{tokens}{rows}"
     again = functools.partial(build, options=options)
     return as_integer(IntegerDit, lean, step=step, runtime=runtime, _build=again, _release=release)
 
@@ -89,29 +105,43 @@ def _traced(twin: Any, options: IntegerOptions) -> IntegerTransformer:
     asked = "f32" if options.precision == "auto" else options.precision
     precision = chosen_precision(asked, 0, 8, cpu_capabilities())
     properties = _properties(options.threads, precision)
+    properties, native, tokens = _token_settings(token_route(_quantized(lean), properties), properties)
     step = TracedStep(
         lean,
         CompiledCache(folder=cache_folder(options.cache), limit=options.cache_bytes),
         properties,
-        lambda: content_key(_content(lean, {"properties": properties}, (openvino_linear, integer_linear), ())),
+        lambda: content_key(_content(lean, {"properties": properties, "native": native}, _LAYERS, ())),
         rows=options.batch,
+        native=native,
     )
     rows = "" if options.batch is None else f", {options.batch} rows a call"
-    runtime = f"OpenVINO {_VERSION}, CPU, traced, {_REST[precision]}{rows}"
+    runtime = f"OpenVINO {_VERSION}, CPU, traced, {_REST[precision]}{tokens}{rows}"
     again = functools.partial(build, options=options)
     return as_integer(IntegerTransformer, lean, step=step, runtime=runtime, _build=again)
 
 
-def _compile(twin: Any, precision: str, properties: dict[str, Any], batch: int | None, file: Path) -> None:
-    graph = build_graph(twin, half_attention=precision == "mixed")
-    if batch is not None:
+def _quantized(twin: nn.Module) -> dict[str, nn.Module]:
+    return {name: module for name, module in twin.named_modules() if isinstance(module, QuantizedLinear)}
+
+
+def _token_settings(route: TokenRoute | None, properties: dict[str, Any]) -> tuple[dict[str, Any], bool | None, str]:
+    """Properties of the graph, how it rounds inputs whose scales are found at run time, and that in words."""
+    if route is None:
+        return properties, None, ""
+    said = "every token, by OpenVINO" if route.native else "every token"
+    return properties | dict(route.properties), route.native, f", inputs with a scale for {said}"
+
+
+def _compile(twin: Any, graph: openvino.Model, properties: dict[str, Any], options: IntegerOptions, file: Path) -> None:
+    if options.batch is not None:
+        batch = options.batch
         graph.reshape(
             {port: [batch if size.is_dynamic else size for size in port.partial_shape] for port in graph.inputs}
         )
     compiled = openvino.Core().compile_model(graph, "CPU", properties)
     wanted = (f"blocks.{block}.{role}" for block in range(len(twin.transformer_blocks)) for role in ROLES)
     require_integer_products(linear_precisions(compiled), wanted)
-    file.write_bytes(compiled.export_model().getvalue())
+    file.write_bytes(compiled.export_model().getbuffer())
 
 
 def _size(twin: Any) -> tuple[int, int]:

@@ -8,6 +8,7 @@ modulation and rounding into one pass, attention into one kernel. q, k and v are
 one product and a split would copy each of them.
 """
 
+import functools
 from typing import Any
 
 import numpy as np
@@ -16,11 +17,11 @@ from numpy.typing import NDArray
 from openvino import opset15 as op
 
 from ptq4dit.backends.dit_layers import block_linears
-from ptq4dit.backends.integer_linear import IntegerLinear
-from ptq4dit.backends.openvino_linear import Node, floats, integer_product, linear, product, rounded
+from ptq4dit.backends.openvino_layers import GraphLinear, graph_linear_of, layer_product, linear, product, rounded
+from ptq4dit.backends.openvino_linear import Node, floats
 
 
-def build_graph(twin: Any, *, half_attention: bool = False) -> openvino.Model:
+def build_graph(twin: Any, *, half_attention: bool = False, native: bool | None = None) -> openvino.Model:
     """The graph of one step.
 
     Inputs, batch sizes dynamic: ``latents`` ``(n, channels, height, width)``, ``blocks`` ``(6 blocks, n, width)``
@@ -30,6 +31,7 @@ def build_graph(twin: Any, *, half_attention: bool = False) -> openvino.Model:
     Args:
         twin: the quantized ``DiTTransformer2DModel``.
         half_attention: both products of the attention in bf16, whatever the rest is in.
+        native: how inputs whose scales are found at run time are rounded, see `graph_linear_of`; None to refuse such.
 
     Raises:
         ValueError: if a layer cannot run on integers; the message names it.
@@ -41,28 +43,33 @@ def build_graph(twin: Any, *, half_attention: bool = False) -> openvino.Model:
     blocks = op.parameter([6 * count, -1, width], np.float32, name="blocks")
     final = op.parameter([2, -1, width], np.float32, name="final")
     rows = _modulations(blocks, 6 * count)
-    hidden = _embed(latents, twin)
+    hidden = _embed(latents, twin, native)
+    describe = functools.partial(graph_linear_of, native=native)
     for index in range(count):
-        hidden = _block(hidden, twin, index, rows[6 * index : 6 * index + 6], half_attention)
+        layers = block_linears(twin, index, describe)
+        hidden = _block(hidden, twin, index, layers, rows[6 * index : 6 * index + 6], half_attention)
     shift, scale = _modulations(final, 2)
-    tokens = linear(_norm(hidden, shift, scale, float(twin.norm_out.eps)), "final.linear", twin.proj_out_2)
+    normed = _norm(hidden, shift, scale, float(twin.norm_out.eps))
+    tokens = linear(normed, "final.linear", twin.proj_out_2, native)
     sample = _unpatchify(tokens, int(twin.patch_size), int(twin.out_channels), side)
     sample.set_friendly_name("sample")
     return openvino.Model([sample], [latents, blocks, final], "ptq4dit")
 
 
-def _block(hidden: Node, twin: Any, index: int, modulation: list[Node], half_attention: bool) -> Node:
+def _block(
+    hidden: Node, twin: Any, index: int, layers: dict[str, GraphLinear], modulation: list[Node], half_attention: bool
+) -> Node:
     shift1, factor1, gate1, shift2, factor2, gate2 = modulation
-    block, layers = twin.transformer_blocks[index], block_linears(twin, index)
+    block = twin.transformer_blocks[index]
     normed = _norm(hidden, shift1, factor1, float(block.norm1.norm.eps))
     mixed = _attention(normed, layers["qkv"], block.attn1, half_attention)
-    hidden = op.add(hidden, op.multiply(integer_product(mixed, layers["proj"]), gate1))
-    inner = integer_product(_norm(hidden, shift2, factor2, float(block.norm3.eps), block.norm3), layers["fc1"])
+    hidden = op.add(hidden, op.multiply(layer_product(mixed, layers["proj"]), gate1))
+    inner = layer_product(_norm(hidden, shift2, factor2, float(block.norm3.eps), block.norm3), layers["fc1"])
     inner = op.gelu(inner, {"tanh": "TANH", "none": "ERF"}[block.ff.net[0].approximate])
-    return op.add(hidden, op.multiply(integer_product(inner, layers["fc2"]), gate2))
+    return op.add(hidden, op.multiply(layer_product(inner, layers["fc2"]), gate2))
 
 
-def _attention(x: Node, qkv: IntegerLinear, attention: Any, half: bool) -> Node:
+def _attention(x: Node, qkv: GraphLinear, attention: Any, half: bool) -> Node:
     """``softmax(q k^T scale) v`` for all heads, in float; ``scale`` is folded into q's rows."""
     heads, scale, width = int(attention.heads), float(attention.scale), len(qkv.bias) // 3
     q_x, parts = rounded(x, qkv), []
@@ -95,14 +102,14 @@ def _modulations(given: Node, parts: int) -> list[Node]:
     return [op.squeeze(output, _integers([0])) for output in outputs]
 
 
-def _embed(latents: Node, twin: Any) -> Node:
+def _embed(latents: Node, twin: Any, native: bool | None) -> Node:
     """Patches as tokens through the patch embedding, plus their positions."""
     patch, channels = int(twin.patch_size), int(twin.config.in_channels)
     side = int(twin.config.sample_size) // patch
     tiles = op.reshape(latents, _integers([0, channels, side, patch, side, patch]), True)
     tokens = op.transpose(tiles, _integers([0, 2, 4, 1, 3, 5]))
     flat = op.reshape(tokens, _integers([0, side * side, channels * patch * patch]), True)
-    embedded = linear(flat, "patch_embed", twin.pos_embed.proj)
+    embedded = linear(flat, "patch_embed", twin.pos_embed.proj, native)
     return op.add(embedded, floats(twin.pos_embed.pos_embed))
 
 

@@ -16,23 +16,13 @@ import openvino
 import torch
 from jaxtyping import Float, Int8
 from openvino import opset15 as op
-from torch import Tensor, nn
+from torch import Tensor
 
-from ptq4dit.backends.integer_linear import IntegerLinear, integer_linear_of, require_one_grid
-from ptq4dit.quantized.linear import QuantizedLinear
+from ptq4dit.backends.integer_linear import IntegerLinear
 
 _LEVELS = 256
 Node = Any
 """An output of OpenVINO's graph; its Python bindings have no types."""
-
-
-def linear(x: Node, name: str, module: nn.Module) -> Node:
-    """A linear of the twin: on integers where it is quantized, else in float."""
-    if isinstance(module, QuantizedLinear):
-        return integer_product(x, require_one_grid(integer_linear_of(name, [module])))
-    weight, bias = module.weight.detach().flatten(1), module.bias  # type: ignore[operator]
-    result = op.matmul(x, floats(weight), False, True)
-    return result if bias is None else op.add(result, floats(bias.detach()))  # type: ignore[operator]
 
 
 def integer_product(x: Node, layer: IntegerLinear) -> Node:
@@ -63,6 +53,11 @@ def rounded(x: Node, layer: IntegerLinear, *, alone: bool = True) -> Node:
     elif levels < _LEVELS:
         x = op.clamp(x, low, high)
     return _on_levels(x, (low, widest), (0.0, _LEVELS - 1.0), _LEVELS)
+
+
+def integers(steps: Node, zero_point: int) -> Node:
+    """``round(steps) + zero_point`` as float values 0 to 255, for values that are in steps of their scale already."""
+    return _on_levels(steps, (-float(zero_point), _LEVELS - 1.0 - zero_point), (0.0, _LEVELS - 1.0), _LEVELS)
 
 
 def product(q: Node, layer: IntegerLinear, part: str = "") -> Node:

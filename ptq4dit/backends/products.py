@@ -4,7 +4,9 @@ from collections.abc import Iterable
 
 import openvino
 
-INTEGERS = ("u8", "i8")
+INTEGERS = ("u8", "i8", "u4", "i4")
+"""Of an input that the runtime rounds itself it tells the weight's type, which says nothing of the product; that is
+proven otherwise (`token_route`)."""
 _SHOWN = ("layerType", "originalLayersNames", "runtimePrecision")
 _PRODUCTS = ("FullyConnected", "MatMul")
 

@@ -65,6 +65,7 @@ class TracedStep:
         properties: dict[str, Any],
         content: Callable[[], str],
         rows: int | None = None,
+        native: bool | None = None,
     ) -> None:
         """Nothing is compiled yet.
 
@@ -74,8 +75,10 @@ class TracedStep:
             properties: with which they are compiled and loaded.
             content: names the twin with its weights and settings; asked once, when it is needed.
             rows: of every call, for which graphs are compiled; None for any number.
+            native: as `trace_graph` is given it.
         """
         self._twin, self._cache, self._properties, self._content, self._rows = twin, cache, properties, content, rows
+        self._native = native
         self._name: str | None = None
         self._lock = RLock()
         self._forms: dict[str, Form] = {}
@@ -205,13 +208,13 @@ class TracedStep:
         return outputs
 
     def _write(self, call: TakenCall, inputs: tuple[int, ...], file: Path) -> None:
-        graph, wanted = trace_graph(self._twin, call, inputs)
+        graph, wanted = trace_graph(self._twin, call, inputs, self._native)
         if self._rows is not None:
             ports = zip(graph.inputs, inputs, strict=True)
             graph.reshape({port: list(call.leaves[index].shape) for port, index in ports})
         compiled = openvino.Core().compile_model(graph, "CPU", self._properties)
         require_integer_products(linear_precisions(compiled), wanted)
-        file.write_bytes(compiled.export_model().getvalue())
+        file.write_bytes(compiled.export_model().getbuffer())
 
     def _key(self, kind: str, name: str) -> str:
         if self._name is None:

@@ -20,13 +20,15 @@ from torch.utils import _pytree as tree
 
 from ptq4dit.backends.call import TakenCall
 from ptq4dit.backends.dependence import Dependence
-from ptq4dit.backends.integer_linear import IntegerLinear, integer_linear_of, require_one_grid
-from ptq4dit.backends.openvino_linear import Node, product, rounded
+from ptq4dit.backends.openvino_layers import GraphLinear, graph_linear_of, product, rounded
+from ptq4dit.backends.openvino_linear import Node
 from ptq4dit.backends.shared_copies import shallow_copy
 from ptq4dit.quantized.linear import QuantizedLinear, QuantizedPatchEmbed
 
 
-def trace_graph(twin: Any, call: TakenCall, inputs: Sequence[int]) -> tuple[openvino.Model, list[str]]:
+def trace_graph(
+    twin: Any, call: TakenCall, inputs: Sequence[int], native: bool | None = None
+) -> tuple[openvino.Model, list[str]]:
     """The graph of one call, and the names of the quantized linears in it (paths in the transformer).
 
     What the call does not make use of is not in the graph.
@@ -35,12 +37,13 @@ def trace_graph(twin: Any, call: TakenCall, inputs: Sequence[int]) -> tuple[open
         twin: the simulated model, left as it is.
         call: its tensors that are not ``inputs`` become constants.
         inputs: leaves of the call that the graph is given, in order; their sizes are free where the trace allows.
+        native: how inputs whose scales are found at run time are rounded, see `graph_linear_of`; None to refuse such.
 
     Raises:
         ValueError: if a linear cannot run on integers, or OpenVINO has no operation for something in the forward.
     """
     layers = {name: module for name, module in twin.named_modules() if isinstance(module, QuantizedLinear)}
-    described = [require_one_grid(integer_linear_of(name, [module])) for name, module in layers.items()]
+    described = [graph_linear_of(name, [module], native) for name, module in layers.items()]
     example = tuple(_wide(call.leaves[index]) for index in inputs)
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")  # what a trace warns of is what `Dependence` finds
@@ -127,8 +130,8 @@ def _marked(twin: Any, layers: dict[str, QuantizedLinear]) -> Any:
     return result.eval()
 
 
-def _converted(traced: Any, example: tuple[Tensor, ...], layers: Sequence[IntegerLinear]) -> openvino.Model:
-    seen: dict[Any, Node] = {}
+def _converted(traced: Any, example: tuple[Tensor, ...], layers: Sequence[GraphLinear]) -> openvino.Model:
+    seen: dict[Any, Any] = {}
 
     def convert(context: Any) -> list[Node]:
         layer, x = layers[int(context.get_values_from_const_input(1))], context.get_input(0)
@@ -154,10 +157,9 @@ _TYPES = {
 }
 
 
-def _rounded_once(x: Node, layer: IntegerLinear, seen: dict[Any, Node]) -> Node:
+def _rounded_once(x: Node, layer: GraphLinear, seen: dict[Any, Any]) -> Any:
     """`rounded`; linears that round one tensor alike, such as q, k and v, share what comes out."""
-    factor = b"" if layer.input_factor is None else layer.input_factor.detach().float().cpu().numpy().tobytes()
-    key = x.get_node().get_name(), x.get_index(), layer.grid, layer.activation_bits, factor
+    key = x.get_node().get_name(), x.get_index(), layer.rounding
     if key not in seen:
         seen[key] = rounded(x, layer, alone=False)
     return seen[key]

@@ -73,6 +73,7 @@ def benchmark(
         "methods": {name: _about(name) for name in METHODS if name in named},
         "results": results,
     }
+    content |= _costs_in(out)
     bench = _Bench(dit, stats, config, judged, cancelled)
     jobs = config.jobs() if part is None else part(config.jobs())
     for done, (key, strength, wanted) in enumerate(jobs):
@@ -83,6 +84,46 @@ def benchmark(
             with locked(out):  # another process may have added rows of its own meanwhile
                 results |= _resumed(out, config, basis) | {key: results[key]}
                 write_json(out, content)
+    return content
+
+
+def add_costs(
+    out: Path,
+    measure: Callable[[str, int, int], dict[str, Any]],
+    config: BenchmarkConfig,
+    made_by: Mapping[str, Any],
+    progress: Callable[[str, int, int], None] | None = None,
+) -> dict[str, Any]:
+    """Measure what each method of a benchmark adds to a forward pass, on a machine that does nothing else.
+
+    Args:
+        out: a file that `benchmark` has written; it is rewritten whole after each measurement.
+        measure: (method, weight bits, activation bits) -> numbers; `CostMeter.cost` of the same model.
+        config: which methods, at which bits; what the file holds already is not measured again.
+        made_by: command, commit, hardware and versions, stored beside the numbers.
+        progress: told (key, done, in all).
+
+    Returns:
+        What the file holds, with ``"costs"``: ``"W4A8/<method>"`` -> numbers, see `CostMeter.cost`.
+
+    Raises:
+        ValueError: if there is no benchmark.
+    """
+    content = _read_benchmark(out)
+    wanted = {
+        f"W{weight}A{activation}/{name}": (name, weight, activation)
+        for weight, activation in config.bits
+        for name in config.methods
+        if name in content["methods"]
+    }
+    costs = content.setdefault("costs", {})
+    content["costs_made"] = dict(made_by)
+    for done, (key, asked) in enumerate(wanted.items()):
+        if progress is not None:
+            progress(key, done, len(wanted))
+        if key not in costs:
+            costs[key] = measure(*asked)
+            write_json(out, content)
     return content
 
 
@@ -189,15 +230,7 @@ def _resumed(out: Path, config: BenchmarkConfig, basis: Mapping[str, Any]) -> di
     """Results in the file, which must have been measured in the same way on the same model; none without a file."""
     if not out.is_file():
         return {}
-    elsewhere = f"Name another file with --out (out=), or remove {str(out)!r}."
-    try:
-        old = json.loads(out.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"Expected a benchmark in {str(out)!r}, got a damaged file: {error}. {elsewhere}") from error
-    if not isinstance(old, dict) or old.get("format") != FORMAT:
-        raise ValueError(f"Expected a benchmark in {str(out)!r}, got something else. {elsewhere}")
-    if not all(isinstance(old.get(name), dict) for name in ("config", "made", "results")):
-        raise ValueError(f"Expected a whole benchmark in {str(out)!r}, got a part of one. {elsewhere}")
+    elsewhere, old = _elsewhere(out), _read_benchmark(out)
     mine = json.loads(json.dumps(dataclasses.asdict(config))) | basis
     theirs = {**basis, **old["config"], **old["made"]}  # an older file does not name all of its basis
     theirs.setdefault("prompts", [])
@@ -209,3 +242,32 @@ def _resumed(out: Path, config: BenchmarkConfig, basis: Mapping[str, Any]) -> di
                 + elsewhere
             )
     return dict(old["results"])
+
+
+def _costs_in(out: Path) -> dict[str, Any]:
+    """What `add_costs` has put into a file."""
+    old = _read_benchmark(out) if out.is_file() else {}
+    return {key: old[key] for key in ("costs", "costs_made") if key in old}
+
+
+def _read_benchmark(out: Path) -> dict[str, Any]:
+    """A benchmark's file.
+
+    Raises:
+        ValueError: if there is none, or something else.
+    """
+    try:
+        content = json.loads(out.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise ValueError(
+            f"Expected a benchmark in {str(out)!r}, got none or a damaged file: {error}. {_elsewhere(out)}"
+        ) from error
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        raise ValueError(f"Expected a benchmark in {str(out)!r}, got something else. {_elsewhere(out)}")
+    if not all(isinstance(content.get(name), dict) for name in ("config", "made", "results")):
+        raise ValueError(f"Expected a whole benchmark in {str(out)!r}, got a part of one. {_elsewhere(out)}")
+    return content
+
+
+def _elsewhere(out: Path) -> str:
+    return f"Name another file with --out (out=), or remove {str(out)!r}."

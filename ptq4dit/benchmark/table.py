@@ -47,14 +47,31 @@ def markdown(content: Mapping[str, Any], strength: int, label: str, *, factorial
         f"PSNR - {base}",
         "CPU s",
         "MB",
+        *([] if factorial else ["adds to a forward pass"]),
     ]
     lines = [head, ["---"] * len(head)]
     for name, numbers in rows.items():
         title = name if factorial else content["methods"][name]["title"]
         cells = [_cell(metric, numbers["metrics"][metric]) for metric in names]
         difference = "" if base not in rows or name == base else _difference(numbers, rows[base])
-        lines.append([title, *cells, difference, f"{numbers['cpu_seconds']:.0f}", f"{numbers['bytes'] / 1e6:.2f}"])
+        sizes = f"{numbers['cpu_seconds']:.0f}", f"{numbers['bytes'] / 1e6:.2f}"
+        lines.append([title, *cells, difference, *sizes, *([] if factorial else [adds(content, label, name)])])
     return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
+
+
+def adds(content: Mapping[str, Any], label: str, name: str) -> str:
+    """What a method adds to a forward pass, for a table: measured where integers run it, else in words.
+
+    Args:
+        content: what `benchmark` returned or its file holds.
+        label: such as ``"W4A8"``.
+        name: of the method.
+    """
+    cost = content.get("costs", {}).get(f"{label}/{name}")
+    if cost is None or "added_ms" not in cost:
+        return str(content["methods"][name]["inference"])
+    share = 100 * cost["added_ms"] / cost["static_ms"]
+    return f"{cost['added_ms']:+.2f} ms ({share:+.0f}%)"
 
 
 def _difference(numbers: Mapping[str, Any], base: Mapping[str, Any]) -> str:

@@ -1,16 +1,17 @@
-"""The command line: ``python -m ptq4dit info | calibrate | quantize | sample | evaluate | benchmark | speed``."""
+"""The command line, ``python -m ptq4dit <command>``: calibrate, quantize, sample, measure; see `COMMANDS`."""
 
 import argparse
 from collections.abc import Sequence
 from types import ModuleType
 
-from ptq4dit.cli import benchmark, calibrate, evaluate, info, quantize, sample, speed
+from ptq4dit.cli import benchmark, calibrate, evaluate, info, quantize, sample, sensitivity, speed
 from ptq4dit.cli.report import require_stdout, say
 from ptq4dit.parallel import processes
 
 COMMANDS: dict[str, ModuleType] = {
     "info": info,
     "calibrate": calibrate,
+    "sensitivity": sensitivity,
     "quantize": quantize,
     "sample": sample,
     "evaluate": evaluate,

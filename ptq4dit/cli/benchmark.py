@@ -30,6 +30,8 @@ def add_options(command: argparse.ArgumentParser) -> None:
     command.add_argument("--pictures", type=int, default=BenchmarkConfig().pictures, help="in a set")
     command.add_argument("--factorial", action=argparse.BooleanOptionalAction, default=True, help="PTQ4DiT's parts too")
     command.add_argument("--reconstruction-steps", type=int, default=ReconstructionConfig().steps, help="a block")
+    text = "measure also what each method adds to a forward pass on integers; leave the machine alone meanwhile"
+    command.add_argument("--costs", action="store_true", help=text)
     add_judge(command)
     add_prompts(command)
     command.add_argument("--steps", type=int, default=25, help="sampling steps")
@@ -40,7 +42,8 @@ def run(options: argparse.Namespace) -> Report:
     """Measure what is missing in the file; the report holds all of it."""
     import torch
 
-    from ptq4dit.benchmark.run import benchmark, command_as_typed
+    from ptq4dit.benchmark.cost import CostMeter
+    from ptq4dit.benchmark.run import add_costs, benchmark, command_as_typed
     from ptq4dit.storage.provenance import made_by
 
     bits, source = tuple(parse_bits(text) for text in options.bits), model_source(options)
@@ -69,6 +72,8 @@ def run(options: argparse.Namespace) -> Report:
         benchmark(dit, stats, config, out, made, judged=judged, progress=show_job, part=here.part)
         here.wait()
     content = benchmark(dit, stats, config, out, made, judged=judged, progress=show_job)
+    if options.costs:
+        content = add_costs(out, CostMeter(dit, stats).cost, config, made, progress=show_job)
     return Report(content=content, text=f"All of it is in {out}.\n" + _tables(content, config.strengths, options.bits))
 
 

@@ -62,6 +62,10 @@ def add_quantization(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--activation-granularity", choices=choices, default=choices[0], help="activation values that share a scale"
     )
+    text = "channels of a token that share a scale, with per_token; all if none"
+    command.add_argument("--activation-group-size", type=int, default=None, help=text)
+    text = "zero in the middle of an input's range; on for groups on the integer backend"
+    command.add_argument("--activation-symmetric", action=argparse.BooleanOptionalAction, default=None, help=text)
     for part in ("attention", "softmax"):
         command.add_argument(f"--{part}-bits", type=int, default=16, help=f"of {_ATTENTION[part]}, 16 for float")
     command.add_argument("--timestep-salience", choices=get_args(TimestepSalience), default="per_timestep", help="SSC")
@@ -111,6 +115,8 @@ def quantization(options: argparse.Namespace, seed: int) -> QuantConfig:
         patch_embed=options.patch_embed,
         group_size=options.group_size,
         activation_granularity=options.activation_granularity,
+        activation_group_size=options.activation_group_size,
+        activation_symmetric=options.activation_symmetric,
         attention_bits=options.attention_bits,
         softmax_bits=options.softmax_bits,
         timestep_salience=options.timestep_salience,

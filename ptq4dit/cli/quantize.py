@@ -1,6 +1,7 @@
 """``quantize``: make a quantized checkpoint from a float model."""
 
 import argparse
+import dataclasses
 import time
 from pathlib import Path
 
@@ -20,6 +21,10 @@ def add_options(command: argparse.ArgumentParser) -> None:
     add_model(command, "a DiTPipeline folder, a hub id or a .pt file; the demo if none")
     command.add_argument("--out", default=None, help="folder to write; such as demo-w8a8 here if not given")
     add_quantization(command)
+    command.add_argument(
+        "--budget", type=int, default=None, metavar="BYTES", help="of the checkpoint: choose weight bits layer by layer"
+    )
+    command.add_argument("--sensitivity", default=None, help="file written by sensitivity, for --budget")
     command.add_argument("--state", default=None, help="folder where reconstruction keeps its state, to go on there")
     command.add_argument("--seed", type=int, default=0, help="seed of reconstruction")
 
@@ -30,12 +35,13 @@ def run(options: argparse.Namespace) -> Report:
     from ptq4dit.checkpoint.packed import packed_bytes
 
     config, source = quantization(options, options.seed), model_source(options)
+    stats = open_calibration(options.calibration, source)
+    config = _within_budget(config, options, stats.model)
     name = f"{short_name(source)}-{config.label.lower()}"
     folder = Path(options.out or (name if config.method == "ptq4dit" else f"{name}-{config.method}"))
     require_writable(folder, KIND)
     if options.state:
         require_place(Path(options.state))
-    stats = open_calibration(options.calibration, source)
     dit = open_float(source, options.device)
     here, begun = processes(), time.monotonic()
     if not here.first:  # blocks follow each other: one process learns, and the others wait for it
@@ -56,3 +62,22 @@ def run(options: argparse.Namespace) -> Report:
         "seconds": round(seconds, 1),
     }
     return Report(content=content, text=lines(content))
+
+
+def _within_budget(config: ptq4dit.QuantConfig, options: argparse.Namespace, model: str) -> ptq4dit.QuantConfig:
+    """The config with weight bits chosen for ``--budget``, or as it is without one."""
+    if options.budget is None:
+        return config
+    if options.sensitivity is None:
+        raise ValueError(
+            "Expected --sensitivity with --budget, got none. Make one with `python -m ptq4dit sensitivity`."
+        )
+    found = ptq4dit.Sensitivity.load(options.sensitivity)
+    if found.model != model:
+        raise ValueError(
+            f"Expected the sensitivity of the model that was calibrated, got another one's in {options.sensitivity!r}. "
+            "Measure this model's."
+        )
+    given = {field.name: getattr(config, field.name) for field in dataclasses.fields(config)}
+    given = {name: value for name, value in given.items() if name != "weight_bits"}
+    return ptq4dit.QuantConfig.budget(bytes=options.budget, sensitivity=found, **given)

@@ -10,6 +10,7 @@ from typing import Any, Literal, get_args
 from ptq4dit.config.base import Config, from_fields, plain_number, renamed, require_choice, require_integer
 from ptq4dit.config.methods import method_names
 from ptq4dit.config.reconstruction import ReconstructionConfig
+from ptq4dit.config.sensitivity import Sensitivity
 
 WeightRange = Literal["minmax", "percentile", "mse"]
 ActivationRange = Literal["minmax", "moving", "percentile", "mse"]
@@ -103,7 +104,8 @@ class QuantConfig(Config):
             ``"mse"`` over the kept token rows.
         weight_symmetric: zero point in the middle of the grid; None for asymmetric, except 8-bit weights on the integer
             backend: asymmetric ones do not fit a signed byte and cost a correction there, exact but slower.
-        activation_symmetric: zero point in the middle of the grid.
+        activation_symmetric: zero point in the middle of the grid; None for asymmetric, except groups of channels of a
+            token on the integer backend, which OpenVINO rounds symmetrically.
         group_size: input channels of a weight row that share a scale; None for the whole row.
         activation_granularity: ``"per_tensor"`` static (the paper), ``"per_timestep_group"`` static for each of
             ``timestep_groups`` ranges of timesteps, ``"per_token"`` dynamic.
@@ -132,7 +134,7 @@ class QuantConfig(Config):
     weight_range: WeightRange = "mse"
     activation_range: ActivationRange = "minmax"
     weight_symmetric: bool | None = None
-    activation_symmetric: bool = False
+    activation_symmetric: bool | None = None
     group_size: int | None = None
     activation_granularity: ActivationGranularity = "per_tensor"
     timestep_groups: int = 5
@@ -157,6 +159,9 @@ class QuantConfig(Config):
         object.__setattr__(self, "overrides", _overrides(self.overrides))
         if self.weight_symmetric is None:
             object.__setattr__(self, "weight_symmetric", self.backend == "integer" and self.weight_bits == 8)
+        if self.activation_symmetric is None:
+            grouped = self.backend == "integer" and self.activation_group_size is not None
+            object.__setattr__(self, "activation_symmetric", grouped)
         if isinstance(self.reconstruction, Mapping):
             object.__setattr__(self, "reconstruction", from_fields(ReconstructionConfig, self.reconstruction))
         for name in ("attention_bits", "softmax_bits"):
@@ -183,6 +188,26 @@ class QuantConfig(Config):
     def label(self) -> str:
         """Short name such as ``"W4A8"``."""
         return f"W{self.weight_bits}A{self.activation_bits}"
+
+    @classmethod
+    def budget(cls, *, bytes: int, sensitivity: Sensitivity, **settings: Any) -> "QuantConfig":
+        """A config whose weight bits differ by site: the least error that so many bytes can have.
+
+        Args:
+            bytes: of the transformer as it is saved.
+            sensitivity: of the model, for the bits that may be chosen.
+            settings: everything else; overrides among them win.
+
+        Raises:
+            ValueError: if even the fewest bits take more, or ``weight_bits`` is given.
+        """
+        if "weight_bits" in settings:
+            raise ValueError("Expected weight_bits to be left to the budget, got some. Leave them out.")
+        chosen = sensitivity.chosen_bits(bytes)
+        common = max(sorted(set(chosen.values())), key=list(chosen.values()).count)
+        own = tuple(Override(pattern=site, weight_bits=bits) for site, bits in chosen.items() if bits != common)
+        overrides = own + _overrides(settings.pop("overrides", ()))
+        return cls(weight_bits=common, overrides=overrides, **settings)
 
     def option(self, name: str, default: Any) -> Any:
         """A setting that only the chosen method knows."""

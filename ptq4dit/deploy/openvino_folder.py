@@ -8,7 +8,8 @@ import openvino
 from openvino import opset15 as op
 
 from ptq4dit.backends.openvino_graph import build_graph
-from ptq4dit.backends.openvino_linear import Node, linear
+from ptq4dit.backends.openvino_layers import linear
+from ptq4dit.backends.openvino_linear import Node
 from ptq4dit.deploy.sinusoid import sinusoids
 from ptq4dit.model.forward import equal_embedders
 

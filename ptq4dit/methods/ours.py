@@ -67,8 +67,11 @@ COARSE_RECONSTRUCTION = replace(RECONSTRUCTION, objective="samples", steps=1500,
 
 
 def searches(config: QuantConfig) -> bool:
-    """Whether balancing exponents are searched at these bits, instead of the rounding learned from many images."""
-    return config.weight_bits > 4
+    """Whether balancing exponents are searched, instead of CSB with SSC: the option ``search``, 1 or 0.
+
+    By itself where weights have more than 4 bits, and wherever scales are found for every token.
+    """
+    return bool(config.option("search", config.weight_bits > 4 or config.activation_granularity == "per_token"))
 
 
 def prepare(config: QuantConfig) -> QuantConfig:
@@ -178,5 +181,6 @@ METHOD = Method(
     run=run,
     place=130,
     learns="own",
+    options=("search",),
     balances_inputs=True,
 )

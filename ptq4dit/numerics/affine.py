@@ -31,25 +31,30 @@ class AffineSpec:
         bits: 2 to 8.
         symmetric: zero point fixed at 0 and ``qmin = -2^(bits-1)``; otherwise ``qmin = 0``.
         granularity: what shares one scale.
+        narrow: symmetric without its lowest integer, so that ``qmin = -qmax`` and the largest magnitude is ``qmax``
+            exactly.
     """
 
     bits: int
     symmetric: bool = False
     granularity: Granularity = "per_tensor"
+    narrow: bool = False
 
     def __post_init__(self) -> None:
         if not 2 <= self.bits <= 8:
             raise ValueError(f"Expected 2 to 8 bits, got {self.bits}. Leave a tensor in float instead of 16 bits.")
+        if self.narrow and not self.symmetric:
+            raise ValueError("Expected narrow=True of symmetric grids only, got an asymmetric one. Set symmetric=True.")
 
     @property
     def qmin(self) -> int:
         """Smallest integer of the grid."""
-        return -(2 ** (self.bits - 1)) if self.symmetric else 0
+        return self.narrow - 2 ** (self.bits - 1) if self.symmetric else 0
 
     @property
     def qmax(self) -> int:
         """Largest integer of the grid."""
-        return self.qmin + 2**self.bits - 1
+        return 2 ** (self.bits - 1) - 1 if self.symmetric else 2**self.bits - 1
 
     @property
     def dtype(self) -> torch.dtype:
@@ -72,7 +77,8 @@ def affine_from_range(
     """Scale and zero point whose grid covers ``[min(low, 0), max(high, 0)]``; zero is always on the grid.
 
     Asymmetric: ``scale = (high - low) / (2^b - 1)``, ``zero_point = qmin - round(low / scale)``.
-    Symmetric: ``scale = max(|low|, |high|) / ((2^b - 1) / 2)``, ``zero_point = 0``, as PyTorch's observers do.
+    Symmetric: ``scale = max(|low|, |high|) / ((2^b - 1) / 2)``, ``zero_point = 0``, as PyTorch's observers do; narrow:
+    ``scale = max(|low|, |high|) / (2^(b-1) - 1)``.
 
     Args:
         low: smallest values.

@@ -5,16 +5,22 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from ptq4dit.config.quantization import FLOAT_BITS, LayerConfig
-from ptq4dit.numerics.affine import AffineSpec, affine_from_range, fake_quantize, value_range
+from ptq4dit.numerics.affine import AffineSpec, Granularity, affine_from_range, fake_quantize, value_range
 from ptq4dit.quantized.timestep_groups import TimestepClock
 
 
 def activation_spec(config: LayerConfig) -> AffineSpec:
-    """The quantizer of a layer's input; asymmetric, one static scale for the tensor by default (Section 5.1)."""
-    granularity = {"per_token": "per_token"}.get(config.activation_granularity, "per_tensor")
+    """The quantizer of a layer's input; asymmetric, one static scale for the tensor by default (Section 5.1).
+
+    A symmetric one whose scale is found for every token is narrow (``max|x| / 127`` for 8 bits), as the kernels of
+    processors round it.
+    """
+    granularity: Granularity = "per_token" if config.activation_granularity == "per_token" else "per_tensor"
     if config.activation_group_size is not None:
         granularity = "per_group"
-    return AffineSpec(bits=config.activation_bits, symmetric=config.activation_symmetric, granularity=granularity)  # type: ignore[arg-type]
+    symmetric = config.activation_symmetric
+    narrow = symmetric and config.activation_granularity == "per_token"
+    return AffineSpec(bits=config.activation_bits, symmetric=symmetric, granularity=granularity, narrow=narrow)
 
 
 def is_static(config: LayerConfig) -> bool:

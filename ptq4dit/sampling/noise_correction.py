@@ -94,10 +94,32 @@ def estimate_noise_correction(
     times = timesteps.unique()
     for time in times:
         chosen = (timesteps == time).nonzero()[:, 0]
-        exact, rounded = (_predict(bundle, call, chosen, shape) for bundle in (dit, model))
+        exact, rounded = (predicted_noise(bundle.transformer, call, chosen, shape) for bundle in (dit, model))
         rows.append(_split(exact.double(), rounded.double()))
     correlation, bias, variance = (torch.stack(values).float() for values in zip(*rows, strict=True))
     return NoiseCorrection(timesteps=times, correlation=correlation, bias=bias, variance=variance)
+
+
+def predicted_noise(
+    transformer: Any,
+    call: Callable[[Int[Tensor, " chosen"]], Call],
+    rows: Int[Tensor, " chosen"],
+    shape: tuple[int, ...],
+) -> Float[Tensor, "chosen ..."]:
+    """What a transformer predicts for some samples, on the CPU.
+
+    Args:
+        transformer: float or quantized.
+        call, shape: as for `estimate_noise_correction`.
+        rows: which samples.
+    """
+    parts = []
+    for some in rows.split(32):
+        output: Any = call(some).on(transformer)
+        noise: Tensor = output[0]
+        axis = _channel_axis(noise)
+        parts.append(noise.narrow(axis, 0, shape[axis - 1]).cpu())
+    return torch.cat(parts)
 
 
 def _split(exact: Tensor, rounded: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -118,15 +140,3 @@ def _channel_axis(noise: Tensor) -> int:
 def _along(bias: Tensor, noise: Tensor) -> Tensor:
     """A value for every channel, shaped to broadcast."""
     return bias.reshape(-1, *[1] * (noise.ndim - 1 - _channel_axis(noise)))
-
-
-def _predict(
-    dit: Dit, call: Callable[[Int[Tensor, " chosen"]], Call], rows: Int[Tensor, " chosen"], shape: tuple[int, ...]
-) -> Tensor:
-    parts = []
-    for some in rows.split(32):
-        output: Any = call(some).on(dit.transformer)
-        noise: Tensor = output[0]
-        axis = _channel_axis(noise)
-        parts.append(noise.narrow(axis, 0, shape[axis - 1]).cpu())
-    return torch.cat(parts)

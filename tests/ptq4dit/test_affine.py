@@ -127,3 +127,13 @@ def test_least_squares_range_keeps_a_range_that_is_exact():
 def test_refuses_bits(bits):
     with pytest.raises(ValueError, match="2 to 8 bits"):
         AffineSpec(bits=bits)
+
+
+def test_a_narrow_grid_reaches_as_far_down_as_up():
+    spec = AffineSpec(bits=8, symmetric=True, narrow=True)
+    assert (spec.qmin, spec.qmax) == (-127, 127)
+    assert (AffineSpec(bits=8, symmetric=True).qmin, AffineSpec(bits=8, symmetric=True).qmax) == (-128, 127)
+    scale, zero_point = affine_from_range(torch.tensor(-254.0), torch.tensor(100.0), spec)
+    assert (float(scale), int(zero_point)) == (2.0, 0)
+    with pytest.raises(ValueError, match="symmetric"):
+        AffineSpec(bits=8, narrow=True)

@@ -188,7 +188,10 @@ def test_equal_embedders_are_one_in_memory(make_dit):
     [
         (QuantConfig(weight_bits=16), "'blocks.0.qkv': it has weights in float.*weight_bits from 2 to 8"),
         (QuantConfig(activation_bits=16), "'blocks.0.qkv': it has activations in float"),
-        (QuantConfig(activation_granularity="per_token"), "'blocks.0.qkv'.*per_token.*per_tensor"),
+        (
+            QuantConfig(activation_granularity="per_token", activation_group_size=8),
+            r"'transformer_blocks.0.attn1.to_q'.*2 products of 8 channels.*larger groups, or none",
+        ),
         (QuantConfig(activation_granularity="per_timestep_group", timestep_groups=2), "per_timestep_group"),
         (QuantConfig(weight_bits=4, group_size=8), "group_size=8.*group_size=None"),
         (QuantConfig(rotation=True), "rotation at run time"),

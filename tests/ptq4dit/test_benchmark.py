@@ -5,10 +5,12 @@ import math
 import pytest
 import torch
 
+from ptq4dit.backends.options import IntegerOptions
 from ptq4dit.benchmark.config import PTQ4DIT_VARIANTS, BenchmarkConfig
+from ptq4dit.benchmark.cost import CostMeter
 from ptq4dit.benchmark.measure import Judge, compare, draw
-from ptq4dit.benchmark.run import benchmark, command_as_typed
-from ptq4dit.benchmark.table import markdown
+from ptq4dit.benchmark.run import add_costs, benchmark, command_as_typed
+from ptq4dit.benchmark.table import adds, markdown
 from ptq4dit.calibration.run import Cancelled, calibrate
 from ptq4dit.checkpoint.packed import packed_bytes, save_quantized
 from ptq4dit.config.calibration import CalibrationConfig
@@ -152,3 +154,45 @@ def test_command_and_refusals(monkeypatch):
         BenchmarkConfig(methods=("magic",))
     with pytest.raises(ValueError, match="at least 5 pictures"):
         BenchmarkConfig(pictures=1)
+
+
+def test_what_a_method_adds_is_measured_where_integers_run(dit, stats, tmp_path):
+    options = IntegerOptions(cache=tmp_path / "cache", threads=1)
+    meter = CostMeter(dit, stats, rows=2, rounds=5, options=options)
+    dynamic, rotated = meter.cost("dynamic", 4, 8), meter.cost("hadamard", 4, 8)
+    assert dynamic["ms"] > 0 and dynamic["rounds"] == 5 and "every token" in dynamic["runtime"]
+    low, high = dynamic["added_ms_quartiles"]
+    assert low <= dynamic["added_ms"] <= high and list(rotated) == ["refused"]
+    assert "rotation at run time" in rotated["refused"]
+
+
+def test_a_slower_model_adds_what_it_takes_longer(dit, stats, tmp_path, monkeypatch):
+    def pretended(calls, rounds):
+        return {"static": [0.010, 0.020, 0.030][:rounds], "method": [0.012, 0.023, 0.031][:rounds]}
+
+    monkeypatch.setattr("ptq4dit.benchmark.cost.time_in_turn", pretended)
+    meter = CostMeter(dit, stats, rounds=3, options=IntegerOptions(cache=tmp_path, threads=1))
+    cost = meter.cost("rtn", 8, 8)
+    assert (cost["added_ms"], cost["static_ms"], cost["added_ms_quartiles"]) == (2.0, 20.0, [1.5, 2.5])
+
+
+def test_costs_stand_beside_the_results_and_stay(dit, stats, tmp_path):
+    asked = []
+
+    def cost(*what):
+        asked.append(what)
+        return {"added_ms": -0.5, "static_ms": 10.0} if what[0] == "rtn" else {"refused": "it cannot"}
+
+    out, config = tmp_path / "b.json", dataclasses.replace(CONFIG, strengths=(1,))
+    with pytest.raises(ValueError, match="Expected a benchmark in"):
+        add_costs(out, cost, config, {})
+    benchmark(dit, stats, config, out, {"command": "x"})
+    content = add_costs(out, cost, config, {"command": "costs"})
+    assert asked == [("rtn", 4, 8), ("ptq4dit", 4, 8)]
+    assert benchmark(dit, stats, config, out, {"command": "y"})["costs"] == content["costs"]
+    add_costs(out, cost, config, {})
+    assert len(asked) == 2
+    assert adds(content, "W4A8", "rtn") == "-0.50 ms (-5%)"
+    assert adds(content, "W4A8", "ptq4dit") == content["methods"]["ptq4dit"]["inference"]
+    head, _, first, *_ = markdown(content, 1, "W4A8").splitlines()
+    assert head.endswith("| adds to a forward pass |") and first.endswith("| -0.50 ms (-5%) |")

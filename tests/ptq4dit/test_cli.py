@@ -150,6 +150,31 @@ def test_benchmark_writes_its_file_and_goes_on(model, tmp_path, capsys):
     )
 
 
+def test_a_budget_of_bytes_is_spent_where_it_shows(model, tmp_path, capsys):
+    file, folder = tmp_path / "s.json", tmp_path / "mixed"
+    found = result(capsys, "sensitivity", model, "--out", file, "--samples", 2, "--weight-range", "minmax")
+    assert found["sites"] == 8 and file.is_file() and len(found["most_sensitive_at_4_bits"]) == 5
+    budget = (found["least_bytes"] + found["most_bytes"]) // 2
+    made = result(capsys, "quantize", model, "--out", folder, "--budget", budget, "--sensitivity", file)
+    assert found["least_bytes"] < made["bytes"] <= budget
+    bits = {own["weight_bits"] for own in result(capsys, "info", folder)["config"]["overrides"]}
+    assert bits in ({4}, {8})
+    assert run("quantize", model, "--out", tmp_path / "b", "--budget", budget) == 2
+    assert "Expected --sensitivity with --budget" in capsys.readouterr().err
+    text = json.loads(file.read_text()) | {"model": "another"}
+    file.write_text(json.dumps(text))
+    assert run("quantize", model, "--out", tmp_path / "b", "--budget", budget, "--sensitivity", file) == 2
+    assert "Measure this model's" in capsys.readouterr().err
+
+
+def test_scales_for_every_token_on_integers(model, tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("PTQ4DIT_CACHE", str(tmp_path / "cache"))
+    asked = ("--activation-granularity", "per_token", "--activation-symmetric", "--backend", "integer")
+    made = result(capsys, "quantize", model, "--out", tmp_path / "tokens", "--weight-bits", 4, *asked)
+    assert made["backend"] == "integer"
+    assert result(capsys, "info", tmp_path / "tokens")["config"]["activation_symmetric"] is True
+
+
 def test_everything_has_a_default_that_works_from_anywhere(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert result(capsys, "info")["label"] == "FP"

@@ -7,7 +7,8 @@ from torch import nn
 from ptq4dit.backends import cuda
 from ptq4dit.backends.integer_linear import integer_linear_of
 from ptq4dit.backends.options import IntegerOptions
-from ptq4dit.backends.reference import integer_linear
+from ptq4dit.backends.reference import integer_linear, token_linear
+from ptq4dit.backends.token_linear import token_linear_of
 from ptq4dit.calibration.run import calibrate
 from ptq4dit.config.calibration import CalibrationConfig
 from ptq4dit.config.quantization import LayerConfig, QuantConfig
@@ -33,7 +34,7 @@ def by_reference(layer, x):
 
 
 def on_int8(layer):
-    return cuda.Int8Linear(integer_linear_of("fc1", [layer]), layer)
+    return cuda.Int8Linear(integer_linear_of("fc1", [layer]), layer.config)
 
 
 @pytest.mark.parametrize("symmetric", [False, True], ids=["asymmetric", "symmetric"])
@@ -87,12 +88,24 @@ def test_the_kernel_gets_shapes_that_it_takes_on_a_gpu(monkeypatch):
     "settings",
     [
         {"activation_granularity": "per_token"},
+        {"activation_granularity": "per_token", "activation_symmetric": True, "weight_symmetric": True},
+        {"activation_granularity": "per_token", "activation_group_size": 8, "weight_bits": 4, "patch_embed": True},
+        {"activation_granularity": "per_token", "group_size": 8, "csb": True, "balance_fc2": True},
         {"rotation": True, "rank": 2},
         {"csb": True, "balance_fc2": True},
         {"activation_granularity": "per_timestep_group", "timestep_groups": 2},
         {"weight_bits": 4, "patch_embed": True, "conditioning": True, "modulation": True, "final_layer": True},
     ],
-    ids=["tokens", "rotated", "balanced", "groups", "everything"],
+    ids=[
+        "tokens",
+        "symmetric",
+        "groups of tokens",
+        "groups of weights",
+        "rotated",
+        "balanced",
+        "groups of timesteps",
+        "everything",
+    ],
 )
 def test_a_whole_model_agrees_with_its_simulated_twin(dit, settings):
     stats = calibrate(dit, CalibrationConfig(timesteps=2, samples_per_timestep=2, steps=2))
@@ -113,7 +126,7 @@ def test_a_whole_model_agrees_with_its_simulated_twin(dit, settings):
         ({"weight_bits": 16}, "weights in float"),
         ({"activation_bits": 16}, "activations in float"),
         ({"group_size": 8}, "group_size=8"),
-        ({"activation_granularity": "per_token", "activation_group_size": 8}, "activation_group_size=8"),
+        ({"activation_granularity": "per_token", "group_size": 8, "rank": 2}, "low-rank branch"),
     ],
 )
 def test_what_integers_cannot_express_is_refused_by_name(dit, settings, named):
@@ -121,6 +134,18 @@ def test_what_integers_cannot_express_is_refused_by_name(dit, settings, named):
     twin = quantize(dit, stats, QuantConfig(csb=False, ssc=False, weight_range="minmax", **settings)).transformer
     with pytest.raises(ValueError, match=rf"transformer_blocks\.0\..*{named}.*simulated"):
         cuda.replace_linears(twin)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"activation_group_size": 16}, {"activation_group_size": 16, "activation_symmetric": True}, {"group_size": 24}],
+    ids=["groups", "symmetric groups", "groups of weights"],
+)
+def test_groups_equal_the_reference(settings):
+    layer = layer_of(48, 13, seed=2, weight_bits=4, activation_granularity="per_token", **settings)
+    x = torch.randn(2, 9, 48, generator=torch.Generator().manual_seed(0)) * 3
+    expected = token_linear(x, token_linear_of("fc1", [layer]))
+    torch.testing.assert_close(cuda.int8_module("fc1", layer, None)(x), expected.float(), rtol=1e-5, atol=1e-5)
 
 
 def test_no_gpu_is_said(monkeypatch):

@@ -171,7 +171,10 @@ def test_a_graph_of_something_else_is_not_used(sd3, options, monkeypatch, tmp_pa
     ("settings", "message"),
     [
         ({"weight_bits": 16}, "it has weights in float"),
-        ({"activation_granularity": "per_token"}, 'per_token.*activation_granularity="per_tensor"'),
+        (
+            {"activation_granularity": "per_token", "activation_group_size": 8},
+            "activation_symmetric=False.*larger groups",
+        ),
         ({"rank": 2}, "low-rank branch"),
     ],
 )

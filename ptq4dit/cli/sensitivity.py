@@ -1,0 +1,47 @@
+"""``sensitivity``: how much each site's rounding shows, for `quantize --budget`."""
+
+import argparse
+from pathlib import Path
+
+import ptq4dit
+from ptq4dit.cli.options import add_quantization, quantization
+from ptq4dit.cli.report import Report, lines, show_steps
+from ptq4dit.cli.source import add_model, model_source, open_calibration, open_float, short_name
+
+HELP = "Round one layer after the other, and write how much of it the model's prediction shows."
+
+
+def add_options(command: argparse.ArgumentParser) -> None:
+    """What can be asked."""
+    add_model(command, "a diffusers pipeline folder, a hub id or a .pt file; the demo if none")
+    command.add_argument("--out", default=None, help="file to write; <model>-sensitivity.json here if not given")
+    command.add_argument("--bits", type=int, nargs="+", default=[4, 8], help="weight bits to try")
+    command.add_argument("--samples", type=int, default=16, help="calls' samples to compare")
+    add_quantization(command)
+    command.add_argument("--seed", type=int, default=0, help="seed of reconstruction, which is not run here")
+
+
+def run(options: argparse.Namespace) -> Report:
+    """Measure, and save."""
+    source = model_source(options)
+    file = options.out or f"{short_name(source)}-sensitivity.json"
+    if not Path(file).parent.is_dir():
+        raise ValueError(
+            f"Expected a folder that is there for {file!r}, got {str(Path(file).parent)!r}. Make it first."
+        )
+    config, stats = quantization(options, options.seed), open_calibration(options.calibration, source)
+    dit = open_float(source, options.device)
+    found = ptq4dit.sensitivity(dit, stats, config, bits=options.bits, samples=options.samples, progress=show_steps)
+    found.save(file)
+    fewest = min(options.bits)
+    order = sorted(found.errors, key=lambda site: -found.errors[site][fewest])
+    content = {
+        "file": file,
+        "source": source,
+        "sites": len(found.errors),
+        "samples": found.samples,
+        "least_bytes": found.fixed_bytes + sum(min(sizes.values()) for sizes in found.bytes.values()),
+        "most_bytes": found.fixed_bytes + sum(max(sizes.values()) for sizes in found.bytes.values()),
+        f"most_sensitive_at_{fewest}_bits": {site: float(f"{found.errors[site][fewest]:.3g}") for site in order[:5]},
+    }
+    return Report(content=content, text=lines(content))
