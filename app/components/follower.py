@@ -8,9 +8,10 @@ from typing import Any
 
 import gradio as gr
 
-from app.components.controls import Shared, fit
+from app.components.controls import Shared
 from app.components.messages import explained
 from app.components.part import html_part
+from app.services.fitting import fit
 from app.state import Selection
 
 

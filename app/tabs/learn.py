@@ -11,12 +11,15 @@ from gradio.context import Context
 
 from app.balancing import NAMES, WAYS
 from app.components.chart import chart
-from app.components.controls import Shared, fit
+from app.components.controls import Shared
 from app.components.follower import follow
+from app.components.messages import explained
 from app.components.part import html_part, script
 from app.content import words
 from app.content.lessons import LESSONS, Lesson
 from app.services import learning
+from app.services.fitting import fit
+from app.services.models import layers
 from app.state import LAST_TIMESTEP, Selection
 from app.tabs import learn_answers as answers
 from app.tabs import learn_handlers as handlers
@@ -53,7 +56,9 @@ def create_learn_tab(shared: Shared) -> None:
     controls: dict[str, Callable[[], gr.components.Component]] = {
         "rounding": lambda: gr.Slider(2, 8, START_BITS, step=1, label="Bits"),
         "outlier": lambda: gr.Slider(1, learning.LARGEST_OUTLIER, START_OUTLIER, step=0.5, label="Outlier"),
-        "salience": lambda: gr.Dropdown(shared.outline.layers, value=start.layer, label="Layer"),
+        "salience": lambda: gr.Dropdown(
+            list(shared.outline.layers), value=start.layer, label="Layer", allow_custom_value=True
+        ),
         "balance": lambda: gr.Slider(0, 100, 0, step=5, label="How far balanced, %"),
         "timesteps": lambda: gr.Slider(0, LAST_TIMESTEP, start.timestep, step=1, label="Timestep"),
         "pictures": lambda: gr.Radio([(NAMES[key], key) for key in WAYS], value="csb+ssc", label="Balancing"),
@@ -168,37 +173,44 @@ def _wire_selection(shared: Shared, cards: dict[str, _Card]) -> None:
     for key, move in moves.items():
         control: Any = cards[key].control
         control.input(None, control, None, js=move, api_visibility="private")
+    chosen: Any = cards["salience"].control
+    shared.model.change(offered, [shared.model, shared.layer], chosen, queue=False, **QUIET)
     for key, one in (("salience", shared.layer), ("timesteps", shared.timestep)):
         stands: dict[str, Any] = {"js": "(value) => value", "api_visibility": "private"}
         gr.on([*_opened(), one.change], None, one, cards[key].control, **stands)
 
 
+def offered(model: str, layer: str) -> Any:
+    """The layers of a model that was opened, for the lesson's menu."""
+    with explained():
+        return gr.update(choices=list(layers(model)), value=layer)
+
+
 def _follow_selection(shared: Shared, cards: dict[str, _Card]) -> None:
     """The lessons that look at the model are drawn for what is selected."""
     amount: Any = cards["balance"].control
-    pictured = ("csb", "ssc", "strength", "weight_bits", "activation_bits", "class_id", "seed")
+    pictured = ("model", "csb", "ssc", "strength", "weight_bits", "activation_bits", "class_id", "prompt", "seed")
     pictures = cards["pictures"]
     with cards["salience"].place:
-        follow(shared, ("layer", "strength", "channel"), handlers.follow_salience, cards["salience"].drawn)
+        follow(shared, ("model", "layer", "strength", "channel"), handlers.follow_salience, cards["salience"].drawn)
     with cards["balance"].place:
         moved: dict[str, Any] = {"own": [amount], "triggers": [amount.input]}
-        fields = ("layer", "strength", "channel")
+        fields = ("model", "layer", "strength", "channel")
         follow(shared, fields, handlers.follow_balance, cards["balance"].drawn, **moved)
     with cards["timesteps"].place:
-        follow(shared, ("layer", "strength", "timestep"), handlers.follow_timesteps, cards["timesteps"].drawn)
+        follow(shared, ("model", "layer", "strength", "timestep"), handlers.follow_timesteps, cards["timesteps"].drawn)
     with pictures.place:
         follow(shared, pictured, handlers.follow_pictures, [pictures.control, *pictures.drawn])
 
 
 def _wire_questions(shared: Shared, cards: dict[str, _Card]) -> None:
     """Each question's answer, with the numbers on show."""
-    layer = cards["salience"].control
     asked: dict[str, tuple[Callable[..., str], Sequence[gr.components.Component]]] = {
         "rounding": (answers.reveal_rounding, [cards["rounding"].control]),
         "outlier": (answers.reveal_outlier, []),
-        "salience": (answers.reveal_salience, [shared.strength]),
-        "balance": (answers.reveal_balance, [layer, shared.strength]),
-        "timesteps": (answers.reveal_timesteps, [layer, shared.strength]),
+        "salience": (answers.reveal_salience, [shared.model, shared.strength]),
+        "balance": (answers.reveal_balance, [shared.model, shared.layer, shared.strength]),
+        "timesteps": (answers.reveal_timesteps, [shared.model, shared.layer, shared.strength]),
         "pictures": (answers.reveal_pictures, shared.inputs),
     }
     for key, (reveal, inputs) in asked.items():

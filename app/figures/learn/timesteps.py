@@ -86,7 +86,7 @@ def _line(timesteps: np.ndarray, rho: np.ndarray) -> dict[str, Any]:
     }
 
 
-def _dot(timestep: int, rho: float) -> dict[str, Any]:
+def _dot(timestep: float, rho: float) -> dict[str, Any]:
     """rho at the chosen timestep."""
     return {
         "type": "scatter",
@@ -115,7 +115,7 @@ def _bars(timesteps: np.ndarray, weights: np.ndarray, at: int) -> dict[str, Any]
     }
 
 
-def _mark(timestep: int) -> dict[str, Any]:
+def _mark(timestep: float) -> dict[str, Any]:
     """A line through both timestep charts."""
     line = {"color": NEUTRAL, "width": 1.5, "dash": "dot"}
     at = {"x0": timestep, "x1": timestep, "y0": 0, "y1": 0.5}

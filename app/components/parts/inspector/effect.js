@@ -49,7 +49,7 @@ async function drawSingle() {
   if (!layer || !shown) return;
   const j = pinned() >= 0 ? pinned() : topOf(shown.activation, 1)[0], name = layer.layer;
   let raw;
-  try { raw = await ask('channel', name, j, store.selection.strength); } catch (problem) { box.textContent = problem.message; return; }
+  try { raw = await ask('channel', store.selection.model, name, j, store.selection.strength); } catch (problem) { box.textContent = problem.message; return; }
   if (!layer || layer.layer !== name) return;
   const b = factorsOf(variant()), by = b ? b[j] : 1, grid = effect?.variants[variant()]?.input;
   const values = floats(raw.activation).map((v) => v * by), weights = floats(raw.weight).map((v) => v / by);

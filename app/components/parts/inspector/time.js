@@ -57,7 +57,7 @@ function timeTable() {
   fillTable('time', ['timestep', ...names.map((n) => `rho, ${VARIANTS[n]}`), 'eta', ...Object.keys(errors).map((n) => `error %, ${VARIANTS[n]}`)], layer.timesteps.map((t, i) => [t, ...names.map((n) => layer.rho[n][i]), layer.eta[i], ...Object.values(errors).map((e) => 100 * e[i])]));
 }
 
-const toStep = (i) => { if (layer) store.set({ timestep: layer.timesteps[Math.min(Math.max(i, 0), layer.timesteps.length - 1)] }); };
+const toStep = (i) => { if (layer) store.set({ timestep: layer.marks[Math.min(Math.max(i, 0), layer.timesteps.length - 1)] }); };
 
 function placeInTime(event) {
   const box = part('[data-chart="time"]').getBoundingClientRect(), count = layer.timesteps.length;
@@ -81,7 +81,7 @@ const time = part('[data-chart="time"]');
 time.addEventListener('click', (event) => {
   if (!layer) return;
   const { i, j } = placeInTime(event);
-  if (i >= 0) store.set({ timestep: layer.timesteps[i], ...(j >= 0 ? { channel: j } : {}) });
+  if (i >= 0) store.set({ timestep: layer.marks[i], ...(j >= 0 ? { channel: j } : {}) });
 });
 time.addEventListener('pointermove', (event) => {
   if (!layer) return;
