@@ -22,6 +22,7 @@ import gradio as gr
 
 from app.components.bar import create_bar
 from app.components.controls import Shared, make_controls
+from app.components.lacking import create_lacking
 from app.components.part import script
 from app.content import words
 from app.services import models, shelf
@@ -49,6 +50,7 @@ def build() -> gr.Blocks:
         shared = make_controls(page, models.outline(shelf.first().name))
         gr.Markdown(words("header"), elem_id="header")
         create_bar(shared)
+        create_lacking()
         with gr.Tabs(elem_id="tabs") as tabs:
             for name, create in TABS.items():
                 with gr.Tab(TITLES.get(name, name.capitalize()), id=name, render_children=name == "compare") as tab:

@@ -45,7 +45,7 @@ def heatmap_reading(timesteps: np.ndarray, salience: np.ndarray) -> str:
     first, last = (set(np.argsort(-salience[t])[:_TOP]) for t in (0, -1))
     return (
         f"Channel **{top}** varies **{fold:.1f}-fold** over the timesteps. Of the {_TOP} most salient channels at "
-        f"timestep {timesteps[0]}, {len(first & last)} are still among the {_TOP} most salient at {timesteps[-1]}."
+        f"timestep {timesteps[0]:g}, {len(first & last)} are still among the {_TOP} most salient at {timesteps[-1]:g}."
     )
 
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from app.services.models import command, outline
 from app.services.result_files import model_results, read_result
-from app.services.shelf import entry
 
 NAME = "speed.json"
 COMMAND = "python -m ptq4dit speed"
@@ -34,8 +34,10 @@ def load_speed(model: str) -> tuple[list[Timing], dict[str, Any]]:
     """What was measured on a model, fastest first, and what made it. Raises ValueError where there is nothing."""
     from ptq4dit.storage.home import RESULTS
 
-    told = entry(model).told
-    return timings(model_results(model, NAME, f"{COMMAND} {told} --out {told}/{RESULTS}/{NAME}"))
+    if outline(model).prompted:
+        raise ValueError("Speed is measured of models that are given classes; of others by the size of their layers.")
+    how = command(model).replace("prepare", "speed")
+    return timings(model_results(model, NAME, f"{how} --out {RESULTS}/{NAME} in the model's folder"))
 
 
 def read_speed(folder: Path) -> tuple[list[Timing], dict[str, Any]]:

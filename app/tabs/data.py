@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import gradio as gr
 
 from app.components.chart import chart
@@ -26,7 +28,9 @@ def create_data_tab(shared: Shared) -> None:
             download("Data as CSV", handlers.offer_csv, [chosen, *shared.inputs], "data-csv")
             download("Chart as PNG", handlers.offer_png, [chosen, *shared.inputs], "data-png")
             download("Chart as SVG", handlers.offer_svg, [chosen, *shared.inputs], "data-svg")
-        follow(shared, FIELDS, handlers.preview, [figure, provenance], own=[chosen], triggers=[chosen.change])
+        views = [figure, provenance]
+        moved: dict[str, Any] = {"own": [chosen], "triggers": [chosen.change], "instead": lambda told: [None, told]}
+        follow(shared, FIELDS, handlers.preview, views, **moved)
     with gr.Column(elem_classes="card"):
         gr.Markdown("### Where the numbers come from\nEach file is written by one command of the repository.")
         files = html_part("table", handlers.files(shared.outline.name), elem_id="data-files")

@@ -58,7 +58,7 @@ def _offer_picture(kind: str, values: tuple[Any, ...]) -> Iterator[str]:
             salience=view.balanced_activation,
             errors=errors.overall,
             errors_over_time=errors.over_time,
-            timestep=int(view.timesteps[at]),
+            timestep=view.timesteps[at].item(),
         )
         figure.savefig(file, dpi=150)
         yield str(file)

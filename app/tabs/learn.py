@@ -32,6 +32,7 @@ LOADING = "The model is loading; the chart appears by itself in a few seconds."
 HEIGHTS = {"rounding": 340, "outlier": 400, "salience": 400, "balance": 400, "timesteps": 440}
 QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
 START_BITS, START_OUTLIER = 4, 6
+_SIDE = {"src": "", "alt": "", "name": ""}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,8 +110,7 @@ def _outlier() -> gr.HTML:
 
 def _pictures() -> gr.HTML:
     """Full precision against quantized, with a divider; empty until the lesson is opened."""
-    side = {"src": "", "alt": "", "name": ""}
-    return html_part("wipe", {"left": side, "right": side}, elem_id="learn-wipe")
+    return html_part("wipe", {"left": _SIDE, "right": _SIDE}, elem_id="learn-wipe")
 
 
 def _question(about: Lesson) -> tuple[gr.Radio, gr.Button, gr.Markdown]:
@@ -191,16 +191,28 @@ def _follow_selection(shared: Shared, cards: dict[str, _Card]) -> None:
     amount: Any = cards["balance"].control
     pictured = ("model", "csb", "ssc", "strength", "weight_bits", "activation_bits", "class_id", "prompt", "seed")
     pictures = cards["pictures"]
+    fields = ("model", "layer", "strength", "channel")
+    timed = ("model", "layer", "strength", "timestep")
     with cards["salience"].place:
-        follow(shared, ("model", "layer", "strength", "channel"), handlers.follow_salience, cards["salience"].drawn)
+        follow(shared, fields, handlers.follow_salience, cards["salience"].drawn, instead=_undrawn)
     with cards["balance"].place:
-        moved: dict[str, Any] = {"own": [amount], "triggers": [amount.input]}
-        fields = ("model", "layer", "strength", "channel")
+        moved: dict[str, Any] = {"own": [amount], "triggers": [amount.input], "instead": _undrawn}
         follow(shared, fields, handlers.follow_balance, cards["balance"].drawn, **moved)
     with cards["timesteps"].place:
-        follow(shared, ("model", "layer", "strength", "timestep"), handlers.follow_timesteps, cards["timesteps"].drawn)
+        follow(shared, timed, handlers.follow_timesteps, cards["timesteps"].drawn, instead=_undrawn)
     with pictures.place:
-        follow(shared, pictured, handlers.follow_pictures, [pictures.control, *pictures.drawn])
+        outputs = [pictures.control, *pictures.drawn]
+        follow(shared, pictured, handlers.follow_pictures, outputs, instead=_unpictured)
+
+
+def _undrawn(message: str) -> list[Any]:
+    """A lesson whose chart cannot be drawn: the reason in the place of what it would say."""
+    return [None, "", message]
+
+
+def _unpictured(message: str) -> list[Any]:
+    """The same of the lesson that shows pictures, whose switch stays as it is."""
+    return [gr.skip(), {"left": _SIDE, "right": _SIDE}, "", message]
 
 
 def _wire_questions(shared: Shared, cards: dict[str, _Card]) -> None:

@@ -17,7 +17,8 @@ NOTHING = {"label": "Nothing measured", "columns": ["Nothing measured yet"], "ro
 
 
 def draw(measure: str, *values: Any) -> list[Any]:
-    """Setting, metric, reading, ranking, differences, table, the factorial's card, chart and table, and the source.
+    """Setting, metric, reading, place of the charts, ranking, differences, table, then the factorial's card, chart
+    and table, and the source.
 
     Shows what was measured nearest to the selection and says so where that is another setting. Where nothing was
     measured of the model, nothing is shown but how to measure it.
@@ -36,6 +37,7 @@ def draw(measure: str, *values: Any) -> list[Any]:
         gr.update(choices=settings(stored), value=key(setting)),
         gr.update(choices=offered, value=measure),
         remark(selection, setting) + view.reading(stored, setting),
+        gr.update(visible=True),
         shown(view.ranking(stored, setting, measure)),
         shown(view.differences(stored, setting)),
         view.table(stored, setting),
@@ -47,7 +49,7 @@ def draw(measure: str, *values: Any) -> list[Any]:
 def _nothing(message: str) -> list[Any]:
     """Empty views with a message."""
     empty, hidden = gr.update(choices=[], value=None), gr.update(visible=False)
-    return [empty, gr.skip(), message, None, None, NOTHING, hidden, None, NOTHING, ""]
+    return [empty, gr.skip(), message, hidden, None, None, NOTHING, hidden, None, NOTHING, ""]
 
 
 def _factorial(stored: Benchmark, setting: Setting, measure: str) -> list[Any]:

@@ -1,15 +1,16 @@
-"""The command line: ``python -m ptq4dit info | calibrate | quantize | sample | evaluate | benchmark | speed``."""
+"""The command line: ``python -m ptq4dit`` and one of the `COMMANDS`."""
 
 import argparse
 import sys
 from collections.abc import Sequence
 from types import ModuleType
 
-from ptq4dit.cli import benchmark, calibrate, evaluate, info, quantize, sample, speed
+from ptq4dit.cli import benchmark, calibrate, evaluate, info, prepare, quantize, sample, speed
 
 COMMANDS: dict[str, ModuleType] = {
     "info": info,
     "calibrate": calibrate,
+    "prepare": prepare,
     "quantize": quantize,
     "sample": sample,
     "evaluate": evaluate,

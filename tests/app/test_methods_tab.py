@@ -68,7 +68,7 @@ def test_the_factorial_shows_what_was_measured(stored):
 def test_the_tab_follows_the_selection_and_says_when_it_cannot(stored):
     setting, _, reading, *_ = handlers.draw("psnr", *values())
     assert setting["value"] == "1/W4A8" and not reading.startswith("W")
-    setting, _, reading, _, _, _, card, *_ = handlers.draw("psnr", *values(strength=8, weight_bits=8))
+    setting, _, reading, _, _, _, _, card, *_ = handlers.draw("psnr", *values(strength=8, weight_bits=8))
     assert setting["value"] == "8/W8A8" and card["visible"] is False
     _, _, reading, *_ = handlers.draw("psnr", *values(weight_bits=3))
     assert reading.startswith("W3A8 is not measured, so this shows W4A8.")
@@ -79,7 +79,7 @@ def test_no_benchmark_is_told_with_its_command(monkeypatch, tmp_path):
     monkeypatch.setattr(handlers, "load_benchmark", lambda model: read_benchmark(tmp_path))
     shown = handlers.draw("psnr", *values())
     assert "python -m ptq4dit benchmark" in shown[2] and str(tmp_path) not in shown[2]
-    assert len(shown) == 10
+    assert len(shown) == 11
 
 
 def test_a_pair_is_run_live(explored_model):

@@ -63,7 +63,7 @@ def changed(place, value):
         (changed(1, [[[[[[[]]]]]]]), "value: expected at most 6 lists and objects in each other; got more"),
         (
             [],
-            "data: expected 12 values (class_id, seed, steps, guidance, sampler, bits, csb, ssc, strength, backend, model, ",
+            "data: expected 12 values (class_id, seed, steps, guidance, sampler, bits, csb, ssc, strength, backend, ",
         ),
         ("text", "data: expected a list of values; got 'text'"),
     ],

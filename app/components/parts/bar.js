@@ -7,6 +7,7 @@ const FEW = 24; // classes that a menu shows; more are searched by name
 const models = { [props.about.name]: Promise.resolve(props.about) };
 let about = null; // the model whose layers, classes or prompts the fields offer
 let waiting = 0;
+let wanted = ''; // the model that was chosen and is not here yet
 
 const plain = (text) => String(text).replace(/[&<>"]/g, (c) => ({ '&': '&amp;', '<': '&lt;', '>': '&gt;', '"': '&quot;' })[c]);
 const option = (text, value) => `<option value="${plain(value)}">${plain(text)}</option>`;
@@ -22,7 +23,7 @@ function modelOf(name) {
 function offer(model) {
   about = model;
   store.about = model;
-  field('layer').innerHTML = model.layers.map(([title, few]) => `<optgroup label="${plain(title)}">${few.map(([text, value]) => option(text, value)).join('')}</optgroup>`).join('') || option('not calibrated yet', store.selection.layer ?? '');
+  field('layer').innerHTML = model.layers.map(([title, few]) => `<optgroup label="${plain(title)}">${few.map(([text, value]) => option(text, value)).join('')}</optgroup>`).join('') || option('not calibrated yet', '');
   field('class_id').innerHTML = model.labels.length > FEW ? '' : model.labels.map((label, i) => option(label, i)).join('');
   element.querySelector('#bar-classes').innerHTML = model.labels.length > FEW ? model.labels.map((label, i) => option(`class ${i}`, label)).join('') : '';
   element.querySelector('#bar-prompt').innerHTML = model.prompts.map((prompt) => option('', prompt)).join('');
@@ -33,17 +34,19 @@ function offer(model) {
 
 function show() {
   for (const one of fields) {
-    const value = store.selection[one.dataset.field];
+    const value = one.dataset.field === 'model' && wanted ? wanted : store.selection[one.dataset.field];
     if (one.type === 'checkbox') one.checked = Boolean(value);
     else if (document.activeElement !== one || one.tagName === 'SELECT' || (one.type === 'number' && Number(one.value) !== value))
       one.value = one.dataset.field === 'channel' && value < 0 ? '' : String(value ?? '');
     if (one.dataset.field === 'ssc') one.disabled = !store.selection.csb;
+    if (one.dataset.field === 'layer' && about && !about.layers.length) one.value = '';
   }
   if (document.activeElement !== search) search.value = named(store.selection.class_id);
 }
 
 function read(one) {
   if (one.type === 'checkbox') return one.checked;
+  if (one.tagName === 'SELECT' && one.value === '') return store.selection[one.dataset.field];
   if (one.tagName === 'SELECT') return typeof store.selection[one.dataset.field] === 'number' ? Number(one.value) : one.value;
   if (one.type === 'text') return one.value.trim().replace(/\s+/g, ' ') || store.selection[one.dataset.field];
   if (one.value === '') return one.dataset.field === 'channel' ? -1 : store.selection[one.dataset.field];
@@ -53,12 +56,15 @@ function read(one) {
 
 // Another model: what it can show comes first, then all that follows the selection moves at once.
 async function choose(name) {
+  wanted = name;
   try {
     const model = await modelOf(name);
-    if (field('model').value !== name) return; // yet another one was chosen meanwhile
+    if (wanted !== name) return; // yet another one was chosen meanwhile
+    wanted = '';
     offer(model);
     store.set({ model: name, ...model.opens });
   } catch (problem) {
+    wanted = '';
     field('model').title = problem.message;
     show();
   }

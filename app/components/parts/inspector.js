@@ -3,6 +3,7 @@ const LOADING = 'The charts appear by themselves as soon as the model is loaded.
 let asked = 0, shownOf = '';
 
 function tellStatus(text) {
+  part('.inspector').classList.toggle('empty', Boolean(text) && !layer);
   part('.status').hidden = !text;
   part('.status').textContent = text;
 }
