@@ -1,10 +1,14 @@
-"""Launch the app: `python app.py`. What it shows is in app/page.py; PTQ4DIT_MODEL names another model to explore."""
+"""Launch the app: `python app.py [MODEL ...]`, `python app.py --help`. What it shows is in app/page.py."""
 
+import sys
+
+from app.server.arguments import take
 from app.server.environment import prepare
 
 
 def main() -> None:
-    """Serve the page, then load torch and the model behind it."""
+    """Serve the page, then load torch and the first model behind it."""
+    take(sys.argv[1:])
     prepare()
     from app.page import build  # with gradio, which reads the environment as it is imported
     from app.server.launch import serve

@@ -22,9 +22,10 @@ import gradio as gr
 
 from app.components.bar import create_bar
 from app.components.controls import Shared, make_controls
+from app.components.lacking import create_lacking
 from app.components.part import script
 from app.content import words
-from app.services import models
+from app.services import models, shelf
 from app.tabs.compare import create_compare_tab
 from app.tabs.data import create_data_tab
 from app.tabs.inspect import create_inspect_tab
@@ -46,9 +47,10 @@ TITLES = {"data": "Data & API"}
 def build() -> gr.Blocks:
     """The whole page; theme, style and bounds come with `app.server.launch.serve`."""
     with gr.Blocks(title="PTQ4DiT", analytics_enabled=False, delete_cache=(60, 600)) as page:
-        shared = make_controls(page, models.outline())
+        shared = make_controls(page, models.outline(shelf.first().name))
         gr.Markdown(words("header"), elem_id="header")
         create_bar(shared)
+        create_lacking()
         with gr.Tabs(elem_id="tabs") as tabs:
             for name, create in TABS.items():
                 with gr.Tab(TITLES.get(name, name.capitalize()), id=name, render_children=name == "compare") as tab:

@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
-ROLES = ("qkv", "proj", "fc1", "fc2")
 STRENGTHS = (1, 2, 4, 8, 16)
 BITS = (2, 3, 4, 5, 6, 7, 8, 16)
 LAST_TIMESTEP = 999
@@ -17,7 +16,8 @@ NO_CHANNEL = -1
 ECHO = 60  # characters of what came that an answer repeats
 LAST_CHANNEL = 16383
 _MODEL = re.compile(r"[\w.-]{1,64}")
-_LAYER = re.compile(rf"blocks\.\d+\.({'|'.join(ROLES)})")
+LONGEST_PROMPT = 200  # characters
+_LAYER = re.compile(r"[A-Za-z0-9_]{1,40}(\.[A-Za-z0-9_]{1,40}){0,11}")
 _KINDS: dict[type, str] = {list: "a list", tuple: "a list", dict: "an object"}
 _TRUE, _FALSE = {"1", "true", "yes", "on"}, {"0", "false", "no", "off"}
 
@@ -27,8 +27,9 @@ class Selection:
     """One view of the app: which layer, when, at which bits, with which parts of the method, and which picture.
 
     `model` is the name of the explored model; `timestep` a training index 0..999; `channel` the pinned input channel of
-    the layer, -1 for none; `strength` the salience dial; `ssc` needs `csb`. Raises ValueError for a value out of range:
-    the field, what it takes and what came.
+    the layer, -1 for none; `strength` the salience dial; `ssc` needs `csb`; `class_id` counts where the model is given
+    classes, `prompt` where it is given prompts. Raises ValueError for a value out of range: the field, what it takes
+    and what came.
     """
 
     model: str = "demo"
@@ -44,6 +45,7 @@ class Selection:
     seed: int = 0
     steps: int = 25
     guidance: float = 4.0
+    prompt: str = ""
 
     def __post_init__(self) -> None:
         """Refuse what no view can show."""
@@ -51,7 +53,7 @@ class Selection:
             raise ValueError(f"model: expected a name of letters, digits, '.', '_' and '-'; got {brief(self.model)}")
         if not isinstance(self.layer, str) or not _LAYER.fullmatch(self.layer):
             raise ValueError(
-                f"layer: expected 'blocks.<number>.<role>' with role {', '.join(ROLES)}; got {brief(self.layer)}"
+                f"layer: expected a name such as 'blocks.2.fc1', words between dots; got {brief(self.layer)}"
             )
         self._set("timestep", within, 0, LAST_TIMESTEP)
         self._set("channel", within, NO_CHANNEL, LAST_CHANNEL)
@@ -64,6 +66,7 @@ class Selection:
         self._set("seed", within, 0, LARGEST_SEED)
         self._set("steps", within, 1, MOST_STEPS)
         self._set("guidance", within, 1.0, 20.0)
+        self._set("prompt", text, LONGEST_PROMPT)
         if self.ssc and not self.csb:
             raise ValueError(
                 "ssc: needs csb, which it weighs the timesteps for; got csb=False. Switch csb on or ssc off"
@@ -120,8 +123,8 @@ FIELDS = tuple(field.name for field in fields(Selection))
 
 def brief(value: Any) -> str:
     """What came, as an answer may repeat it: at most `ECHO` characters, those that print."""
-    text = repr(value) if isinstance(value, (str, int, float, type(None))) else _KINDS.get(type(value), "another value")
-    return text if len(text) <= ECHO else f"{text[: ECHO - 3]}..."
+    told = repr(value) if isinstance(value, (str, int, float, type(None))) else _KINDS.get(type(value), "another value")
+    return told if len(told) <= ECHO else f"{told[: ECHO - 3]}..."
 
 
 def within(name: str, value: Any, low: float, high: float) -> Any:
@@ -149,16 +152,23 @@ def switch(name: str, value: Any) -> bool:
     return value
 
 
-def _parse(name: str, text: str, kind: type) -> Any:
-    """The text of a query pair as a value of the field's type; ValueError where it is none."""
+def text(name: str, value: Any, longest: int) -> str:
+    """A text on one line; raises ValueError for anything else, and for a longer one."""
+    if not isinstance(value, str) or len(value) > longest:
+        raise ValueError(f"{name}: expected a text of at most {longest} characters; got {brief(value)}")
+    return " ".join(value.split())
+
+
+def _parse(name: str, given: str, kind: type) -> Any:
+    """What a query pair says as a value of the field's type; ValueError where it is none."""
     if kind is bool:
-        if text.lower() not in _TRUE | _FALSE:
-            raise ValueError(f"{name}: expected 0 or 1; got {brief(text)}")
-        return text.lower() in _TRUE
+        if given.lower() not in _TRUE | _FALSE:
+            raise ValueError(f"{name}: expected 0 or 1; got {brief(given)}")
+        return given.lower() in _TRUE
     try:
-        return kind(text)
+        return kind(given)
     except ValueError:
-        raise ValueError(f"{name}: expected a number; got {brief(text)}") from None
+        raise ValueError(f"{name}: expected a number; got {brief(given)}") from None
 
 
 def _write(value: Any) -> str:

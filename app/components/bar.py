@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
 import gradio as gr
 
-from app.components.controls import Shared, bits_name, fit, model_name, strength_name
+from app.components.controls import Shared, bits_name, strength_name
 from app.components.part import html_part, script
-from app.services.models import Outline
-from app.state import BITS, FIELDS, LARGEST_SEED, LAST_CHANNEL, LAST_TIMESTEP, ROLES, STRENGTHS, Selection
+from app.services import shelf
+from app.services.fitting import fit, opening, prompts
+from app.services.models import Outline, outline
+from app.services.sites import places
+from app.state import BITS, FIELDS, LARGEST_SEED, LAST_CHANNEL, LAST_TIMESTEP, LONGEST_PROMPT, STRENGTHS, Selection
 
-UNSEEN = ("model", "layer", "timestep", "channel", "weight_bits", "activation_bits", "csb", "ssc", "strength")
+UNSEEN = (
+    *("model", "layer", "timestep", "channel", "weight_bits", "activation_bits", "csb", "ssc", "strength", "class_id"),
+    "prompt",
+)
 _QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
 
 
@@ -27,7 +34,9 @@ def create_bar(shared: Shared) -> None:
             scripts=("store",),
             apply_default_css=False,
             elem_id="bar-part",
-            fields=bar_fields(shared.outline),
+            server_functions=[model],
+            about=about(shared.outline.name),
+            fields=bar_fields(shelf.names()),
         )
     with gr.Row(elem_id="unseen"):
         for name in UNSEEN:
@@ -46,13 +55,51 @@ def create_bar(shared: Shared) -> None:
     bar.copy(None, shared.inputs, js=copy_address(), **_QUIET)
 
 
-def bar_fields(outline: Outline) -> list[dict[str, Any]]:
-    """The bar's fields in their order: name, label, hint, and their options or their span."""
-    layers = [(f"block {i}", [(f"{i} {role}", f"blocks.{i}.{role}") for role in ROLES]) for i in range(outline.blocks)]
+def model(name: Any) -> dict[str, Any]:
+    """What the bar's script asks when another model is chosen: what it can show, and the selection that it opens with.
+
+    The problem in words for a name that the app was not launched with.
+    """
+    try:
+        return about(shelf.entry(name).name)
+    except ValueError as error:
+        return {"problem": str(error)}
+
+
+def about(name: str) -> dict[str, Any]:
+    """A model as the bar shows it: layers by block, classes or prompts to choose from, and where it opens."""
+    known = outline(name)
+    opens = opening(name)
+    return {
+        "name": name,
+        "layers": grouped(known),
+        "labels": list(known.labels),
+        "prompts": list(prompts()) if known.prompted else [],
+        "prompted": known.prompted,
+        "known": known.known,
+        "opens": {field: getattr(opens, field) for field in ("layer", "channel", "class_id", "prompt", "strength")},
+    }
+
+
+def grouped(known: Outline) -> list[list[Any]]:
+    """A model's layers by block: [title, [[text, layer], ...]]."""
+    blocks: dict[str, list[list[str]]] = {}
+    for name, place in places(known.layers).items():
+        stack = name.split(".")[0]
+        title = f"block {place.column}" if stack == "blocks" else f"{stack} {place.column}"
+        blocks.setdefault(title, []).append([f"{place.column} {place.row}", name])
+    return [[title, few] for title, few in blocks.items()]
+
+
+def bar_fields(models: Sequence[str]) -> list[dict[str, Any]]:
+    """The bar's fields in their order: name, label, hint, and their options or their span.
+
+    Options of layer and class are the chosen model's, which the bar's script fills in.
+    """
     bits = [(bits_name(count), count) for count in BITS]
     return [
-        _options("model", "Model", "the explored model", [(model_name(outline), model_name(outline))]),
-        _options("layer", "Layer", "block and role of the linear layer", layers, grouped=True),
+        _options("model", "Model", "the explored model", [(name, name) for name in models]),
+        _options("layer", "Layer", "block and role of the linear layer", []),
         _number("timestep", "Timestep", "999 is pure noise, 0 the picture", 0, LAST_TIMESTEP),
         _number("channel", "Channel", "pinned input channel; empty for none", 0, LAST_CHANNEL, empty="none"),
         _options("weight_bits", "Weights", "bits of every weight", bits),
@@ -60,18 +107,27 @@ def bar_fields(outline: Outline) -> list[dict[str, Any]]:
         _switch("csb", "CSB", "channel-wise salience balancing"),
         _switch("ssc", "SSC", "Spearman's rho-guided salience calibration; needs CSB"),
         _options("strength", "Salience dial", "function unchanged", [(strength_name(n), n) for n in STRENGTHS]),
-        _options("class_id", "Class", "what the picture shows", [(name, i) for i, name in enumerate(outline.labels)]),
+        _options("class_id", "Class", "what the picture shows", []),
+        _search("classes", "Class", "what the picture shows: type to search"),
+        _text("prompt", "Prompt", "what the picture shows", LONGEST_PROMPT),
         _number("seed", "Seed", "the noise that the picture begins with", 0, LARGEST_SEED),
     ]
 
 
-def _options(name: str, label: str, hint: str, options: list[Any], grouped: bool = False) -> dict[str, Any]:
-    """A field that offers a choice; options as (text, value), grouped ones as (label, options)."""
-    groups = [
-        {"label": title, "options": [{"text": text, "value": value} for text, value in few]}
-        for title, few in (options if grouped else [("", options)])
-    ]
-    return {"kind": "choice", "name": name, "label": label, "hint": hint, "groups": groups}
+def _options(name: str, label: str, hint: str, options: list[Any]) -> dict[str, Any]:
+    """A field that offers a choice; options as (text, value)."""
+    offered = [{"text": text, "value": value} for text, value in options]
+    return {"kind": "choice", "name": name, "label": label, "hint": hint, "choice": True, "options": offered}
+
+
+def _search(name: str, label: str, hint: str) -> dict[str, Any]:
+    """A field that finds one of many by its name."""
+    return {"kind": "search", "name": name, "label": label, "hint": hint, "search": True}
+
+
+def _text(name: str, label: str, hint: str, longest: int) -> dict[str, Any]:
+    """A field for words."""
+    return {"kind": "text", "name": name, "label": label, "hint": hint, "text": True, "longest": str(longest)}
 
 
 def _number(name: str, label: str, hint: str, low: int, high: int, empty: str = "") -> dict[str, Any]:
@@ -87,7 +143,10 @@ def _switch(name: str, label: str, hint: str) -> dict[str, Any]:
 
 def write_address() -> str:
     """The script that writes the controls' values, in field order, to the page's address."""
-    defaults = json.dumps(Selection().to_query(everything=True))
+    usual = Selection().to_query(everything=True)
+    if len(shelf.names()) > 1:
+        usual["model"] = ""  # the link says which
+    defaults = json.dumps(usual)
     return f"(...values) => ({script('address')})({defaults}, values)"
 
 

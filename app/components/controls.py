@@ -2,32 +2,33 @@
 
 from __future__ import annotations
 
-import re
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from html import escape
-from pathlib import Path
 from typing import Any
 
 import gradio as gr
 from gradio.events import Dependency
 
-from app.services import models
+from app.services import shelf
+from app.services.fitting import fit, opening
 from app.services.models import Outline
-from app.state import BITS, FIELDS, LARGEST_SEED, LAST_TIMESTEP, MOST_STEPS, STRENGTHS, Selection, brief
+from app.services.models import outline as outline_of
+from app.state import BITS, FIELDS, LARGEST_SEED, LAST_TIMESTEP, MOST_STEPS, STRENGTHS, Selection
 
 
 @dataclass(frozen=True, kw_only=True)
 class Shared:
-    """The shared controls, one for each field of `Selection` and named as it, and the outline of the explored model.
+    """The shared controls, one for each field of `Selection` and named as it, and the outline of the first model.
 
     `opened` is the event after the page's link has set the controls: a tab draws itself first with `opened.then(...)`.
-    They are made unrendered: Compare renders class_id, seed, steps and guidance, the bar all others, unseen, for a
-    person works with the bar itself. Every tab may listen to and set any of them.
+    They are made unrendered: Compare renders seed, steps and guidance, the bar all others, unseen, for a person works
+    with the bar itself. Every tab may listen to and set any of them. What the page is built with is of the first model;
+    a view shows another one as soon as the selection names it.
     """
 
     outline: Outline
-    model: gr.Dropdown
-    layer: gr.Dropdown
+    model: gr.Textbox
+    layer: gr.Textbox
     timestep: gr.Slider
     channel: gr.Number
     weight_bits: gr.Dropdown
@@ -35,10 +36,11 @@ class Shared:
     csb: gr.Checkbox
     ssc: gr.Checkbox
     strength: gr.Dropdown
-    class_id: gr.Dropdown
+    class_id: gr.Number
     seed: gr.Number
     steps: gr.Slider
     guidance: gr.Slider
+    prompt: gr.Textbox
     opened: Dependency
 
     @property
@@ -71,47 +73,27 @@ def open_link(request: gr.Request) -> list[Any]:
 
     Controls that stand as asked for are left alone: a visitor may have moved them before this answer comes.
     """
-    selection, ignored = Selection.from_query(dict(request.query_params))
-    selection, unknown = fit(selection, models.outline())
-    told = [*ignored, *(message for name, message in unknown.items() if name in request.query_params)]
+    query = dict(request.query_params)
+    selection, ignored = Selection.from_query(query)
+    known = selection.model if "model" in query and selection.model in shelf.names() else shelf.first().name
+    selection, unknown = fit(selection, outline_of(known), frozenset(query))
+    told = [*ignored, *(message for name, message in unknown.items() if name in query)]
     notice = " ".join(f"Part of the link was ignored. {escape(message)}." for message in told)
-    usual, _ = fit(Selection(), models.outline())
+    usual = opening(shelf.first().name)
     asked = asdict(selection).items()
     return [*(value if value != getattr(usual, name) else gr.skip() for name, value in asked), notice]
-
-
-def fit(selection: Selection, outline: Outline) -> tuple[Selection, dict[str, str]]:
-    """The selection with a layer and a class that the model has, and by field what it had to give up."""
-    unknown = {}
-    if selection.model != model_name(outline):
-        unknown["model"] = (
-            f"model: expected {model_name(outline)}, which is explored here; got {brief(selection.model)}"
-        )
-        selection = replace(selection, model=model_name(outline))
-    if selection.layer not in outline.layers:
-        unknown["layer"] = f"layer: expected one of the model's, {outline.layers[0]} ...; got {brief(selection.layer)}"
-        selection = replace(selection, layer=outline.layers[0])
-    if selection.class_id >= len(outline.labels):
-        unknown["class_id"] = f"class_id: expected 0 to {len(outline.labels) - 1}; got {selection.class_id}"
-        selection = replace(selection, class_id=0)
-    return selection, unknown
-
-
-def model_name(outline: Outline) -> str:
-    """The explored model's name, as `Selection` takes it: that of its folder."""
-    return re.sub(r"[^\w.-]", "-", Path(outline.source).name)[:64] or "model"
 
 
 def _selection_controls(outline: Outline) -> dict[str, Any]:
     """One control a field of `Selection`."""
     start, _ = fit(Selection(), outline)
     return dict(
-        model=gr.Dropdown([start.model], value=start.model, label="Model", interactive=True, render=False),
+        model=gr.Textbox(start.model, label="Model", interactive=True, render=False),
         channel=gr.Number(start.channel, label="Channel", precision=0, interactive=True, render=False),
-        layer=gr.Dropdown(outline.layers, value=start.layer, label="Layer", interactive=True, render=False),
+        layer=gr.Textbox(start.layer, label="Layer", interactive=True, render=False),
         timestep=gr.Slider(0, LAST_TIMESTEP, start.timestep, step=1, label="Timestep", interactive=True, render=False),
         **_method_controls(start),
-        **_picture_controls(outline, start),
+        **_picture_controls(start),
     )
 
 
@@ -140,11 +122,11 @@ def strength_name(strength: int) -> str:
     return "as trained" if strength == 1 else f"x {strength}, same function"
 
 
-def _picture_controls(outline: Outline, start: Selection) -> dict[str, Any]:
-    """The controls that choose a picture: class, seed, steps, guidance."""
-    classes = [(name, i) for i, name in enumerate(outline.labels)]
+def _picture_controls(start: Selection) -> dict[str, Any]:
+    """The controls that choose a picture: class or prompt, seed, steps, guidance."""
     return {
-        "class_id": gr.Dropdown(classes, value=start.class_id, label="Class", interactive=True, render=False),
+        "class_id": gr.Number(start.class_id, label="Class", precision=0, interactive=True, render=False),
+        "prompt": gr.Textbox(start.prompt, label="Prompt", interactive=True, render=False),
         "seed": gr.Number(
             start.seed, label="Seed", minimum=0, maximum=LARGEST_SEED, precision=0, interactive=True, render=False
         ),

@@ -8,9 +8,10 @@ from typing import Any
 
 import gradio as gr
 
-from app.components.controls import Shared, fit
+from app.components.controls import Shared
 from app.components.messages import explained
 from app.components.part import html_part
+from app.services.fitting import fit
 from app.state import Selection
 
 
@@ -22,12 +23,14 @@ def follow(
     *,
     own: Sequence[gr.components.Component] = (),
     triggers: Sequence[Any] = (),
+    instead: Callable[[str], Any] | None = None,
 ) -> None:
     """Draw when one of the selection's fields moves, when the tab opens, and at the view's own triggers.
 
     Called where the view stands. `draw` takes the values of its `own` controls, then those of the selection in field
     order. All of a view's triggers share one event, so that a slow answer never overwrites a later one; of many moves
-    the last counts.
+    the last counts. `instead` gives the outputs that say, in the view's place, why it cannot be drawn; without it that
+    is told beside the page.
     """
     start = asdict(fit(Selection(), shared.outline)[0])
     part = html_part("follower", start, scripts=("store",), elem_classes="follower", fields=list(fields))
@@ -36,7 +39,12 @@ def follow(
         *mine, part = values
         with explained():
             selection = Selection.from_part(part)
-        return draw(*mine, *vars(selection).values())
+        try:
+            return draw(*mine, *vars(selection).values())
+        except gr.Error as error:
+            if instead is None:
+                raise
+            return instead(error.message)
 
     gr.on(
         [part.select, *triggers],

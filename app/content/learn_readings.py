@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 
-from app.content.readings import NOT_BALANCED
-
 
 def rounding_formula(
     bits: int,
@@ -66,13 +64,14 @@ def salience_formula(channel: int, activation: float, weight: float) -> str:
     )
 
 
-def salience_reading(layer: str, both: int, top: int, channels: int, timestep: int, strength: int) -> str:
+def salience_reading(layer: str, both: int, top: int, channels: int, timestep: float, strength: int) -> str:
     """How many of the most salient channels coincide, and how many would by chance."""
     dial = f", salience x {strength}, function unchanged" if strength > 1 else ""
     verb = "is" if both == 1 else "are"
     return (
-        f"In {layer}{dial}, timestep {timestep}: of the {top} most salient activation channels **{both}** {verb} also "
-        f"among the {top} most salient weight channels. If the two were unrelated, {top * top / channels:.1f} would be."
+        f"In {layer}{dial}, timestep {timestep:g}: of the {top} most salient activation channels **{both}** {verb} "
+        f"also among the {top} most salient weight channels. If the two were unrelated, {top * top / channels:.1f} "
+        "would be."
     )
 
 
@@ -89,7 +88,7 @@ def balance_formula(channel: int, activation: float, weight: float, factor: floa
 
 
 def balance_reading(
-    amount: float, channel: int, activation: float, weight: float, difference: float, rows: int, role: str
+    amount: float, channel: int, activation: float, weight: float, difference: float, rows: int, note: str
 ) -> str:
     """Where the most salient channel stands, and how little the product has changed."""
     where = {0.0: "As calibrated", 1.0: "Balanced"}.get(amount, f"{100 * amount:.0f}% of the way")
@@ -102,24 +101,24 @@ def balance_reading(
         f"**{where}**, channel {channel} has salience **{activation:.3g}** in the activation and **{weight:.3g}** in "
         f"the weight. {product}"
     )
-    return text + (f" {NOT_BALANCED}" if role == "fc2" else "")
+    return f"{text} {note}".strip()
 
 
-def timestep_formula(timestep: int, rho: float, weight: float, total: float) -> str:
+def timestep_formula(timestep: float, rho: float, weight: float, total: float) -> str:
     """PTQ4DiT eqs. 10 and 11 at one timestep, in LaTeX."""
     return _aligned(
-        rf"\eta_{{{timestep}}} &= e^{{-\rho}} \,/\, \textstyle\sum_t e^{{-\rho_t}}",
+        rf"\eta_{{{timestep:g}}} &= e^{{-\rho}} \,/\, \textstyle\sum_t e^{{-\rho_t}}",
         rf"&= e^{{{_signed(-rho)}}} / {total:.1f} = \mathbf{{{weight:.4f}}}",
         r"s_\rho(X) &= \textstyle\sum_t \eta_t \, s(X[t])",
     )
 
 
-def timestep_reading(timestep: int, rho: float, weight: float, count: int, channel: int, misfit: float) -> str:
+def timestep_reading(timestep: float, rho: float, weight: float, count: int, channel: int, misfit: float) -> str:
     """What the timestep counts, and how far its own balance would be from the common one."""
     share = weight * count
     compared = "as much as" if 0.995 <= share <= 1.005 else f"{share:.2f} times as much as"
     return (
-        f"At timestep **{timestep}** ρ is **{_signed(rho)}**, so it counts **{compared}** an equal share. A factor "
+        f"At timestep **{timestep:g}** ρ is **{_signed(rho)}**, so it counts **{compared}** an equal share. A factor "
         f"made for this timestep alone would differ from the common one by up to {misfit:.1f}x (channel {channel})."
     )
 

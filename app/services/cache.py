@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Hashable
+from collections.abc import Callable
 from functools import wraps
 from threading import Lock, RLock
-from typing import Generic, ParamSpec, TypeVar
+from typing import Any, Generic, ParamSpec, TypeVar
 
 P = ParamSpec("P")
 R = TypeVar("R")
-_clearing: list[Callable[[], None]] = []
+Key = tuple[tuple[Any, ...], tuple[tuple[str, Any], ...]]
+_caches: list[_Kept[Any]] = []
 
 
 def shared(maxsize: int) -> Callable[[Callable[P, R]], Callable[P, R]]:
@@ -28,7 +29,7 @@ def shared(maxsize: int) -> Callable[[Callable[P, R]], Callable[P, R]]:
             return kept.get((args, tuple(sorted(kwargs.items()))), lambda: function(*args, **kwargs))
 
         call.cache_clear = kept.clear  # type: ignore[attr-defined]
-        _clearing.append(kept.clear)
+        _caches.append(kept)
         return call
 
     return decorate
@@ -40,10 +41,10 @@ class _Kept(Generic[R]):
     def __init__(self, most: int) -> None:
         self._most = most
         self._lock = Lock()  # held for moments only
-        self._results: OrderedDict[Hashable, R] = OrderedDict()
-        self._making: dict[Hashable, RLock] = {}
+        self._results: OrderedDict[Key, R] = OrderedDict()
+        self._making: dict[Key, RLock] = {}
 
-    def get(self, key: Hashable, work_out: Callable[[], R]) -> R:
+    def get(self, key: Key, work_out: Callable[[], R]) -> R:
         """The result of a key, worked out where there is none."""
         with self._lock:
             if key in self._results:
@@ -67,7 +68,13 @@ class _Kept(Generic[R]):
         with self._lock:
             self._results.clear()
 
-    def _keep(self, key: Hashable, result: R) -> None:
+    def forget(self, chosen: Callable[[tuple[Any, ...]], bool]) -> None:
+        """Forget the results of those positional arguments for which `chosen` holds."""
+        with self._lock:
+            for key in [key for key in self._results if chosen(key[0])]:
+                del self._results[key]
+
+    def _keep(self, key: Key, result: R) -> None:
         with self._lock:
             self._results[key] = result
             while len(self._results) > self._most:
@@ -75,6 +82,12 @@ class _Kept(Generic[R]):
 
 
 def forget_everything() -> None:
-    """Empty all caches, as when another model is explored."""
-    for clear in _clearing:
-        clear()
+    """Empty all caches."""
+    for kept in _caches:
+        kept.clear()
+
+
+def forget_model(name: str) -> None:
+    """Forget what was worked out of one model: every function that looks at one takes its name first."""
+    for kept in _caches:
+        kept.forget(lambda args: bool(args) and args[0] == name)

@@ -8,7 +8,7 @@ from threading import Event
 from typing import TYPE_CHECKING, Any
 
 from app.services.cache import shared
-from app.services.models import explored
+from app.services.models import explored, opened
 from app.services.request import Variant
 from app.services.stored_benchmark import load_benchmark
 from app.services.workpiece import Line, Tell, Workpiece
@@ -21,21 +21,21 @@ ROUNDED = Line(width=2, longest=16, what="models")
 LEARNED = Line(width=1, longest=4, what="models that learn their rounding")  # a minute each, and more
 
 
-def contender(variant: Variant, strength: int) -> Dit:
+def contender(model: str, variant: Variant, strength: int) -> Dit:
     """The model that a variant asks for, at a strength of the salience dial, however long it takes.
 
     Raises ValueError where the variant's backend cannot run it, Full where too many wait already.
     """
-    words = making(variant, strength, Event())
+    words = making(model, variant, strength, Event())
     while True:
         try:
             next(words)
         except StopIteration as made:
-            model: Dit = made.value
-            return model
+            finished: Dit = made.value
+            return finished
 
 
-def making(variant: Variant, strength: int, stop: Event) -> Generator[str, None, Dit | None]:
+def making(model: str, variant: Variant, strength: int, stop: Event) -> Generator[str, None, Dit | None]:
     """The model, with words about how far it is while it takes long; None once `stop` is set. Raises as `contender`.
 
     Nothing waits in its closing: a model that is wanted by nobody else is told to stop, and stops by itself.
@@ -43,31 +43,31 @@ def making(variant: Variant, strength: int, stop: Event) -> Generator[str, None,
     if stop.is_set():
         return None
     if variant.is_float:
-        return explored(strength).dit
-    return (yield from _quantized(variant, strength).wait(stop))
+        return opened(model).bundle if strength == 1 else explored(model, strength).dit
+    return (yield from _quantized(model, variant, strength).wait(stop))
 
 
 @shared(maxsize=4 * QUANTIZED_MODELS)
-def megabytes(variant: Variant, strength: int) -> float:
+def megabytes(model: str, variant: Variant, strength: int) -> float:
     """The variant's transformer on disk: packed integers and scales, or floats. Makes the model if need be."""
     from ptq4dit.checkpoint.packed import packed_bytes
 
-    return packed_bytes(contender(variant, strength)) / 1e6
+    return packed_bytes(contender(model, variant, strength)) / 1e6
 
 
 @shared(maxsize=QUANTIZED_MODELS)
-def _quantized(variant: Variant, strength: int) -> Workpiece[Dit]:
+def _quantized(model: str, variant: Variant, strength: int) -> Workpiece[Dit]:
     def make(stop: Event, tell: Tell) -> Dit:
-        return _quantize(variant, strength, stop, tell)
+        return _quantize(model, variant, strength, stop, tell)
 
     return Workpiece(make, LEARNED if variant.reconstruct else ROUNDED)
 
 
-def _quantize(variant: Variant, strength: int, stop: Event, tell: Tell) -> Dit:
+def _quantize(model: str, variant: Variant, strength: int, stop: Event, tell: Tell) -> Dit:
     import ptq4dit
     from ptq4dit.config.methods import method_names
 
-    model, own = explored(strength), variant.method in method_names(learns="own")
+    chosen, own = explored(model, strength), variant.method in method_names(learns="own")
     shared_data = variant.reconstruct and not own
     config = ptq4dit.QuantConfig(
         method=variant.method,
@@ -75,7 +75,7 @@ def _quantize(variant: Variant, strength: int, stop: Event, tell: Tell) -> Dit:
         activation_bits=variant.activation_bits,
         csb=variant.csb,
         ssc=variant.ssc,
-        reconstruction=_reconstruction() if shared_data else None,
+        reconstruction=_reconstruction(model) if shared_data else None,
         backend=variant.backend,
     )
 
@@ -86,10 +86,10 @@ def _quantize(variant: Variant, strength: int, stop: Event, tell: Tell) -> Dit:
 
     if variant.reconstruct and own:
         tell("Drawing its own pictures to learn from first; with its rounding that may take minutes", None)
-    data = _data(stop) if shared_data else None
+    data = _data(model, stop) if shared_data else None
     return ptq4dit.quantize(
-        model.dit,
-        model.stats,
+        chosen.dit,
+        chosen.stats,
         config,
         data=data,
         progress=progress if variant.reconstruct else None,
@@ -97,36 +97,36 @@ def _quantize(variant: Variant, strength: int, stop: Event, tell: Tell) -> Dit:
     )
 
 
-def _reconstruction() -> ReconstructionConfig:
+def _reconstruction(model: str) -> ReconstructionConfig:
     """The settings of the stored benchmark, so that a run here can be held against it; or else its defaults."""
     from ptq4dit.benchmark.config import BenchmarkConfig
     from ptq4dit.config.reconstruction import ReconstructionConfig
 
     try:
-        settings: dict[str, Any] = dict(load_benchmark().config.get("reconstruction", {}))
+        settings: dict[str, Any] = dict(load_benchmark(model).config.get("reconstruction", {}))
     except ValueError:
         settings = {}
     return ReconstructionConfig(**settings) if settings else BenchmarkConfig().reconstruction
 
 
-def _data(stop: Event) -> Trajectories:
+def _data(model: str, stop: Event) -> Trajectories:
     """Inputs for reconstruction; the dial leaves them as they are, the model's function being the same.
 
     Collected by whoever learns first, in the line of those who learn.
     """
     import ptq4dit
 
-    kept = _collected()
+    kept = _collected(model)
     if "data" not in kept:
-        model, settings = explored(), _reconstruction()
-        config = model.stats.config
+        chosen, settings = explored(model), _reconstruction(model)
+        config = chosen.stats.config
         timesteps = min(settings.timesteps or config.timesteps, config.steps)
         kept["data"] = ptq4dit.collect(
-            model.dit, config, images=settings.images, timesteps=timesteps, cancelled=stop.is_set
+            chosen.dit, config, images=settings.images, timesteps=timesteps, cancelled=stop.is_set
         )
     return kept["data"]
 
 
-@shared(maxsize=1)
-def _collected() -> dict[str, Trajectories]:
+@shared(maxsize=2)
+def _collected(model: str) -> dict[str, Trajectories]:
     return {}

@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from app.balancing import WAYS
 from app.services.cache import shared
 from app.services.models import explored
 from app.services.rounding import weight_grid
-from app.state import brief
+from app.services.sites import require_layer, sites, variants_of
 
 if TYPE_CHECKING:
     from ptq4dit.quantized.operands import Operands
@@ -33,7 +32,7 @@ class LayerErrors:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class LayerEffect:
-    """One layer's rounding, simulated, keyed none / csb / csb+ssc; fc2, which is not balanced, has the first only.
+    """One layer's rounding, simulated, keyed none / csb / csb+ssc; a layer that is not balanced has the first only.
 
     errors: of the whole output; channels: (channel,) error that rounding makes in each; inputs, weights: histograms
     with low, high and counts, and the first level, step and number of levels where there is a grid.
@@ -45,25 +44,14 @@ class LayerEffect:
     weights: Mapping[str, dict[str, Any]]
 
 
-def require_layer(layer: str) -> None:
-    """Raise ValueError, naming the layers there are, for one that is not among them."""
-    layers = list(explored().stats.layers)
-    if layer not in layers:
-        raise ValueError(f"layer: expected one of {layers[0]} ... {layers[-1]}; got {brief(layer)}")
-
-
-def variants_of(layer: str) -> list[str]:
-    """The ways of balancing that a layer knows: fc2 is not balanced."""
-    return ["none"] if layer.endswith(".fc2") else list(WAYS)
-
-
 @shared(maxsize=256)
-def layer_effect(layer: str, weight_bits: int, activation_bits: int, strength: int) -> LayerEffect:
+def layer_effect(model: str, layer: str, weight_bits: int, activation_bits: int, strength: int) -> LayerEffect:
     """The effect of rounding on one layer with each way of balancing. Raises ValueError for an unknown layer."""
     from ptq4dit.quantized.operands import channel_errors, energies
 
-    require_layer(layer)
-    operands = {name: rounded(layer, name, weight_bits, activation_bits, strength) for name in variants_of(layer)}
+    require_layer(model, layer)
+    ways = variants_of(model, layer)
+    operands = {name: rounded(model, layer, name, weight_bits, activation_bits, strength) for name in ways}
     exact = operands["none"]
     energy = {name: tuple(np.asarray(part) for part in energies(exact, one)) for name, one in operands.items()}
     return LayerEffect(
@@ -77,20 +65,21 @@ def layer_effect(layer: str, weight_bits: int, activation_bits: int, strength: i
     )
 
 
-def rounded(layer: str, variant: str, weight_bits: int, activation_bits: int, strength: int) -> Operands:
+def rounded(model: str, layer: str, variant: str, weight_bits: int, activation_bits: int, strength: int) -> Operands:
     """What the layer multiplies, balanced as the variant says, before and after rounding."""
     import ptq4dit
     from ptq4dit.config.quantization import FLOAT_BITS
     from ptq4dit.quantized.operands import layer_operands
     from ptq4dit.quantized.weight import expand_weight, round_weight
 
-    model = explored(strength)
+    chosen = explored(model, strength)
     inputs = ptq4dit.QuantConfig(weight_bits=FLOAT_BITS, activation_bits=activation_bits)
-    operands = layer_operands(model.dit.transformer, model.stats, layer, inputs, variant)
+    layers = sites(model, strength)
+    operands = layer_operands(chosen.dit.transformer, chosen.stats, layer, inputs, variant, layers=layers)
     if weight_bits == FLOAT_BITS:
         return operands
     settings = ptq4dit.QuantConfig(weight_bits=weight_bits).layer(layer)
-    scale, zero_point = weight_grid(layer, operands.weight, settings, variant, strength)
+    scale, zero_point = weight_grid(model, layer, operands.weight, settings, variant, strength)
     integers = round_weight(operands.weight, scale, zero_point, weight_bits)
     weight = expand_weight(integers, scale, zero_point)
     return replace(operands, rounded_weight=weight, weight_grid=(scale, zero_point))

@@ -12,14 +12,15 @@ from collections.abc import Generator, Iterator
 from contextlib import closing
 from dataclasses import dataclass, replace
 from threading import Event, Lock
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from app.services.cache import shared
 from app.services.contenders import contender, making, megabytes
 from app.services.gpu import on_gpu
-from app.services.models import is_loaded, outline
+from app.services.models import QUANTIZED, ModelMissing, is_loaded, opened, outline
 from app.services.request import DEFAULT_BITS, Request, parse_variants
 from app.services.workpiece import POLL, Line
 from app.state import Selection
@@ -54,7 +55,7 @@ class Frame:
     note: str
     step: int = 0
     pictures: tuple[Image, ...] | None = None
-    timesteps: tuple[int, ...] = ()
+    timesteps: tuple[int | float, ...] = ()
     drift: tuple[tuple[float, ...], ...] = ()
     psnr: tuple[float, ...] = ()
     ssim: tuple[float, ...] = ()
@@ -68,21 +69,22 @@ def run(request: Request, cancelled: Event | None = None) -> Iterator[Frame]:
     """A frame for each model made ready and each step, then a finished one; ends early once `cancelled` is set.
 
     Each frame comes soon after the one before, whatever it waits for, so that whoever leaves is noticed.
-    Raises ValueError for a class that the model has not and for a run that takes too long, ModelMissing where there is
-    no model, Full where too many wait already.
+    Raises ValueError for a class or prompt that the model cannot draw and for a run that takes too long,
+    ModelMissing where there is no model, Full where too many wait already.
     """
     stop = cancelled or Event()
     begun = time.monotonic()
-    require_class(request.class_id)
+    require_subject(request)
     yield Frame(request=request, note="Starting")
-    while not is_loaded(within=POLL):
+    while not is_loaded(request.model, within=POLL):
         if stop.is_set():
             return
         yield Frame(request=request, note="Loading the model", seconds=time.monotonic() - begun)
+    require_subject(request)  # now that the model itself says what it draws
     models = yield from _ready(request, stop, begun)
     if models is None:
         return
-    sizes = tuple(megabytes(variant, request.strength) for variant in request.contenders)
+    sizes = tuple(megabytes(request.model, variant, request.strength) for variant in request.contenders)
     for frame in _in_turn(models, Frame(request=request, note="Starting", megabytes=sizes), stop):
         yield replace(frame, seconds=time.monotonic() - begun)
 
@@ -114,7 +116,7 @@ def _ready(request: Request, stop: Event, begun: float) -> Generator[Frame, None
     for variant in request.contenders:
         note = f"Preparing {variant.label}"
         yield Frame(request=request, note=note, seconds=time.monotonic() - begun)
-        with closing(making(variant, request.strength, stop)) as words:
+        with closing(making(request.model, variant, request.strength, stop)) as words:
             while True:
                 try:
                     word = next(words)
@@ -132,8 +134,8 @@ def _ready(request: Request, stop: Event, begun: float) -> Generator[Frame, None
 @on_gpu
 def single(request: Request) -> Image:
     """The picture of the request's last contender alone. Raises as `run` does."""
-    require_class(request.class_id)
-    model = contender(request.contenders[-1], request.strength)
+    require_subject(request)
+    model = contender(request.model, request.contenders[-1], request.strength)
     *_, last = _trajectory(model, request, Event())
     return _pixels(_decode(model, [last.latents]))[0]
 
@@ -152,19 +154,26 @@ def recall(request: Request) -> Frame | None:
     return _finished.get(request)
 
 
-def prepare() -> None:
+def prepare(start: Selection) -> None:
     """Make the variants that Compare opens with, so that the first run waits for nothing."""
-    start = Selection()
     for variant in parse_variants(DEFAULT_BITS, start.csb, start.ssc, "auto"):
-        contender(variant, start.strength)
+        contender(start.model, variant, start.strength)
 
 
-def require_class(class_id: int) -> None:
-    """Raise ValueError, naming the classes there are, for one that is not among them."""
-    labels = outline().labels
-    if outline().known and not 0 <= class_id < len(labels):
-        named = ", ".join(f"{i} {label}" for i, label in enumerate(labels[:12]))
-        raise ValueError(f"class_id: expected 0 to {len(labels) - 1} ({named}); got {class_id}")
+def require_subject(request: Request) -> None:
+    """Raise ValueError, naming the classes there are, for one that is not among them, and where a prompt is missing.
+
+    Raises ModelMissing for a quantized folder, which has no full precision to compare with.
+    """
+    about = outline(request.model)
+    if about.quantized:
+        raise ModelMissing(QUANTIZED)
+    if about.prompted:
+        if not request.prompt:
+            raise ValueError(f"prompt: expected what {request.model} is to draw; got none. Write a few words")
+    elif about.known and not 0 <= request.class_id < len(about.labels):
+        named = ", ".join(f"{i} {label}" for i, label in enumerate(about.labels[:12]))
+        raise ValueError(f"class_id: expected 0 to {len(about.labels) - 1} ({named}); got {request.class_id}")
 
 
 def _denoise(contenders: list[Dit], frame: Frame, stop: Event) -> Iterator[Frame]:
@@ -208,15 +217,25 @@ class _Clocked:
 def _trajectory(model: Dit, request: Request, stop: Event) -> Iterator[DenoiseState]:
     from ptq4dit.sampling.denoise import denoise
 
+    what: dict[str, Any] = {"class_labels": [request.class_id], "sampler": request.sampler}
+    if model.text_conditioned:
+        what = {"prompts": _encoded(request.model, request.prompt)}
     return denoise(
         model,
-        class_labels=[request.class_id],
         steps=request.steps,
         guidance_scale=request.guidance,
         seed=request.seed,
-        sampler=request.sampler,
         cancelled=stop.is_set,
+        **what,
     )
+
+
+@shared(maxsize=32)
+def _encoded(model: str, prompt: str) -> Any:
+    """A prompt as the model's text encoders see it, which no rounding of the transformer changes."""
+    from ptq4dit.sampling.prompts import encode_prompts
+
+    return encode_prompts(opened(model).bundle, [prompt])
 
 
 def _advance(frame: Frame, states: tuple[DenoiseState, ...]) -> Frame:
@@ -229,9 +248,14 @@ def _advance(frame: Frame, states: tuple[DenoiseState, ...]) -> Frame:
         frame,
         step=states[0].step,
         note=f"Step {states[0].step} of {frame.request.steps}",
-        timesteps=(*frame.timesteps, int(states[0].timestep)),
+        timesteps=(*frame.timesteps, _plain(states[0].timestep)),
         drift=tuple((*old, new) for old, new in zip(before, now, strict=True)),
     )
+
+
+def _plain(timestep: int | float) -> int | float:
+    """A timestep without needless decimals; models of flow matching are given fractions."""
+    return int(timestep) if timestep == int(timestep) else round(float(timestep), 2)
 
 
 def _finish(model: Dit, frame: Frame, states: tuple[DenoiseState, ...]) -> Frame:

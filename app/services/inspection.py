@@ -9,9 +9,10 @@ import numpy as np
 
 from app.balancing import WAYS
 from app.services.cache import shared
-from app.services.effect import LayerErrors, layer_effect, require_layer
+from app.services.effect import LayerErrors, layer_effect
 from app.services.models import explored
 from app.services.rounding import stored_errors
+from app.services.sites import site, sites
 from app.state import brief
 
 MEASURES = {
@@ -30,7 +31,8 @@ class LayerView:
 
     timesteps (t,); activation, balanced_activation (t, channel); weight, balanced_weight (channel,); rho, rho_balanced
     (t,); weights (t,), eq. 11 with SSC, all on the middle timestep without; factors (channel,), the diagonal of B_X.
-    Where nothing is balanced (csb off, or fc2) the balanced arrays equal the others and `balanced` is False.
+    Where nothing is balanced (csb off, or a layer that cannot be) the balanced arrays equal the others and `balanced`
+    is False.
     """
 
     layer: str
@@ -49,32 +51,33 @@ class LayerView:
     rho_balanced: np.ndarray
     weights: np.ndarray
 
+    @property
+    def marks(self) -> np.ndarray:
+        """The timesteps (t,) as the page names them, 0 to 999: in thousandths where the model is given fractions."""
+        return self.timesteps * 1000 if self.timesteps.max() <= 1 else self.timesteps
+
     def nearest(self, timestep: int) -> int:
         """The index of the calibrated timestep nearest to the chosen one."""
-        return int(np.abs(self.timesteps - timestep).argmin())
+        return int(np.abs(self.marks - timestep).argmin())
 
 
 @shared(maxsize=128)
-def layer_view(layer: str, csb: bool, ssc: bool, strength: int) -> LayerView:
+def layer_view(model: str, layer: str, csb: bool, ssc: bool, strength: int) -> LayerView:
     """Everything the charts of one layer show except its error. Raises ValueError for an unknown layer."""
-    from ptq4dit.model.layers import get_layer
     from ptq4dit.paper.ssc import spearman_rho, timestep_weights
-    from ptq4dit.quantized.balance import layer_factor
+    from ptq4dit.quantized.balance import layer_factor, tied_names
 
-    require_layer(layer)
-    model = explored(strength)
-    stats = model.stats
+    about, stats, layers = site(model, layer), explored(model, strength).stats, sites(model, strength)
     activation, weight = stats.activation_salience[layer], stats.weight_salience[layer]
-    role = layer.rsplit(".", 1)[1]
-    balanced = csb and role != "fc2"
-    b_x = layer_factor(stats, get_layer(model.dit.transformer, layer), csb=csb, ssc=ssc)
+    tied = tied_names(layers[layer], layers)
+    b_x = layer_factor(stats, layers[layer], csb=csb, ssc=ssc, balance_inputs=about.itself, tied=tied)
     return LayerView(
         layer=layer,
-        role=role,
+        role=about.role,
         csb=csb,
         ssc=ssc,
         strength=strength,
-        balanced=balanced,
+        balanced=csb and about.balanced,
         timesteps=_array(stats.timesteps),
         activation=_array(activation),
         weight=_array(weight),
@@ -92,27 +95,27 @@ def _array(tensor: Any) -> np.ndarray:
     return np.asarray(tensor)
 
 
-def layer_errors(layer: str, weight_bits: int, activation_bits: int, strength: int) -> LayerErrors:
-    """The error of one layer without balancing, with CSB and with CSB + SSC; fc2 has the first only."""
-    return layer_effect(layer, weight_bits, activation_bits, strength).errors
+def layer_errors(model: str, layer: str, weight_bits: int, activation_bits: int, strength: int) -> LayerErrors:
+    """The error of one layer without balancing, with CSB and with CSB + SSC; one that is not balanced has the first."""
+    return layer_effect(model, layer, weight_bits, activation_bits, strength).errors
 
 
 @shared(maxsize=64)
-def map_numbers(measure: str, weight_bits: int, activation_bits: int, strength: int) -> dict[str, float]:
+def map_numbers(model: str, measure: str, weight_bits: int, activation_bits: int, strength: int) -> dict[str, float]:
     """One number a layer; errors in percent. Raises ValueError for an unknown measure."""
-    stats = explored(strength).stats
-    stored = stored_errors(weight_bits, activation_bits, strength) if measure in WAYS else None
+    stats = explored(model, strength).stats
+    stored = stored_errors(model, weight_bits, activation_bits, strength) if measure in WAYS else None
     if stored is not None:
         return {layer: 100 * stored[layer][measure] for layer in stats.layers}
-    return {layer: _map_number(measure, layer, weight_bits, activation_bits, strength) for layer in stats.layers}
+    return {layer: _map_number(model, measure, layer, weight_bits, activation_bits, strength) for layer in stats.layers}
 
 
-def _map_number(measure: str, layer: str, weight_bits: int, activation_bits: int, strength: int) -> float:
+def _map_number(model: str, measure: str, layer: str, weight_bits: int, activation_bits: int, strength: int) -> float:
     """The number that the map shows for one layer."""
     if measure in WAYS:
-        errors = layer_errors(layer, weight_bits, activation_bits, strength).overall
+        errors = layer_errors(model, layer, weight_bits, activation_bits, strength).overall
         return 100 * errors.get(measure, float("nan"))
-    view = layer_view(layer, False, False, strength)
+    view = layer_view(model, layer, False, False, strength)
     match measure:
         case "activation":
             return salience_ratio(view.activation.max(axis=0))

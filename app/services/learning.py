@@ -7,10 +7,11 @@ from typing import Any
 
 import numpy as np
 
+from app.content import readings
 from app.services.cache import shared
-from app.services.effect import require_layer
 from app.services.inspection import LayerView, layer_view
 from app.services.models import explored
+from app.services.sites import require_layer, site, sites
 from app.state import brief
 
 TOP = 10  # how many channels count as the most salient
@@ -45,7 +46,7 @@ class Balance:
     rows.
     """
 
-    timestep: int
+    timestep: int | float
     amount: float
     activation: np.ndarray
     weight: np.ndarray
@@ -112,9 +113,15 @@ def outlier_curve() -> tuple[np.ndarray, np.ndarray]:
     return sizes, np.array([ordinary_error(with_outlier(size)) for size in sizes])
 
 
-def layer(name: str, strength: int) -> LayerView:
+def layer(model: str, name: str, strength: int) -> LayerView:
     """The layer as calibrated, with the timestep weights of SSC and the factors that it gives."""
-    return layer_view(name, True, True, strength)
+    return layer_view(model, name, True, True, strength)
+
+
+def note(model: str, name: str) -> str:
+    """What is particular about balancing a layer, in words; empty where something in front absorbs its factors."""
+    about = site(model, name)
+    return readings.balancing_note(about.balanced, about.itself, about.why)
 
 
 def middle(view: LayerView) -> int:
@@ -133,9 +140,9 @@ def coinciding(activation: np.ndarray, weight: np.ndarray) -> list[int]:
 
 
 @shared(maxsize=8)
-def coinciding_by_layer(strength: int) -> dict[str, int]:
+def coinciding_by_layer(model: str, strength: int) -> dict[str, int]:
     """Layer -> how many of the most salient channels of activation and weight coincide at its middle timestep."""
-    stats = explored(strength).stats
+    stats = explored(model, strength).stats
     activations = {name: np.asarray(stats.activation_salience[name]) for name in stats.layers}
     return {
         name: len(coinciding(salience[len(salience) // 2], np.asarray(stats.weight_salience[name])))
@@ -144,14 +151,14 @@ def coinciding_by_layer(strength: int) -> dict[str, int]:
 
 
 @shared(maxsize=256)
-def balance(name: str, strength: int, amount: float) -> Balance:
+def balance(model: str, name: str, strength: int, amount: float) -> Balance:
     """Channel-wise salience balancing of one layer, carried out to `amount` in 0..1. Raises ValueError for others.
 
     For fc2, too, the factors are those of eq. 6, though nothing in front of it could absorb them.
     """
     if not 0 <= amount <= 1:
         raise ValueError(f"amount: expected 0 (as calibrated) to 1 (balanced); got {brief(amount)}")
-    rows, weight, activation_salience, weight_salience, timestep = _operands(name, strength)
+    rows, weight, activation_salience, weight_salience, timestep = _operands(model, name, strength)
     factors = np.sqrt(np.maximum(weight_salience, 1e-12) / np.maximum(activation_salience, 1e-12))
     moved = (factors**amount).astype(np.float32)
     product, after = rows @ weight, (rows * moved) @ (weight / moved[:, None])
@@ -168,21 +175,21 @@ def balance(name: str, strength: int, amount: float) -> Balance:
 
 
 @shared(maxsize=16)
-def _operands(name: str, strength: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, int]:
+def _operands(
+    model: str, name: str, strength: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, int | float]:
     """X (row, channel) and W (channel, out) in 32 bits, s(X) and s(W) (channel,), at the layer's middle timestep."""
-    from ptq4dit.model.layers import balanced_layers
-
-    require_layer(name)
-    model = explored(strength)
-    at = len(model.stats.timesteps) // 2
-    linears = balanced_layers(model.dit.transformer)[name].linears
-    weight = np.concatenate([_floats(linear.weight.detach()) for linear in linears]).T
+    require_layer(model, name)
+    stats = explored(model, strength).stats
+    at = len(stats.timesteps) // 2
+    linears = sites(model, strength)[name].linears
+    weight = np.concatenate([_floats(linear.weight.detach().flatten(1)) for linear in linears]).T
     return (
-        _floats(model.stats.samples[name][at]),
+        _floats(stats.samples[name][at]),
         weight,
-        _floats(model.stats.activation_salience[name][at]),
-        _floats(model.stats.weight_salience[name]),
-        int(model.stats.timesteps[at]),
+        _floats(stats.activation_salience[name][at]),
+        _floats(stats.weight_salience[name]),
+        stats.timesteps[at].item(),
     )
 
 

@@ -10,10 +10,14 @@ import numpy as np
 from app.balancing import SWITCHES, WAYS
 from app.content import readings
 from app.services.cache import shared
-from app.services.effect import layer_effect, require_layer, variants_of
+from app.services.effect import layer_effect
 from app.services.inspection import layer_view, map_numbers
-from app.services.models import explored
+from app.services.models import command, explored, outline
+from app.services.rounding import stored_errors
+from app.services.sites import places, require_layer, site, sites, variants_of
 from app.state import brief
+
+LARGEST = 40_000_000  # weights of a model whose layers' errors are all worked out when somebody looks
 
 
 def packed(values: Any) -> str:
@@ -22,33 +26,35 @@ def packed(values: Any) -> str:
 
 
 @shared(maxsize=128)
-def layer_payload(layer: str, strength: int) -> dict[str, Any]:
+def layer_payload(model: str, layer: str, strength: int) -> dict[str, Any]:
     """Salience, rho and eta of one layer, and the factors of each way of balancing. Raises ValueError for another."""
-    names = variants_of(layer)
-    views = {name: layer_view(layer, *SWITCHES[name], strength) for name in names}
+    names, about = variants_of(model, layer), site(model, layer)
+    views = {name: layer_view(model, layer, *SWITCHES[name], strength) for name in names}
     view = views["none"]
     return {
         "layer": layer,
         "role": view.role,
         "channels": len(view.weight),
-        "timesteps": view.timesteps.tolist(),
+        "timesteps": [float(f"{t:.4g}") if t % 1 else int(t) for t in view.timesteps.tolist()],
+        "marks": [round(mark) for mark in view.marks.tolist()],
         "activation": packed(view.activation),
         "weight": packed(view.weight),
         "factors": {name: packed(views[name].factors) for name in names if name != "none"},
         "rho": {name: _rounded(views[name].rho_balanced) for name in names},
         "eta": _rounded(view.weights),
-        "note": readings.NOT_BALANCED if view.role == "fc2" else "",
+        "balanced": about.balanced,
+        "note": readings.balancing_note(about.balanced, about.itself, about.why),
         "readings": {
-            "summary": readings.summary(layer, len(view.weight), strength),
+            "summary": readings.summary(model, layer, len(view.weight), strength, about.role, about.reads),
             "heatmap": readings.heatmap_reading(view.timesteps, view.activation),
         },
     }
 
 
 @shared(maxsize=128)
-def effect_payload(layer: str, weight_bits: int, activation_bits: int, strength: int) -> dict[str, Any]:
+def effect_payload(model: str, layer: str, weight_bits: int, activation_bits: int, strength: int) -> dict[str, Any]:
     """What rounding does to one layer, simulated: its error, the values on their grids, the error of each channel."""
-    effect = layer_effect(layer, weight_bits, activation_bits, strength)
+    effect = layer_effect(model, layer, weight_bits, activation_bits, strength)
     errors = effect.errors
     return {
         "made": "simulated",
@@ -58,39 +64,59 @@ def effect_payload(layer: str, weight_bits: int, activation_bits: int, strength:
         },
         "channels": {name: _rounded(values) for name, values in effect.channels.items()},
         "over_time": {name: _rounded(values) for name, values in errors.over_time.items()},
-        "reading": readings.error_reading(errors.overall, weight_bits, activation_bits),
+        "reading": readings.error_reading(errors.overall, weight_bits, activation_bits, site(model, layer).why),
     }
 
 
-def channel_payload(layer: str, channel: int, strength: int) -> dict[str, str]:
+def channel_payload(model: str, layer: str, channel: int, strength: int) -> dict[str, str]:
     """The stored values of one input channel and its row of the weight, as calibrated.
 
     Raises ValueError for a channel that the layer lacks.
     """
-    from ptq4dit.model.layers import get_layer
-
-    require_layer(layer)
-    model = explored(strength)
-    samples = model.stats.samples[layer]
+    require_layer(model, layer)
+    samples = explored(model, strength).stats.samples[layer]
     if not 0 <= channel < samples.shape[-1]:
         raise ValueError(f"channel: expected 0 to {samples.shape[-1] - 1} in {layer}; got {brief(channel)}")
-    linears = get_layer(model.dit.transformer, layer).linears
-    weight = np.concatenate([linear.weight.detach()[:, channel].float().numpy() for linear in linears])
+    linears = sites(model, strength)[layer].linears
+    weight = np.concatenate([linear.weight.detach().flatten(1)[:, channel].float().numpy() for linear in linears])
     return {"activation": packed(samples[..., channel].float()), "weight": packed(weight)}
 
 
 @shared(maxsize=8)
-def overview_payload(strength: int) -> dict[str, Any]:
-    """The layers, and what the map shows of them before anything is rounded."""
-    measures = {name: _in_order(map_numbers(name, 4, 8, strength)) for name in ("activation", "weight", "rho")}
-    return {"layers": list(explored(strength).stats.layers), "measures": measures}
+def overview_payload(model: str, strength: int) -> dict[str, Any]:
+    """The layers, where each stands on the map, and what the map shows of them before anything is rounded."""
+    layers = list(explored(model, strength).stats.layers)
+    stand = places(layers)
+    rows = list(dict.fromkeys(place.row for place in stand.values()))
+    names = ("activation", "weight", "rho")
+    return {
+        "model": model,
+        "layers": layers,
+        "rows": rows,
+        "places": [[rows.index(stand[name].row), stand[name].column] for name in layers],
+        "measures": {name: _in_order(map_numbers(model, name, 4, 8, strength)) for name in names},
+    }
 
 
 @shared(maxsize=64)
-def errors_payload(weight_bits: int, activation_bits: int, strength: int) -> dict[str, Any]:
-    """The error of every layer with each way of balancing, in percent, simulated; none where a layer lacks it."""
-    measures = {name: _in_order(map_numbers(name, weight_bits, activation_bits, strength)) for name in WAYS}
+def errors_payload(model: str, weight_bits: int, activation_bits: int, strength: int) -> dict[str, Any]:
+    """The error of every layer with each way of balancing, in percent, simulated; none where a layer lacks it.
+
+    Raises ValueError for a model so large that working them out here would keep all others waiting.
+    """
+    require_small(model, weight_bits, activation_bits, strength)
+    measures = {name: _in_order(map_numbers(model, name, weight_bits, activation_bits, strength)) for name in WAYS}
     return {"made": "simulated", "measures": measures}
+
+
+def require_small(model: str, weight_bits: int, activation_bits: int, strength: int) -> None:
+    """Raise ValueError where the errors of all layers are neither stored nor quick to work out."""
+    weights = sum(linear.weight.numel() for layer in sites(model).values() for linear in layer.linears)
+    if weights > LARGEST and stored_errors(model, weight_bits, activation_bits, strength) is None:
+        raise ValueError(
+            f"The errors of all {len(outline(model).layers)} layers of {model} at once would take minutes here; those "
+            f"of one layer are shown as you open it. Work them out ahead: {command(model)}"
+        )
 
 
 def _in_order(numbers: dict[str, float]) -> list[float | None]:

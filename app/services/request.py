@@ -111,12 +111,14 @@ def parse_variants(bits: Sequence[str], csb: bool, ssc: bool, backend: str = "si
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """One picture of a class from a seed, by full precision and by each of `variants`, from the same noise.
+    """One picture of a class or prompt from a seed, by a model and by each of its `variants`, from the same noise.
 
     Raises ValueError for a value out of range; the message says what was expected, what came, what to do.
     """
 
+    model: str
     class_id: int = 0
+    prompt: str = ""
     seed: int = 0
     steps: int = 25
     guidance: float = 4.0
@@ -131,7 +133,7 @@ class Request:
         object.__setattr__(self, "sampler", one_of("sampler", self.sampler, SAMPLERS))
         for variant in self.contenders:
             selection = self._selection(variant)
-        for name in ("class_id", "seed", "steps", "guidance", "strength"):
+        for name in ("class_id", "prompt", "seed", "steps", "guidance", "strength"):
             object.__setattr__(self, name, getattr(selection, name))
 
     @property
@@ -142,7 +144,9 @@ class Request:
     def _selection(self, variant: Variant) -> Selection:
         """What the app would have chosen to see one variant; making it checks every value."""
         return Selection(
+            model=self.model,
             class_id=self.class_id,
+            prompt=self.prompt,
             seed=self.seed,
             steps=self.steps,
             guidance=self.guidance,

@@ -15,8 +15,8 @@ import numpy as np
 
 from app.balancing import WAYS
 from app.services.cache import shared
-from app.services.models import source
-from app.services.result_files import read_result, result_file
+from app.services.models import calibration_file
+from app.services.result_files import model_results, result_file
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -29,12 +29,12 @@ WHOLE = 50  # a clipping of so many fiftieths leaves the range as it is
 
 
 def weight_grid(
-    layer: str, weight: Tensor, settings: LayerConfig, variant: str, strength: int
+    model: str, layer: str, weight: Tensor, settings: LayerConfig, variant: str, strength: int
 ) -> tuple[Tensor, Tensor]:
     """Scale and zero point (d_out, 1) of a layer's balanced weight: from the stored clipping, else searched here."""
     from ptq4dit.quantized.weight import weight_grid as searched
 
-    stored = _arrays().get(f"x{strength}/W{settings.weight_bits}/{variant}/{layer}")
+    stored = _arrays(model).get(f"x{strength}/W{settings.weight_bits}/{variant}/{layer}")
     return searched(weight, settings) if stored is None else clipped_grid(weight, settings, stored)
 
 
@@ -52,39 +52,43 @@ def clipped_grid(weight: Tensor, settings: LayerConfig, fiftieths: np.ndarray) -
     return scale.squeeze(-1), zero_point.squeeze(-1) - spec.qmin
 
 
-def stored_errors(weight_bits: int, activation_bits: int, strength: int) -> Mapping[str, Mapping[str, float]] | None:
+def stored_errors(
+    model: str, weight_bits: int, activation_bits: int, strength: int
+) -> Mapping[str, Mapping[str, float]] | None:
     """Layer -> way of balancing -> relative error of its output, simulated, nan for none; None where not stored."""
-    found = _arrays().get(f"errors/x{strength}/W{weight_bits}A{activation_bits}")
+    found = _arrays(model).get(f"errors/x{strength}/W{weight_bits}A{activation_bits}")
     if found is None:
         return None
     return {
         layer: dict(zip(WAYS, map(float, row), strict=True))
-        for layer, row in zip(_about()["layers"], found, strict=True)
+        for layer, row in zip(_about(model)["layers"], found, strict=True)
     }
 
 
-def calibration_digest() -> str:
-    """What tells the explored model's calibration from any other, and with it the model that it belongs to."""
-    return blake2b((Path(source()) / "calibration.safetensors").read_bytes(), digest_size=16).hexdigest()
+def calibration_digest(file: Path) -> str:
+    """What tells a calibration from any other, and with it the model that it belongs to."""
+    return blake2b(file.read_bytes(), digest_size=16).hexdigest()
 
 
-@shared(maxsize=1)
-def _about() -> dict[str, Any]:
-    """What the stored arrays are about; nothing where that is not the explored model."""
+@shared(maxsize=4)
+def _about(model: str) -> dict[str, Any]:
+    """What the stored arrays are about; nothing where that is not this model."""
     try:
-        content = read_result(result_file(ABOUT), COMMAND)
+        content, file = model_results(model, ABOUT, COMMAND), calibration_file(model)
     except ValueError:
         return {}
-    return content if content["made"].get("calibration") == calibration_digest() else {}
+    same = file is not None and content["made"].get("calibration") == calibration_digest(file)
+    return content if same else {}
 
 
-@shared(maxsize=1)
-def _arrays() -> dict[str, np.ndarray]:
+@shared(maxsize=4)
+def _arrays(model: str) -> dict[str, np.ndarray]:
     """What is stored; nothing where it is another model's.
 
     "x8/W4/csb/blocks.0.fc1": (2, d_out) fiftieths; "errors/x8/W4A8": (layer, way of balancing).
     """
-    if not _about():
+    arrays = result_file(model, ARRAYS)
+    if arrays is None or not _about(model):
         return {}
-    with np.load(result_file(ARRAYS)) as file:
+    with np.load(arrays) as file:
         return dict(file)

@@ -4,29 +4,36 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from app.services.result_files import DEMO_RESULTS, read_result, result_file, told
+from app.services.models import identity
+from app.services.result_files import fingerprint_of, read_result, result_files, told
 
 
 @dataclass(frozen=True, kw_only=True)
 class Known:
-    """What is known of a file of results beside what it says itself: what it holds, where it is seen."""
+    """What is known of a file of results beside what it says itself: what it holds, where it is seen.
+
+    of: what it was measured on, where that is no model of the menu.
+    """
 
     holds: str
     seen: str
+    of: str = ""
     command: str = ""
     backend: str = ""
 
 
 FLOAT = "full precision"
+XL = "DiT-XL/2's shape, random weights"
 FILES = {
     "results.json": Known(holds="Pictures and PSNR of six examples, means over 32 pictures", seen="Start"),
     "benchmark.json": Known(holds="Every method on the same noise, PTQ4DiT's parts", seen="Methods"),
     "ours_parts.json": Known(holds="What each part of ours brings, on many pictures", seen="README"),
     "speed.json": Known(holds="Seconds, memory and bytes of each backend", seen="Compare"),
-    "speed_xl.json": Known(holds="The same at DiT-XL/2's size, random weights", seen="README"),
-    "speed_xl_in_turn.json": Known(holds="The most telling of them in turn in one process", seen="README"),
+    "speed_xl.json": Known(holds="The same at DiT-XL/2's size", seen="README", of=XL),
+    "speed_xl_in_turn.json": Known(holds="The most telling of them in turn in one process", seen="README", of=XL),
     "speed_fixed_batch.json": Known(holds="The demo with a graph for each batch size", seen="README"),
     "dial.json": Known(holds="PSNR at every setting of the salience dial", seen="Data & API"),
     "salience.json": Known(holds="Salience and correlation of every layer", seen="model card", backend=FLOAT),
@@ -41,7 +48,7 @@ FILES = {
         holds="Error of a block over the steps of reconstruction", seen="README", backend="simulated"
     ),
     "ssc_ways.json": Known(holds="Ways to make one salience of many timesteps", seen="README"),
-    "full_size.json": Known(holds="What quantizing a model of DiT-XL/2's size takes", seen="README"),
+    "full_size.json": Known(holds="What quantizing a model of DiT-XL/2's size takes", seen="README", of=XL),
     "feel.json": Known(holds="How the app feels: start, clicks, many visitors, memory", seen="Data & API"),
     "rounding.json": Known(holds="How every layer is rounded at all bits, and the errors", seen="Inspect"),
 }
@@ -53,6 +60,7 @@ class Source:
     """One file of results and what made it; empty where the file does not say."""
 
     file: str
+    of: str
     holds: str
     seen: str
     command: str
@@ -62,11 +70,11 @@ class Source:
     backend: str
 
 
-def sources() -> list[Source]:
-    """All files of results that are there."""
-    named = [name for name in FILES if result_file(name).is_file()]
-    others = sorted(path.name for path in DEMO_RESULTS.glob("*.json") if path.name not in FILES)
-    return [source(name) for name in [*named, *others]]
+def sources(model: str) -> list[Source]:
+    """All files of results that are kept for a model."""
+    order = list(FILES)
+    files = sorted(result_files(model), key=lambda file: order.index(file.name) if file.name in FILES else len(order))
+    return [source(model, file) for file in files]
 
 
 def hardware_words(named: object) -> str:
@@ -76,18 +84,26 @@ def hardware_words(named: object) -> str:
     return str(named or "")
 
 
-def source(name: str) -> Source:
-    """One file of results. Raises ValueError where it cannot be read."""
-    file = result_file(name)
+def whose(model: str, content: dict[str, Any]) -> str:
+    """Of which model results are: this one, or other weights, or not said."""
+    fingerprint = fingerprint_of(content)
+    if fingerprint is None:
+        return "not said"
+    return model if fingerprint == identity(model) else "other weights: not shown"
+
+
+def source(model: str, file: Path) -> Source:
+    """One file of results, whosever they are. Raises ValueError where it cannot be read."""
     content = read_result(file, COMMAND)
     made: Mapping[str, Any] = content["made"] if isinstance(content.get("made"), dict) else content
-    known = FILES.get(name, Known(holds="", seen=""))
+    known = FILES.get(file.name, Known(holds="", seen=""))
 
     def said(key: str) -> str:
         return str(made.get(key) or content.get(key) or "")
 
     return Source(
         file=told(file),
+        of=known.of or whose(model, content),
         holds=known.holds,
         seen=known.seen,
         command=said("command") or known.command,

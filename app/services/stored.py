@@ -1,6 +1,6 @@
-"""Stored results of the demo model: pictures and numbers that need no torch and no model.
+"""Stored examples of a model: pictures and numbers that need no torch and no model in memory.
 
-``assets/recipes/results.py`` writes ``results.json`` and the pictures beside it; this module only reads them.
+``python -m ptq4dit prepare`` writes ``results.json`` and the pictures beside it; this module only reads them.
 """
 
 from dataclasses import dataclass
@@ -13,10 +13,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from app.balancing import Way, way
-from app.services.result_files import read_result, result_file, told
+from app.services.result_files import model_results, read_result, result_file, told
 
 FORMAT = 1
-COMMAND = "python assets/recipes/results.py"
+NAME = "results.json"
+COMMAND = "python -m ptq4dit prepare"
 
 
 @dataclass(frozen=True)
@@ -64,13 +65,21 @@ class Mean:
 
 @dataclass(frozen=True)
 class Example:
-    """One class and seed, with its picture in full precision and in every stored quantization."""
+    """One class or prompt and a seed, with its picture in full precision and in every stored quantization.
 
-    class_id: int
+    class_id: None where the model is given prompts; class_name: the class in words, or the prompt.
+    """
+
+    class_id: int | None
     class_name: str
     seed: int
     full_precision: Picture
     quantized: dict[str, Picture]
+
+    @property
+    def prompt(self) -> str:
+        """The prompt; empty where the model is given a class."""
+        return self.class_name if self.class_id is None else ""
 
     @property
     def title(self) -> str:
@@ -119,13 +128,25 @@ def _stored(table: dict[str, Any], choice: Choice) -> Any:
     return table[choice.key]
 
 
-def load_results(folder: Path | None = None) -> StoredResults:
-    """Read ``results.json`` in ``folder``; by default in that of the explored model, or else of the demo model.
+def load_results(model: str) -> StoredResults:
+    """The stored examples of a model.
+
+    Raises:
+        ValueError: there are none, or they are another model's; else as `read_results`.
+    """
+    model_results(model, NAME)
+    file = result_file(model, NAME)
+    assert file is not None
+    return read_results(file.parent)
+
+
+def read_results(folder: Path) -> StoredResults:
+    """Read ``results.json`` in a folder, whosever it is.
 
     Raises:
         ValueError: the file is missing, of another format, or names a picture that is not there.
     """
-    file = result_file("results.json") if folder is None else folder / "results.json"
+    file = folder / NAME
     format_ = read_result(file, COMMAND).get("format")
     if format_ != FORMAT:
         raise ValueError(f"stored results: expected format {FORMAT}, got {format_}; run {COMMAND}")
@@ -144,8 +165,8 @@ def _read(file: Path, _modified: int) -> StoredResults:
 
 def _example(folder: Path, item: dict[str, Any]) -> Example:
     return Example(
-        class_id=item["class_id"],
-        class_name=item["class_name"],
+        class_id=item.get("class_id"),
+        class_name=item.get("class_name") or item["prompt"],
         seed=item["seed"],
         full_precision=_picture(folder, item["full_precision"]),
         quantized={key: _picture(folder, value) for key, value in item["quantized"].items()},

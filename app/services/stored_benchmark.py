@@ -8,9 +8,11 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from app.services.result_files import read_result, result_file
+from app.services.models import command
+from app.services.result_files import model_results, read_result, result_file
 
 FORMAT = "ptq4dit-benchmark-1"
+NAME = "benchmark.json"
 COMMAND = "python -m ptq4dit benchmark"
 BASE = "ptq4dit"
 
@@ -99,9 +101,17 @@ def gains(cells: Mapping[str, Cell], base: str) -> dict[str, Spread]:
     return {name: Spread(mean=gain.mean, low=gain.low, high=gain.high) for name, gain in found.items()}
 
 
-def load_benchmark(folder: Path | None = None) -> Benchmark:
-    """Read `benchmark.json` in `folder`, by default among the explored model's results. ValueError where it cannot."""
-    file = result_file("benchmark.json") if folder is None else folder / "benchmark.json"
+def load_benchmark(model: str) -> Benchmark:
+    """The stored benchmark of a model. Raises ValueError where there is none, or it is another model's."""
+    content = model_results(model, NAME, f"{command(model)} --benchmark")
+    file = result_file(model, NAME)
+    assert file is not None and content
+    return read_benchmark(file.parent)
+
+
+def read_benchmark(folder: Path) -> Benchmark:
+    """Read `benchmark.json` in a folder, whosever it is. Raises ValueError where it cannot."""
+    file = folder / NAME
     content = read_result(file, COMMAND)
     if content.get("format") != FORMAT:
         raise ValueError(f"stored benchmark: expected format {FORMAT}, got {content.get('format')}; run {COMMAND}")

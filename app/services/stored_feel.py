@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from app.services.result_files import read_result, result_file
+from app.services.result_files import model_results
 
 COMMAND = "python assets/recipes/feel.py"
 
@@ -19,9 +19,9 @@ class Felt:
     measured: str
 
 
-def load_feel() -> tuple[list[Felt], dict[str, Any]]:
-    """Every measurement, and how it was made. Raises ValueError where nothing is stored."""
-    content = read_result(result_file("feel.json"), COMMAND)
+def load_feel(model: str) -> tuple[list[Felt], dict[str, Any]]:
+    """Every measurement made on a model, and how it was made. Raises ValueError where nothing is stored."""
+    content = model_results(model, "feel.json", COMMAND)
     bars, held = content["bars"], content["memory_mb"]
     changes = content["changes_ms"]
     slowest = max(changes, key=lambda name: changes[name]["p95"])

@@ -1,4 +1,4 @@
-"""Stored speed, memory and bytes of every backend on the demo model: `python -m ptq4dit speed` writes it; no torch."""
+"""Stored speed, memory and bytes of every backend on a model: `python -m ptq4dit speed` writes it; no torch."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from app.services.result_files import read_result, result_file
+from app.services.models import command, outline
+from app.services.result_files import model_results, read_result
 
+NAME = "speed.json"
 COMMAND = "python -m ptq4dit speed"
 
 
@@ -28,12 +30,25 @@ class Timing:
     disk: float | None
 
 
-def load_speed(folder: Path | None = None) -> tuple[list[Timing], dict[str, Any]]:
-    """What was measured, fastest first, and what made it. Raises ValueError where there is no such file."""
-    file = result_file("speed.json") if folder is None else folder / "speed.json"
-    content = read_result(file, COMMAND)
-    timings = [_timing(item) for item in content.get("contestants", {}).values()]
-    measured = [timing for timing in timings if timing.milliseconds is not None]
+def load_speed(model: str) -> tuple[list[Timing], dict[str, Any]]:
+    """What was measured on a model, fastest first, and what made it. Raises ValueError where there is nothing."""
+    from ptq4dit.storage.home import RESULTS
+
+    if outline(model).prompted:
+        raise ValueError("Speed is measured of models that are given classes; of others by the size of their layers.")
+    how = command(model).replace("prepare", "speed")
+    return timings(model_results(model, NAME, f"{how} --out {RESULTS}/{NAME} in the model's folder"))
+
+
+def read_speed(folder: Path) -> tuple[list[Timing], dict[str, Any]]:
+    """The same of `speed.json` in a folder, whosever it is."""
+    return timings(read_result(folder / NAME, COMMAND))
+
+
+def timings(content: dict[str, Any]) -> tuple[list[Timing], dict[str, Any]]:
+    """The contestants that were measured, fastest first, and what made them."""
+    found = [_timing(item) for item in content.get("contestants", {}).values()]
+    measured = [timing for timing in found if timing.milliseconds is not None]
     return sorted(measured, key=lambda timing: timing.milliseconds or 0.0), dict(content.get("made", {}))
 
 

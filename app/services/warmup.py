@@ -5,11 +5,12 @@ from __future__ import annotations
 import time
 from threading import Timer
 
-from app.services import generation, models, payloads
-from app.state import Selection
+from app.services import generation, models, payloads, shelf
+from app.services.fitting import opening
 
 HEAD_START = 2.0  # seconds that the first page has the processor for itself before torch is imported
 PAUSE = 0.2  # seconds between two layers, left to visitors
+MOST_LAYERS = 64  # drawn ahead; of a larger model the others are worked out as they are opened
 
 
 def warm_up_later() -> None:
@@ -20,15 +21,15 @@ def warm_up_later() -> None:
 
 
 def warm_up() -> None:
-    """Load torch and the model, make the variants of Compare, then what Inspect draws at the default bits."""
+    """Load torch and the first model, make the variants of Compare, then what Inspect draws at the default bits."""
+    start = opening(shelf.first().name)
     try:
-        layers = models.explored().stats.layers
+        layers = models.explored(start.model).stats.layers
     except models.ModelMissing:
         return  # whoever asks for the model is told what to do
-    generation.prepare()
-    start = Selection()
-    payloads.overview_payload(start.strength)
-    for layer in layers:
-        payloads.layer_payload(layer, start.strength)
-        payloads.effect_payload(layer, start.weight_bits, start.activation_bits, start.strength)
+    generation.prepare(start)
+    payloads.overview_payload(start.model, start.strength)
+    for layer in layers[:MOST_LAYERS]:
+        payloads.layer_payload(start.model, layer, start.strength)
+        payloads.effect_payload(start.model, layer, start.weight_bits, start.activation_bits, start.strength)
         time.sleep(PAUSE)

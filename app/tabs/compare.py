@@ -13,9 +13,10 @@ from app.components.controls import Shared
 from app.components.follower import follow
 from app.components.part import html_part
 from app.content import words
+from app.services.fitting import fit
 from app.services.generation import Frame
 from app.services.request import DEFAULT_BITS, MOST_VARIANTS, SAMPLERS, Request, parse_variants
-from app.state import Selection
+from app.state import LONGEST_PROMPT, Selection
 from app.tabs import compare_api
 from app.tabs import compare_handlers as handlers
 from app.tabs import compare_view as view
@@ -27,7 +28,6 @@ BITS = ("W8A8", "W6A8", "W5A8", "W4A8", "W3A8", "W2A8", "W8A6", "W6A6", "W4A6", 
 SAMPLER_NAMES = [("DDIM", "ddim"), ("DDPM", "ddpm"), ("DPM-Solver++", "dpm++")]
 LINE_UPS = [("bit-widths", "bits"), ("balancing", "balancing"), ("both, in two rows", "both")]
 RUN_BY = [("integer where there is one", "auto"), ("simulated", "simulated")]
-NO_PICTURE = {"src": "", "name": "", "alt": ""}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,23 +65,22 @@ def create_compare_tab(shared: Shared) -> None:
         with gr.Column(scale=3, min_width=280, elem_classes="card"):
             controls = _create_controls(shared)
         with gr.Column(scale=8, min_width=300):
-            gain, views = _create_views(controls.cancel)
-    measured = view.stored_speed()
-    if measured is not None:
-        with gr.Column(elem_classes="card", elem_id="compare-speed"):
-            gr.Markdown("### Speed and memory, measured apart\nEvery contestant in turn on the demo model.")
-            html_part("table", measured)
-            gr.Markdown(measured["source"], elem_classes="source")
-    create_game()
+            gain, views = _create_views(shared, controls.cancel)
+    with gr.Column(elem_classes="card", elem_id="compare-speed"):
+        gr.Markdown("### Speed and memory, measured apart\nEvery contestant in turn on this model.")
+        outputs = [html_part("table", handlers.NOTHING_MEASURED), gr.Markdown(elem_classes="source")]
+        follow(shared, ("model",), handlers.draw_speed, outputs)
+    create_game(shared)
     _wire(shared, controls, gain, views)
     compare_api.create_endpoints(AT_ONCE)
 
 
 def _create_controls(shared: Shared) -> _Controls:
     """The shared controls that choose the picture, then what only this tab asks."""
-    with gr.Row():
-        shared.class_id.render()
-        shared.seed.render()
+    html_part(
+        "subject", {}, scripts=("store",), apply_default_css=False, elem_id="compare-subject", longest=LONGEST_PROMPT
+    )
+    shared.seed.render()
     line_up = gr.Radio(LINE_UPS, value="bits", label="Full precision against different", elem_id="compare-line-up")
     bits = gr.Dropdown(
         list(BITS),
@@ -112,12 +111,14 @@ def _create_controls(shared: Shared) -> _Controls:
     return _Controls(line_up=line_up, backend=backend, bits=bits, sampler=sampler, generate=generate, cancel=cancel)
 
 
-def _create_views(cancel: gr.Button) -> tuple[gr.Slider, _Views]:
+def _create_views(shared: Shared, cancel: gr.Button) -> tuple[gr.Slider, _Views]:
     """Progress and pictures; beneath them, once there are some, difference gain, numbers, drift and download."""
-    start = Selection()
+    start = fit(Selection(), shared.outline)[0]
     variants = parse_variants(DEFAULT_BITS, start.csb, start.ssc, "auto")
-    request = Request(class_id=start.class_id, seed=start.seed, strength=start.strength, variants=variants)
-    progress = html_part("progress", view.idle(request), elem_id="compare-progress")
+    request = Request(
+        model=start.model, class_id=start.class_id, prompt=start.prompt, seed=start.seed, variants=variants
+    )
+    progress = html_part("progress", view.idle(start.steps), elem_id="compare-progress")
     empty = Frame(request=request, note="")
     cards = html_part("cards", view.cards(empty, 1), elem_id="compare-cards")
     with gr.Column(visible=False, elem_id="compare-details") as details:
@@ -125,7 +126,7 @@ def _create_views(cancel: gr.Button) -> tuple[gr.Slider, _Views]:
         with gr.Column(elem_classes="card"):
             gr.Markdown("### Full precision on the left, a variant on the right")
             against = gr.Dropdown([], label="Variant", show_label=False, elem_id="compare-against", interactive=True)
-            wipe = html_part("wipe", {"left": NO_PICTURE, "right": NO_PICTURE}, elem_id="compare-wipe")
+            wipe = html_part("wipe", handlers.NOTHING_DRAWN, elem_id="compare-wipe")
         with gr.Column(elem_classes="card"):
             gr.Markdown("### Numbers of this run\nMilliseconds are medians on this machine, as busy as it is.")
             table = html_part("table", view.numbers(empty), elem_id="compare-numbers")
@@ -164,6 +165,7 @@ def _wire(shared: Shared, controls: _Controls, gain: gr.Slider, views: _Views) -
         **private,
     ).then(lambda: gr.update(interactive=False), None, controls.cancel, **quiet)
     controls.cancel.click(handlers.cancel_run, None, None, **quiet)
+    shared.model.change(handlers.start_anew, [controls.bits, *shared.inputs], list(vars(views).values()), **quiet)
     gain.change(handlers.regain, [gain, views.finished], views.cards, trigger_mode="always_last", **quiet)
     views.against.input(handlers.slide, [views.against, views.finished], views.wipe, **quiet)
     if Context.root_block is not None:

@@ -15,6 +15,7 @@ from app.services import generation
 from app.services.generation import Frame, Image
 from app.services.request import DEFAULT_BITS, FULL_PRECISION, Request, Variant, parse_variants
 from app.tabs.compare_files import settings
+from app.tabs.inspect_api import named
 
 KEPT_PICTURES = 512  # files of pictures that clients may still be fetching, about 20 kB each
 
@@ -39,12 +40,14 @@ def _single(
     ssc: bool,
     strength: int,
     backend: str,
+    model: str,
+    prompt: str,
 ) -> Request:
     """The picture that `generate` is asked for, by the last contender alone."""
     plain = isinstance(bits, str) and bits.strip().upper() == "FP32"
     variants = () if plain else (Variant.parse(bits, csb, ssc, backend),)
     alone = tuple(one for one in variants if not one.is_float)
-    return _request(class_id, seed, steps, guidance, sampler, strength, alone)
+    return _request(class_id, seed, steps, guidance, sampler, strength, alone, model, prompt)
 
 
 @checked_by(_single)
@@ -59,11 +62,13 @@ def generate(
     ssc: bool = True,
     strength: int = 1,
     backend: str = "auto",
+    model: str = "",
+    prompt: str = "",
 ) -> dict[str, Any]:
-    """Generate one picture with the demo model, in full precision or quantized.
+    """Generate one picture with a model, in full precision or quantized.
 
     Args:
-        class_id: index of the class, 0 (sphere) to 9 (cross).
+        class_id: index of the class, for a model that is given classes.
         seed: 0 or more; the same seed gives the same noise to every variant.
         steps: denoising steps, 1 to 250.
         guidance: classifier-free guidance scale, 1.0 (none) to 20.0.
@@ -73,12 +78,14 @@ def generate(
         ssc: Spearman's rho-guided Salience Calibration; needs csb.
         strength: salience dial, 1 (as trained), 2, 4, 8 or 16; the model's function is unchanged.
         backend: "simulated" (rounded floats), "integer" (W8A8 and W4A8), or "auto": integer where there is one.
+        model: a name that /models lists; the first one if empty.
+        prompt: what to draw, for a model that is given prompts.
 
     Returns:
         name, picture (PNG file) and settings.
     """
     with explained():
-        request = _single(class_id, seed, steps, guidance, sampler, bits, csb, ssc, strength, backend)
+        request = _single(class_id, seed, steps, guidance, sampler, bits, csb, ssc, strength, backend, model, prompt)
         picture = generation.single(request)
     return {"name": request.contenders[-1].name, "picture": _file(picture), "settings": settings(request)}
 
@@ -94,10 +101,12 @@ def _several(
     ssc: bool,
     strength: int,
     backend: str,
+    model: str,
+    prompt: str,
 ) -> Request:
     """The pictures that `compare` is asked for."""
     chosen = parse_variants(DEFAULT_BITS if bits is None else bits, csb, ssc, backend)
-    return _request(class_id, seed, steps, guidance, sampler, strength, chosen)
+    return _request(class_id, seed, steps, guidance, sampler, strength, chosen, model, prompt)
 
 
 @checked_by(_several)
@@ -112,11 +121,13 @@ def compare(
     ssc: bool = True,
     strength: int = 1,
     backend: str = "auto",
+    model: str = "",
+    prompt: str = "",
 ) -> dict[str, Any]:
     """Generate one picture in full precision and by quantized variants from the same noise, and measure the distance.
 
     Args:
-        class_id: index of the class, 0 (sphere) to 9 (cross).
+        class_id: index of the class, for a model that is given classes.
         seed: 0 or more.
         steps: denoising steps, 1 to 250.
         guidance: classifier-free guidance scale, 1.0 (none) to 20.0.
@@ -126,21 +137,33 @@ def compare(
         ssc: Spearman's rho-guided Salience Calibration; needs csb.
         strength: salience dial, 1 (as trained), 2, 4, 8 or 16; the model's function is unchanged.
         backend: "simulated" (rounded floats), "integer" (W8A8 and W4A8), or "auto": integer where there is one.
+        model: a name that /models lists; the first one if empty.
+        prompt: what to draw, for a model that is given prompts.
 
     Returns:
         full_precision: its name, picture (PNG file), milliseconds a step and megabytes on disk; variants: the same for
         each with backend, psnr (dB), ssim, and drift, the relative error of its latents after every step; settings.
     """
     with explained():
-        request = _several(class_id, seed, steps, guidance, sampler, bits, csb, ssc, strength, backend)
+        request = _several(class_id, seed, steps, guidance, sampler, bits, csb, ssc, strength, backend, model, prompt)
         *_, frame = generation.run(request)
     return _answer(frame)
 
 
 def _request(
-    class_id: int, seed: int, steps: int, guidance: float, sampler: str, strength: int, chosen: tuple[Variant, ...]
+    class_id: int,
+    seed: int,
+    steps: int,
+    guidance: float,
+    sampler: str,
+    strength: int,
+    chosen: tuple[Variant, ...],
+    model: str,
+    prompt: str,
 ) -> Request:
     request = Request(
+        model=named(model),
+        prompt=prompt,
         class_id=class_id,
         seed=seed,
         steps=steps,
@@ -149,7 +172,7 @@ def _request(
         strength=strength,
         variants=chosen,
     )
-    generation.require_class(request.class_id)
+    generation.require_subject(request)
     return request
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 import zipfile
 from dataclasses import asdict
 from pathlib import Path
@@ -13,10 +14,11 @@ from typing import TYPE_CHECKING, Any
 from app.figures.difference import difference_map
 from app.figures.picture import png
 from app.services.generation import Frame
-from app.services.models import outline
+from app.services.models import identity
 from app.services.request import Request, Variant
-from app.services.result_files import told
+from app.services.shelf import entry
 from app.tabs.compare_view import chart as drift_chart
+from app.tabs.compare_view import drawn
 
 if TYPE_CHECKING:
     from app.figures.export.picture import Format
@@ -29,8 +31,8 @@ def write_zip(frame: Frame, gain: float, folder: Path) -> Path:
     from app.figures.export.picture import chart_picture  # with matplotlib, which the first page need not wait for
 
     request = frame.request
-    label = outline().labels[request.class_id].replace(" ", "-")
-    path = folder / f"ptq4dit-{label}-seed{request.seed}.zip"
+    label = re.sub(r"[^\w-]+", "-", drawn(request))[:40].strip("-")
+    path = folder / f"ptq4dit-{request.model}-{label}-seed{request.seed}.zip"
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         for variant, picture in zip(request.contenders, frame.pictures or (), strict=True):
             archive.writestr(f"{_file(variant)}.png", png(picture))
@@ -51,8 +53,9 @@ def settings(request: Request) -> dict[str, Any]:
     """How a comparison is made, as plain JSON."""
     return {
         **asdict(request),
-        "class_name": outline().labels[request.class_id],
-        "model": told(Path(outline().source)),
+        "drawn": drawn(request),
+        "source": entry(request.model).told,
+        "model_fingerprint": identity(request.model),
         "backends": {variant.name: variant.backend for variant in request.variants},
     }
 

@@ -16,11 +16,15 @@ from app.components.messages import checked_by, explained
 from app.components.pace import Pace
 from app.services import generation, running
 from app.services.generation import Frame
-from app.services.request import DEFAULT_BITS, FLOAT_BITS, MOST_VARIANTS, Request, parse_variants
+from app.services.request import DEFAULT_BITS, FLOAT_BITS, MOST_VARIANTS, SAMPLERS, Request, parse_variants
+from app.services.shelf import entry
 from app.state import Selection
 from app.tabs import compare_view as view
 from app.tabs.compare_files import write_zip
 
+_NO_PICTURE = {"src": "", "name": "", "alt": ""}
+NOTHING_DRAWN = {"left": _NO_PICTURE, "right": _NO_PICTURE}
+NOTHING_MEASURED: dict[str, Any] = {"label": "Speed", "columns": ["Nothing measured yet"], "rows": []}
 LINE_EVERY, CHART_EVERY = 0.25, 1.0  # seconds between two updates of the progress line and of the drift
 
 
@@ -48,6 +52,8 @@ class Update:
 def make_request(bits: list[str], sampler: str, backend: str, selection: Selection) -> Request:
     """What the controls ask for. Raises ValueError where it cannot be generated."""
     return Request(
+        model=selection.model,
+        prompt=selection.prompt,
         class_id=selection.class_id,
         seed=selection.seed,
         steps=selection.steps,
@@ -60,8 +66,10 @@ def make_request(bits: list[str], sampler: str, backend: str, selection: Selecti
 
 def _asked(bits: list[str], sampler: str, backend: str, gain: float, *values: Any) -> Request:
     """What `compare_live` is asked for."""
-    request = make_request(bits, sampler, backend, Selection.from_controls(*values))
-    generation.require_class(request.class_id)
+    selection = Selection.from_controls(*values)
+    entry(selection.model)
+    request = make_request(bits, sampler, backend, selection)
+    generation.require_subject(request)
     return request
 
 
@@ -123,6 +131,36 @@ def _cancelled(frame: Frame) -> Update:
     """Cancelled: what there is stays, and says so."""
     note = f"Cancelled at step {frame.step} of {frame.request.steps}"
     return Update(progress=view.progress(frame) | {"note": note})
+
+
+def start_anew(request: gr.Request, bits: list[str], *values: Any) -> list[Any]:
+    """Another model was chosen: no picture and no number of the one before stays, and its run ends."""
+    running.cancel(request.session_hash or "")
+    selection = Selection.from_controls(*values)
+    with explained():
+        entry(selection.model)
+        empty = Frame(request=make_request(bits, SAMPLERS[0], "simulated", selection), note="")
+        return Update(
+            progress=view.idle(selection.steps),
+            cards=view.cards(empty, 1),
+            details=gr.update(visible=False),
+            table=view.numbers(empty),
+            chart=shown(view.chart(empty)),
+            download=gr.update(interactive=False),
+            cancel=gr.update(interactive=False),
+            against=gr.update(choices=[], value=None),
+            wipe=NOTHING_DRAWN,
+            finished=None,
+        ).outputs
+
+
+def draw_speed(*values: Any) -> list[Any]:
+    """The stored speed table of the chosen model, and what made it; where there is none, how to measure it."""
+    try:
+        measured = view.stored_speed(Selection.from_controls(*values).model)
+    except ValueError as error:
+        return [NOTHING_MEASURED, str(error)]
+    return [measured, measured["source"]]
 
 
 def cancel_run(request: gr.Request) -> None:

@@ -26,22 +26,28 @@ def progress(frame: Frame) -> dict[str, Any]:
     return {"step": frame.step, "most": most, "percent": round(100 * frame.step / most), "note": note}
 
 
-def idle(request: Request, note: str = "Press Generate") -> dict[str, Any]:
+def idle(steps: int, note: str = "Press Generate") -> dict[str, Any]:
     """The progress part while nothing runs."""
-    return {"step": 0, "most": request.steps, "percent": 0, "note": note}
+    return {"step": 0, "most": steps, "percent": 0, "note": note}
 
 
 def cards(frame: Frame, gain: float) -> dict[str, Any]:
     """A card for each contender: its picture, its name, where it differs from full precision, its scores."""
     shown = [_card(frame, index, gain) for index in range(len(frame.request.contenders))]
-    return {"label": f"Pictures of {subject(frame.request)}", "cards": shown}
+    return {"label": f"{frame.request.model}: {subject(frame.request)}", "cards": shown}
 
 
 def subject(request: Request) -> str:
-    """The class and seed in words, e.g. "torus, seed 3"."""
-    labels, class_id = outline().labels, request.class_id
-    name = labels[class_id] if class_id < len(labels) else f"class {class_id}"  # refused once the model is there
-    return f"{name}, seed {request.seed}"
+    """The class or prompt and the seed in words, e.g. "torus, seed 3"."""
+    return f"{drawn(request)}, seed {request.seed}"
+
+
+def drawn(request: Request) -> str:
+    """What a picture shows, in words."""
+    about, class_id = outline(request.model), request.class_id
+    if about.prompted:
+        return request.prompt
+    return about.labels[class_id] if class_id < len(about.labels) else f"class {class_id}"  # refused once it is loaded
 
 
 def _card(frame: Frame, index: int, gain: float) -> dict[str, Any]:
@@ -128,12 +134,9 @@ def wiped(request: Request) -> list[tuple[str, int]]:
     return [(variant.name, index) for index, variant in enumerate(request.variants)]
 
 
-def stored_speed() -> dict[str, Any] | None:
-    """Speed, memory and bytes as measured apart on a quiet machine; None where that was not done."""
-    try:
-        timings, made = load_speed()
-    except ValueError:
-        return None
+def stored_speed(model: str) -> dict[str, Any]:
+    """Speed, memory and bytes of a model, measured apart on a quiet machine. Raises ValueError where they were not."""
+    timings, made = load_speed(model)
     source = f"{made.get('command')}, commit {made.get('commit')}, {hardware_words(made.get('hardware'))}"
     rows = [
         {

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import gradio as gr
 
 from app.components.chart import chart
@@ -26,16 +28,17 @@ def create_data_tab(shared: Shared) -> None:
             download("Data as CSV", handlers.offer_csv, [chosen, *shared.inputs], "data-csv")
             download("Chart as PNG", handlers.offer_png, [chosen, *shared.inputs], "data-png")
             download("Chart as SVG", handlers.offer_svg, [chosen, *shared.inputs], "data-svg")
-        follow(shared, FIELDS, handlers.preview, [figure, provenance], own=[chosen], triggers=[chosen.change])
+        views = [figure, provenance]
+        moved: dict[str, Any] = {"own": [chosen], "triggers": [chosen.change], "instead": lambda told: [None, told]}
+        follow(shared, FIELDS, handlers.preview, views, **moved)
     with gr.Column(elem_classes="card"):
         gr.Markdown("### Where the numbers come from\nEach file is written by one command of the repository.")
-        html_part("table", handlers.files(), elem_id="data-files")
-    felt = handlers.feel()
-    if felt is not None:
-        with gr.Column(elem_classes="card", elem_id="data-feel"):
-            gr.Markdown("### How fast the app answers\nApp, browser and visitors on one machine, integer backend.")
-            html_part("table", felt)
-            gr.Markdown(felt["source"], elem_classes="source")
+        files = html_part("table", handlers.files(shared.outline.name), elem_id="data-files")
+    with gr.Column(elem_classes="card", elem_id="data-feel"):
+        gr.Markdown("### How fast the app answers\nApp, browser and visitors on one machine, integer backend.")
+        felt = handlers.feel(shared.outline.name)
+        views = [files, html_part("table", felt), gr.Markdown(felt["source"], elem_classes="source")]
+        follow(shared, ("model",), handlers.draw_files, views)
     with gr.Column(elem_classes="card", elem_id="data-api"):
         gr.Markdown("### Ask from a program\nWhat the page shows, a program can ask for: `pip install gradio_client`.")
         gr.Markdown(words("client"), elem_id="data-client")

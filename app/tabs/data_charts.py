@@ -15,7 +15,9 @@ from app.figures.inspect.complementarity import complementarity_figure
 from app.figures.inspect.error import error_figure, error_over_time_figure
 from app.figures.inspect.heatmap import heatmap_figure
 from app.figures.inspect.timesteps import timesteps_figure
+from app.services.effect import LayerErrors
 from app.services.inspection import LayerView, layer_errors, layer_view
+from app.services.models import command
 from app.services.stored_benchmark import Benchmark, Setting, load_benchmark
 from app.state import Selection, one_of
 from app.tabs import learn_handlers, methods_view
@@ -24,7 +26,7 @@ from app.tabs.data_stored import dial_figure, start_figure
 Drawn: TypeAlias = go.Figure | str
 CALIBRATED = "calibration.safetensors of the model, written by `python -m ptq4dit calibrate`"
 SYNTHETIC = "made up for the lesson, no measurement"
-BENCHMARK = "assets/demo/results/benchmark.json, written by `python -m ptq4dit benchmark`"
+BENCHMARK = "results/benchmark.json of the model, written by `python -m ptq4dit benchmark`"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,11 +41,16 @@ class Chart:
 
 
 def _view(selection: Selection) -> LayerView:
-    return layer_view(selection.layer, selection.csb, selection.ssc, selection.strength)
+    return layer_view(selection.model, selection.layer, selection.csb, selection.ssc, selection.strength)
 
 
-def _at(view: LayerView, selection: Selection) -> int:
-    return int(view.timesteps[view.nearest(selection.timestep)])
+def _at(view: LayerView, selection: Selection) -> float:
+    return float(view.timesteps[view.nearest(selection.timestep)])
+
+
+def _errors(selection: Selection) -> LayerErrors:
+    chosen = selection
+    return layer_errors(chosen.model, chosen.layer, chosen.weight_bits, chosen.activation_bits, chosen.strength)
 
 
 def _channels(selection: Selection) -> Drawn:
@@ -74,13 +81,13 @@ def _heatmap(selection: Selection) -> Drawn:
 
 def _error(selection: Selection) -> Drawn:
     view = _view(selection)
-    errors = layer_errors(selection.layer, selection.weight_bits, selection.activation_bits, selection.strength)
+    errors = _errors(selection)
     return error_figure(errors.overall, way(view.balanced, view.ssc))
 
 
 def _error_over_time(selection: Selection) -> Drawn:
     view = _view(selection)
-    errors = layer_errors(selection.layer, selection.weight_bits, selection.activation_bits, selection.strength)
+    errors = _errors(selection)
     chosen = way(view.balanced, view.ssc)
     return error_over_time_figure(view.timesteps, errors.over_time, chosen, _at(view, selection))
 
@@ -89,10 +96,12 @@ def _stored(draw: Callable[[Benchmark, Setting], Drawn]) -> Callable[[Selection]
     """A chart of the benchmark at the measured setting nearest to a selection."""
 
     def drawn(selection: Selection) -> Drawn:
-        stored = load_benchmark()
+        stored = load_benchmark(selection.model)
         setting = stored.nearest(selection.strength, selection.weight_bits, selection.activation_bits)
         if setting is None:
-            raise ValueError("benchmark: expected a measured setting; got none. Run python -m ptq4dit benchmark")
+            raise ValueError(
+                f"Nothing is measured of {selection.model} yet. Run {command(selection.model)} --benchmark"
+            )
         return draw(stored, setting)
 
     return drawn
@@ -118,9 +127,9 @@ _INSPECT = {
 _LEARN: dict[str, tuple[str, Callable[[Selection], object]]] = {
     "rounding": ("1: rounding on a number line", lambda s: learn_handlers.draw_rounding(min(s.weight_bits, 8))[0]),
     "outlier": ("2: what one outlier does", lambda s: learn_handlers.draw_outlier(8.0)[0]),
-    "salience": ("3: salience of channels", lambda s: learn_handlers.draw_salience(s.layer, s.strength)[0]),
-    "balance": ("4: balanced channels", lambda s: learn_handlers.draw_balance(s.layer, s.strength, 100.0)[0]),
-    "weights": ("5: timesteps", lambda s: learn_handlers.draw_timesteps(s.layer, s.strength, s.timestep)[0]),
+    "salience": ("3: salience of channels", lambda s: learn_handlers.draw_salience(s.model, s.layer, s.strength)[0]),
+    "balance": ("4: balanced channels", lambda s: learn_handlers.draw_balance(s.model, s.layer, s.strength, 100.0)[0]),
+    "weights": ("5: timesteps", lambda s: learn_handlers.draw_timesteps(s.model, s.layer, s.strength, s.timestep)[0]),
 }
 _METHODS = {
     "ranking": ("Methods against full precision", lambda b, s: methods_view.ranking(b, s, "psnr")),
@@ -131,14 +140,14 @@ CHARTS: dict[str, Chart] = {
     "start": Chart(
         tab="Start",
         title="Balancing at the stored bits",
-        source="assets/demo/results/results.json, written by `python assets/recipes/results.py`",
+        source="results/results.json of the model, written by `python -m ptq4dit prepare`",
         backend="simulated",
         draw=start_figure,
     ),
     "dial": Chart(
         tab="Start",
         title="PSNR over the salience dial",
-        source="assets/demo/results/dial.json, written by `python assets/recipes/dial.py`",
+        source="results/dial.json of the model, written by `python assets/recipes/dial.py`",
         backend="simulated",
         draw=dial_figure,
     ),

@@ -13,15 +13,18 @@ from gradio.components.plot import PlotData
 from app.components.chart import shown
 from app.components.messages import checked_by, explained
 from app.figures.export.table import chart_rows
+from app.services.models import command
+from app.services.shelf import entry
 from app.services.sources import sources
 from app.services.stored_feel import load_feel
 from app.state import Selection
 from app.tabs.data_charts import CHARTS, Chart, chart
+from app.tabs.inspect_api import named
 
 if TYPE_CHECKING:
     from app.figures.export.picture import Format
 
-COLUMNS = ["File", "written by", "commit", "date", "hardware", "numbers are", "seen in"]
+COLUMNS = ["File", "of", "written by", "commit", "date", "hardware", "numbers are", "seen in"]
 
 
 def titles() -> list[tuple[str, str]]:
@@ -32,8 +35,9 @@ def titles() -> list[tuple[str, str]]:
 def preview(key: str, *values: Any) -> list[Any]:
     """The chart for the selection, and where its numbers come from."""
     with explained():
-        item = chart(key)
-        drawn = item.draw(Selection.from_controls(*values))
+        item, selection = chart(key), Selection.from_controls(*values)
+        entry(selection.model)
+        drawn = item.draw(selection)
     figure = PlotData(type="plotly", plot=drawn) if isinstance(drawn, str) else shown(drawn)
     return [figure, provenance(item)]
 
@@ -81,33 +85,50 @@ def about(selection: Selection) -> str:
     balancing = ("CSB + SSC" if selection.ssc else "CSB") if selection.csb else "no balancing"
     dial = f", salience x {selection.strength}, function unchanged" if selection.strength > 1 else ""
     bits = f"W{selection.weight_bits}A{selection.activation_bits}"
-    return f"{selection.layer}, timestep {selection.timestep}, {bits}, {balancing}{dial}"
+    return f"{selection.model}: {selection.layer}, timestep {selection.timestep}, {bits}, {balancing}{dial}"
 
 
-def files() -> dict[str, Any]:
-    """A row for each file of results: what wrote it, when, on what."""
+def draw_files(*values: Any) -> list[Any]:
+    """The files of results of the chosen model, how fast the app answered with it, and what measured that."""
+    with explained():
+        model = entry(Selection.from_controls(*values).model).name
+    felt = feel(model)
+    return [files(model), felt, felt["source"]]
+
+
+def files(model: str) -> dict[str, Any]:
+    """A row for each file of results that is kept for a model: of what it is, what wrote it, when, on what."""
     rows = [
         {
             "title": source.file.rsplit("/", 1)[-1],
             "detail": source.holds,
             "state": "other",
             "cells": [
-                *(text or "-" for text in (source.command, source.commit, source.date, source.hardware)),
+                *(text or "-" for text in (source.of, source.command, source.commit, source.date, source.hardware)),
                 source.backend or "-",
                 source.seen or "-",
             ],
         }
-        for source in sources()
+        for source in sources(model)
     ]
+    if not rows:
+        return {
+            "label": "Files of results",
+            "columns": [f"Nothing stored of {model} yet: {command(model)}"],
+            "rows": [],
+        }
     return {"label": "Files of results", "columns": COLUMNS, "rows": rows}
 
 
-def feel() -> dict[str, Any] | None:
-    """How fast the app answered when measured; None where that was not done."""
+def feel(model: str) -> dict[str, Any]:
+    """How fast the app answered with a model when that was measured; where it was not, how to measure it."""
     try:
-        felt, made = load_feel()
+        felt, made = load_feel(model)
     except ValueError:
-        return None
+        told = (
+            "How fast the app answers was not measured with this model: `assets/recipes/feel.py` does it with the demo."
+        )
+        return {"label": "How fast", "columns": ["Not measured with this model"], "rows": [], "source": told}
     rows = [{"title": one.what, "detail": "", "state": "other", "cells": [one.bar, one.measured]} for one in felt]
     source = f"Measured by {made.get('command')}, commit {made.get('commit')}, {made.get('hardware')}."
     return {"label": "How fast", "columns": ["What", "bar, at most", "measured"], "rows": rows, "source": source}
@@ -122,9 +143,11 @@ def _asked(
     csb: bool,
     ssc: bool,
     strength: int,
+    model: str,
 ) -> tuple[Chart, Selection]:
     """What `chart_data` is asked for."""
     return chart(chart_name), Selection(
+        model=named(model),
         layer=layer,
         timestep=timestep,
         weight_bits=weight_bits,
@@ -145,6 +168,7 @@ def chart_data(
     csb: bool = True,
     ssc: bool = True,
     strength: int = 1,
+    model: str = "",
 ) -> dict[str, Any]:
     """Look up the data of any chart of the app.
 
@@ -157,14 +181,16 @@ def chart_data(
         csb: Channel-wise Salience Balancing.
         ssc: Spearman's rho-guided Salience Calibration; needs csb.
         strength: salience dial, 1 (as trained), 2, 4, 8 or 16; the model's function is unchanged.
+        model: a name that /models lists; the first one if empty.
 
     Returns:
-        chart, title, source, made_by ("simulated", "integer" or "none"), columns and rows.
+        model, chart, title, source, made_by ("simulated", "integer" or "none"), columns and rows.
     """
     with explained():
-        item, selection = _asked(chart_name, layer, timestep, weight_bits, activation_bits, csb, ssc, strength)
+        item, selection = _asked(chart_name, layer, timestep, weight_bits, activation_bits, csb, ssc, strength, model)
         columns, *rows = chart_rows(item.draw(selection))
     return {
+        "model": selection.model,
         "chart": chart_name,
         "title": item.title,
         "source": item.source,

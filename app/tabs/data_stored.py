@@ -8,7 +8,8 @@ from app.balancing import NAMES, SWITCHES, WAYS
 from app.figures.drift import COLOURS, DASHES
 from app.figures.inspect.error import COLOURS as BALANCING_COLOURS
 from app.figures.style import axis, layout
-from app.services.result_files import read_result, result_file
+from app.services.result_files import model_results
+from app.services.shelf import entry
 from app.services.stored import Choice, load_results
 from app.state import Selection
 from app.tabs.start_view import nearest
@@ -16,7 +17,7 @@ from app.tabs.start_view import nearest
 
 def start_figure(selection: Selection) -> go.Figure:
     """Mean PSNR of each balancing at the stored choice nearest to the selection."""
-    results = load_results()
+    results = load_results(selection.model)
     near = nearest(results, selection)
     choices = [Choice(bits=near.bits, strength=near.strength, csb=csb, ssc=ssc) for csb, ssc in SWITCHES.values()]
     figure = go.Figure(layout=layout(300, yaxis=axis("PSNR, dB, simulated"), xaxis=axis(f"{near.bits}")))
@@ -31,7 +32,8 @@ def start_figure(selection: Selection) -> go.Figure:
 
 def dial_figure(selection: Selection) -> go.Figure:
     """Mean PSNR over the salience dial for each balancing, at the stored bits nearest to the selection."""
-    means = read_result(result_file("dial.json"), "python assets/recipes/dial.py")["means"]
+    how = f"python assets/recipes/dial.py --model {entry(selection.model).told}"
+    means = model_results(selection.model, "dial.json", how)["means"]
     stored = dict.fromkeys(key.split("/")[0] for key in means)
 
     def far(name: str) -> int:

@@ -8,11 +8,13 @@ from typing import Any
 
 import gradio as gr
 
+from app.components.controls import Shared
+from app.components.follower import follow
 from app.components.messages import explained
 from app.components.part import html_part
 from app.figures.picture import data_uri
 from app.services.stored import Choice, load_results
-from app.state import within
+from app.state import Selection, within
 from app.tabs.start_view import NAMES
 
 QUIET: dict[str, Any] = {"show_progress": "hidden", "queue": False, "api_visibility": "private"}
@@ -26,6 +28,7 @@ class Round:
     `picked` is None until it is answered.
     """
 
+    model: str
     seed: int
     example: int
     choice: Choice
@@ -35,13 +38,9 @@ class Round:
     asked: int = 0
 
 
-def create_game() -> None:
-    """Build the card."""
-    try:
-        first = deal(0)
-        value = show(first)
-    except ValueError:
-        return  # no stored pictures, no game
+def create_game(shared: Shared) -> None:
+    """Build the card; another model brings its own pictures and a new score."""
+    first, value = opened(shared.outline.name)
     with gr.Column(elem_classes="card", elem_id="game"):
         gr.Markdown(
             f"### {QUESTION}\nOne picture is drawn in full precision, the other by a model in fewer bits (simulated), "
@@ -49,23 +48,40 @@ def create_game() -> None:
         )
         game = html_part("game", value, elem_id="game-part")
         another = gr.Button("Another pair", size="sm", elem_id="game-next", scale=0, min_width=160)
-    state = gr.State(first)
+        state = gr.State(first)
+        follow(shared, ("model",), reopened, [state, game])
     game.select(answer, state, [state, game], **QUIET)
     another.click(next_round, state, [state, game], **QUIET)
 
 
-def deal(seed: int, right: int = 0, asked: int = 0) -> Round:
+def opened(model: str) -> tuple[Round | None, dict[str, Any]]:
+    """The first question about a model and what is shown of it; none where no pictures are stored of it."""
+    try:
+        first = deal(model, 0)
+        return first, show(first)
+    except ValueError as error:
+        return None, {"question": QUESTION, "pictures": [], "verdict": str(error), "score": ""}
+
+
+def reopened(*values: Any) -> list[Any]:
+    """The same for a selection, whose fields are the values."""
+    return list(opened(Selection.from_controls(*values).model))
+
+
+def deal(model: str, seed: int, right: int = 0, asked: int = 0) -> Round:
     """The question of a seed: an example, bits, dial, balancing and side, drawn evenly."""
-    results, random = load_results(), Random(seed)
+    results, random = load_results(model), Random(seed)
     bits, strength = random.choice(results.bits), random.choice(results.strengths)
     csb = random.random() < 0.5
     choice = Choice(bits=bits, strength=strength, csb=csb, ssc=csb)
     example, side = random.randrange(len(results.examples)), random.randrange(2)
-    return Round(seed=seed, example=example, choice=choice, side=side, right=right, asked=asked)
+    return Round(model=model, seed=seed, example=example, choice=choice, side=side, right=right, asked=asked)
 
 
-def answer(event: gr.EventData, state: Round) -> list[Any]:
+def answer(event: gr.EventData, state: Round | None) -> list[Any]:
     """A picture was chosen: the round with its answer, and what is shown of it; a second answer changes nothing."""
+    if state is None:
+        return [gr.skip(), gr.skip()]
     if state.picked is None:
         with explained():
             picked = within("index", _index(event), 0, 1)
@@ -82,15 +98,17 @@ def _index(event: gr.EventData) -> Any:
         return None
 
 
-def next_round(state: Round) -> list[Any]:
+def next_round(state: Round | None) -> list[Any]:
     """Another question; an unanswered one does not count."""
-    following = deal(state.seed + 1, state.right, state.asked)
+    if state is None:
+        return [gr.skip(), gr.skip()]
+    following = deal(state.model, state.seed + 1, state.right, state.asked)
     return [following, show(following)]
 
 
 def show(state: Round) -> dict[str, Any]:
     """The two pictures, and once one is chosen, which was which."""
-    results = load_results()
+    results = load_results(state.model)
     example, quantized = results.example(state.example), results.picture(state.example, state.choice)
     answered = state.picked is not None
     pictures = []

@@ -58,7 +58,7 @@ def _offer_picture(kind: str, values: tuple[Any, ...]) -> Iterator[str]:
             salience=view.balanced_activation,
             errors=errors.overall,
             errors_over_time=errors.over_time,
-            timestep=int(view.timesteps[at]),
+            timestep=view.timesteps[at].item(),
         )
         figure.savefig(file, dpi=150)
         yield str(file)
@@ -66,7 +66,7 @@ def _offer_picture(kind: str, values: tuple[Any, ...]) -> Iterator[str]:
 
 def view_of(selection: Selection) -> LayerView:
     """The chosen layer as the switches balance it."""
-    return layer_view(selection.layer, selection.csb, selection.ssc, selection.strength)
+    return layer_view(selection.model, selection.layer, selection.csb, selection.ssc, selection.strength)
 
 
 def download(label: str, make: Any, inputs: list[Any], elem_id: str, ready: bool = True) -> gr.Button:
@@ -79,20 +79,22 @@ def download(label: str, make: Any, inputs: list[Any], elem_id: str, ready: bool
 
 
 def _errors(selection: Selection) -> LayerErrors:
-    return layer_errors(selection.layer, selection.weight_bits, selection.activation_bits, selection.strength)
+    chosen = selection
+    return layer_errors(chosen.model, chosen.layer, chosen.weight_bits, chosen.activation_bits, chosen.strength)
 
 
 def _name(selection: Selection) -> str:
     """A file name that says what is in it."""
     bits = f"w{selection.weight_bits}a{selection.activation_bits}"
-    return f"{selection.layer}-{bits}-{way(selection.csb, selection.ssc)}-x{selection.strength}"
+    return f"{selection.model}-{selection.layer}-{bits}-{way(selection.csb, selection.ssc)}-x{selection.strength}"
 
 
 def _title(selection: Selection) -> str:
     """What made the numbers, in one line."""
     dial = f", salience x {selection.strength}, function unchanged" if selection.strength > 1 else ""
     method = NAMES[way(selection.csb, selection.ssc)]
-    return f"{selection.layer}, W{selection.weight_bits}A{selection.activation_bits} simulated, {method}{dial}"
+    bits = f"W{selection.weight_bits}A{selection.activation_bits}"
+    return f"{selection.model}: {selection.layer}, {bits} simulated, {method}{dial}"
 
 
 def _write(table: Any, selection: Selection, view: LayerView, errors: LayerErrors) -> None:

@@ -11,12 +11,15 @@ from gradio.context import Context
 
 from app.balancing import NAMES, WAYS
 from app.components.chart import chart
-from app.components.controls import Shared, fit
+from app.components.controls import Shared
 from app.components.follower import follow
+from app.components.messages import explained
 from app.components.part import html_part, script
 from app.content import words
 from app.content.lessons import LESSONS, Lesson
 from app.services import learning
+from app.services.fitting import fit
+from app.services.models import layers
 from app.state import LAST_TIMESTEP, Selection
 from app.tabs import learn_answers as answers
 from app.tabs import learn_handlers as handlers
@@ -29,6 +32,7 @@ LOADING = "The model is loading; the chart appears by itself in a few seconds."
 HEIGHTS = {"rounding": 340, "outlier": 400, "salience": 400, "balance": 400, "timesteps": 440}
 QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
 START_BITS, START_OUTLIER = 4, 6
+_SIDE = {"src": "", "alt": "", "name": ""}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,7 +57,9 @@ def create_learn_tab(shared: Shared) -> None:
     controls: dict[str, Callable[[], gr.components.Component]] = {
         "rounding": lambda: gr.Slider(2, 8, START_BITS, step=1, label="Bits"),
         "outlier": lambda: gr.Slider(1, learning.LARGEST_OUTLIER, START_OUTLIER, step=0.5, label="Outlier"),
-        "salience": lambda: gr.Dropdown(shared.outline.layers, value=start.layer, label="Layer"),
+        "salience": lambda: gr.Dropdown(
+            list(shared.outline.layers), value=start.layer, label="Layer", allow_custom_value=True
+        ),
         "balance": lambda: gr.Slider(0, 100, 0, step=5, label="How far balanced, %"),
         "timesteps": lambda: gr.Slider(0, LAST_TIMESTEP, start.timestep, step=1, label="Timestep"),
         "pictures": lambda: gr.Radio([(NAMES[key], key) for key in WAYS], value="csb+ssc", label="Balancing"),
@@ -104,8 +110,7 @@ def _outlier() -> gr.HTML:
 
 def _pictures() -> gr.HTML:
     """Full precision against quantized, with a divider; empty until the lesson is opened."""
-    side = {"src": "", "alt": "", "name": ""}
-    return html_part("wipe", {"left": side, "right": side}, elem_id="learn-wipe")
+    return html_part("wipe", {"left": _SIDE, "right": _SIDE}, elem_id="learn-wipe")
 
 
 def _question(about: Lesson) -> tuple[gr.Radio, gr.Button, gr.Markdown]:
@@ -168,37 +173,56 @@ def _wire_selection(shared: Shared, cards: dict[str, _Card]) -> None:
     for key, move in moves.items():
         control: Any = cards[key].control
         control.input(None, control, None, js=move, api_visibility="private")
+    chosen: Any = cards["salience"].control
+    shared.model.change(offered, [shared.model, shared.layer], chosen, queue=False, **QUIET)
     for key, one in (("salience", shared.layer), ("timesteps", shared.timestep)):
         stands: dict[str, Any] = {"js": "(value) => value", "api_visibility": "private"}
         gr.on([*_opened(), one.change], None, one, cards[key].control, **stands)
 
 
+def offered(model: str, layer: str) -> Any:
+    """The layers of a model that was opened, for the lesson's menu."""
+    with explained():
+        return gr.update(choices=list(layers(model)), value=layer)
+
+
 def _follow_selection(shared: Shared, cards: dict[str, _Card]) -> None:
     """The lessons that look at the model are drawn for what is selected."""
     amount: Any = cards["balance"].control
-    pictured = ("csb", "ssc", "strength", "weight_bits", "activation_bits", "class_id", "seed")
+    pictured = ("model", "csb", "ssc", "strength", "weight_bits", "activation_bits", "class_id", "prompt", "seed")
     pictures = cards["pictures"]
+    fields = ("model", "layer", "strength", "channel")
+    timed = ("model", "layer", "strength", "timestep")
     with cards["salience"].place:
-        follow(shared, ("layer", "strength", "channel"), handlers.follow_salience, cards["salience"].drawn)
+        follow(shared, fields, handlers.follow_salience, cards["salience"].drawn, instead=_undrawn)
     with cards["balance"].place:
-        moved: dict[str, Any] = {"own": [amount], "triggers": [amount.input]}
-        fields = ("layer", "strength", "channel")
+        moved: dict[str, Any] = {"own": [amount], "triggers": [amount.input], "instead": _undrawn}
         follow(shared, fields, handlers.follow_balance, cards["balance"].drawn, **moved)
     with cards["timesteps"].place:
-        follow(shared, ("layer", "strength", "timestep"), handlers.follow_timesteps, cards["timesteps"].drawn)
+        follow(shared, timed, handlers.follow_timesteps, cards["timesteps"].drawn, instead=_undrawn)
     with pictures.place:
-        follow(shared, pictured, handlers.follow_pictures, [pictures.control, *pictures.drawn])
+        outputs = [pictures.control, *pictures.drawn]
+        follow(shared, pictured, handlers.follow_pictures, outputs, instead=_unpictured)
+
+
+def _undrawn(message: str) -> list[Any]:
+    """A lesson whose chart cannot be drawn: the reason in the place of what it would say."""
+    return [None, "", message]
+
+
+def _unpictured(message: str) -> list[Any]:
+    """The same of the lesson that shows pictures, whose switch stays as it is."""
+    return [gr.skip(), {"left": _SIDE, "right": _SIDE}, "", message]
 
 
 def _wire_questions(shared: Shared, cards: dict[str, _Card]) -> None:
     """Each question's answer, with the numbers on show."""
-    layer = cards["salience"].control
     asked: dict[str, tuple[Callable[..., str], Sequence[gr.components.Component]]] = {
         "rounding": (answers.reveal_rounding, [cards["rounding"].control]),
         "outlier": (answers.reveal_outlier, []),
-        "salience": (answers.reveal_salience, [shared.strength]),
-        "balance": (answers.reveal_balance, [layer, shared.strength]),
-        "timesteps": (answers.reveal_timesteps, [layer, shared.strength]),
+        "salience": (answers.reveal_salience, [shared.model, shared.strength]),
+        "balance": (answers.reveal_balance, [shared.model, shared.layer, shared.strength]),
+        "timesteps": (answers.reveal_timesteps, [shared.model, shared.layer, shared.strength]),
         "pictures": (answers.reveal_pictures, shared.inputs),
     }
     for key, (reveal, inputs) in asked.items():

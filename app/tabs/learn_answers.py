@@ -40,10 +40,10 @@ def reveal_outlier(picked: int | None) -> str:
     )
 
 
-def reveal_salience(picked: int | None, strength: int) -> str:
+def reveal_salience(picked: int | None, model: str, strength: int) -> str:
     """The answer of the third lesson, counted over all layers of the model."""
     with explained():
-        counts = learning.coinciding_by_layer(strength)
+        counts = learning.coinciding_by_layer(model, strength)
     few = sum(count < 3 for count in counts.values())
     share = few / len(counts)
     right = 2 if share > MOST else 1 if share > ABOUT_HALF else 0
@@ -56,10 +56,10 @@ def reveal_salience(picked: int | None, strength: int) -> str:
     )
 
 
-def reveal_balance(picked: int | None, layer: str, strength: int) -> str:
+def reveal_balance(picked: int | None, model: str, layer: str, strength: int) -> str:
     """The answer of the fourth lesson, with the layer's most salient channel."""
     with explained():
-        start, end = learning.balance(layer, strength, 0.0), learning.balance(layer, strength, 1.0)
+        start, end = (learning.balance(model, layer, strength, amount) for amount in (0.0, 1.0))
     top = int(start.activation.argmax())
     return verdict(
         "balance",
@@ -70,25 +70,26 @@ def reveal_balance(picked: int | None, layer: str, strength: int) -> str:
     )
 
 
-def reveal_timesteps(picked: int | None, layer: str, strength: int) -> str:
+def reveal_timesteps(picked: int | None, model: str, layer: str, strength: int) -> str:
     """The answer of the fifth lesson, with the layer's own extremes."""
     with explained():
-        view = learning.layer(layer, strength)
+        view = learning.layer(model, layer, strength)
     low, high = int(view.rho.argmin()), int(view.rho.argmax())
     return verdict(
         "timesteps",
         picked,
         "Low ρ is complementary, and there balancing helps most. In this layer timestep "
-        f"{view.timesteps[low]} counts {view.weights[low] / view.weights[high]:.2f} times as much as timestep "
-        f"{view.timesteps[high]}.",
+        f"{view.timesteps[low]:g} counts {view.weights[low] / view.weights[high]:.2f} times as much as timestep "
+        f"{view.timesteps[high]:g}.",
     )
 
 
 def reveal_pictures(picked: int | None, *values: Any) -> str:
     """The answer of the sixth lesson, from the stored means at the nearest bits and dial."""
     with explained():
-        results = load_results()
-        choice = start_view.nearest(results, Selection.from_controls(*values))
+        selection = Selection.from_controls(*values)
+        results = load_results(selection.model)
+        choice = start_view.nearest(results, selection)
         plain, balanced = (
             results.mean(Choice(bits=choice.bits, strength=choice.strength, csb=on, ssc=on)) for on in (False, True)
         )

@@ -50,16 +50,16 @@ def draw_outlier(size: float) -> list[Any]:
     ]
 
 
-def draw_salience(layer: str, strength: int, channel: int = NO_CHANNEL) -> list[Any]:
+def draw_salience(model: str, layer: str, strength: int, channel: int = NO_CHANNEL) -> list[Any]:
     """Mirrored bars, formula and reading of the third lesson."""
     with explained():
-        view = learning.layer(layer, strength)
+        view = learning.layer(model, layer, strength)
     at = learning.middle(view)
     activation, weight = view.activation[at], view.weight
     tops = learning.top_channels(activation), learning.top_channels(weight)
     both = learning.coinciding(activation, weight)
     top = _followed(channel, activation)
-    timestep = int(view.timesteps[at])
+    timestep = view.timesteps[at].item()
     return [
         shown(salience_figure(activation, weight, set(tops[0].tolist()), set(tops[1].tolist()), both)),
         say.salience_formula(top, float(activation[top]), float(weight[top])),
@@ -67,29 +67,29 @@ def draw_salience(layer: str, strength: int, channel: int = NO_CHANNEL) -> list[
     ]
 
 
-def draw_balance(layer: str, strength: int, percent: float, channel: int = NO_CHANNEL) -> list[Any]:
+def draw_balance(model: str, layer: str, strength: int, percent: float, channel: int = NO_CHANNEL) -> list[Any]:
     """Both saliences on their way to the middle, formula and reading of the fourth lesson."""
     with explained():
-        start = learning.balance(layer, strength, 0.0)
-        now = learning.balance(layer, strength, percent / 100)
+        start = learning.balance(model, layer, strength, 0.0)
+        now = learning.balance(model, layer, strength, percent / 100)
+        note = learning.note(model, layer)
     top = _followed(channel, start.activation)
     ends = np.concatenate([start.activation, start.weight])
     span = float(np.maximum(ends, 1e-6).min()), float(ends.max())
-    role = layer.rsplit(".", 1)[1]
     place = float(now.activation[top]), float(now.weight[top])
     return [
         shown(balance_figure(now.activation, now.weight, now.middle, span)),
         say.balance_formula(top, float(start.activation[top]), float(start.weight[top]), float(now.factors[top])),
-        say.balance_reading(now.amount, top, *place, now.difference, now.rows, role),
+        say.balance_reading(now.amount, top, *place, now.difference, now.rows, note),
     ]
 
 
-def draw_timesteps(layer: str, strength: int, timestep: int) -> list[Any]:
+def draw_timesteps(model: str, layer: str, strength: int, timestep: int) -> list[Any]:
     """Salience, rho and weights at one timestep, formula and reading of the fifth lesson."""
     with explained():
-        view = learning.layer(layer, strength)
+        view = learning.layer(model, layer, strength)
     at = view.nearest(timestep)
-    now, rho, weight = int(view.timesteps[at]), float(view.rho[at]), float(view.weights[at])
+    now, rho, weight = view.timesteps[at].item(), float(view.rho[at]), float(view.weights[at])
     figure = timestep_figure(
         salience=view.activation[at],
         average=learning.calibrated(view),
@@ -109,19 +109,19 @@ def draw_timesteps(layer: str, strength: int, timestep: int) -> list[Any]:
 def follow_salience(*values: Any) -> list[Any]:
     """What the third lesson draws for a selection; values: its fields, here and below."""
     selection = Selection.from_controls(*values)
-    return draw_salience(selection.layer, selection.strength, selection.channel)
+    return draw_salience(selection.model, selection.layer, selection.strength, selection.channel)
 
 
 def follow_balance(percent: float, *values: Any) -> list[Any]:
     """What the fourth lesson draws for a selection, balanced so far."""
     selection = Selection.from_controls(*values)
-    return draw_balance(selection.layer, selection.strength, percent, selection.channel)
+    return draw_balance(selection.model, selection.layer, selection.strength, percent, selection.channel)
 
 
 def follow_timesteps(*values: Any) -> list[Any]:
     """What the fifth lesson draws for a selection."""
     selection = Selection.from_controls(*values)
-    return draw_timesteps(selection.layer, selection.strength, selection.timestep)
+    return draw_timesteps(selection.model, selection.layer, selection.strength, selection.timestep)
 
 
 def _followed(channel: int, activation: np.ndarray) -> int:
@@ -139,7 +139,8 @@ def drag_outlier(part: dict[str, Any] | None) -> list[Any]:
 def draw_pictures(*values: Any) -> list[Any]:
     """Both pictures, formula and reading of the sixth lesson, from stored results; values: those of the selection."""
     with explained():
-        results, selection = load_results(), Selection.from_controls(*values)
+        selection = Selection.from_controls(*values)
+        results = load_results(selection.model)
         choice = start_view.nearest(results, selection)
         index = start_view.matching_example(results, selection, 0)
         psnr = results.picture(index, choice).psnr or 0.0

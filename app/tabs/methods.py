@@ -23,28 +23,28 @@ def create_methods_tab(shared: Shared) -> None:
     """Build the tab: what was measured, PTQ4DiT's parts, then a pair to run."""
     gr.Markdown(words("methods"))
     with gr.Column(elem_classes="card", elem_id="methods") as results:
-        setting, measure = _choices()
+        setting, measure = _choices(shared)
         reading = gr.Markdown("Reading the stored results.", elem_classes="reading", elem_id="methods-reading")
-        ranking, differences = _charts()
+        charts, ranking, differences = _charts()
         table = html_part("table", handlers.NOTHING, elem_id="methods-table")
         source = gr.Markdown(elem_classes="source", elem_id="methods-source")
     with gr.Column(elem_classes="card", visible=False, elem_id="methods-factorial") as card:
         gr.Markdown("### PTQ4DiT's parts: balancing, ranges per tensor or per token, rounding learned or not")
         factorial = chart("PTQ4DiT's parts", 340)
         parts = html_part("table", handlers.NOTHING, elem_id="methods-parts")
-    outputs = [setting, reading, ranking, differences, table, card, factorial, parts, source]
-    asked = ("strength", "weight_bits", "activation_bits")
+    outputs = [setting, measure, reading, charts, ranking, differences, table, card, factorial, parts, source]
+    asked = ("model", "strength", "weight_bits", "activation_bits")
     with results:
         follow(shared, asked, handlers.draw, outputs, own=[measure], triggers=[measure.change])
     moved = [shared.strength, shared.weight_bits, shared.activation_bits]
-    setting.input(handlers.choose, setting, moved, queue=False, **PRIVATE)
+    setting.input(handlers.choose, [setting, shared.model], moved, queue=False, **PRIVATE)
     create_live_pair(shared)
 
 
-def _choices() -> tuple[gr.Dropdown, gr.Dropdown]:
+def _choices(shared: Shared) -> tuple[gr.Dropdown, gr.Dropdown]:
     """Where it was measured, and what."""
     try:
-        stored = load_benchmark()
+        stored = load_benchmark(shared.outline.name)
         known, offered = handlers.settings(stored), measures(stored)
     except ValueError:
         known, offered = [], [(MEASURES["psnr"].title, "psnr")]
@@ -55,13 +55,13 @@ def _choices() -> tuple[gr.Dropdown, gr.Dropdown]:
     return setting, measure
 
 
-def _charts() -> tuple[gr.Plot, gr.Plot]:
+def _charts() -> tuple[gr.Row, gr.Plot, gr.Plot]:
     """Means beside paired differences."""
-    with gr.Row():
+    with gr.Row() as charts:
         with gr.Column(min_width=300):
             gr.Markdown("### Against full precision")
             ranking = chart("Methods against full precision", 440)
         with gr.Column(min_width=300):
             gr.Markdown("### Against PTQ4DiT, picture by picture")
             differences = chart("Methods against PTQ4DiT", 440)
-    return ranking, differences
+    return charts, ranking, differences

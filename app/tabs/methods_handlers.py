@@ -8,6 +8,7 @@ import gradio as gr
 
 from app.components.chart import shown
 from app.components.messages import explained
+from app.services.models import command
 from app.services.stored_benchmark import Benchmark, Setting, load_benchmark
 from app.state import FIELDS, Selection, one_of
 from app.tabs import methods_view as view
@@ -16,28 +17,39 @@ NOTHING = {"label": "Nothing measured", "columns": ["Nothing measured yet"], "ro
 
 
 def draw(measure: str, *values: Any) -> list[Any]:
-    """Setting, reading, ranking, differences, table, then the factorial's card, chart and table, and the source.
+    """Setting, metric, reading, place of the charts, ranking, differences, table, then the factorial's card, chart
+    and table, and the source.
 
-    Shows what was measured nearest to the selection and says so where that is another setting.
+    Shows what was measured nearest to the selection and says so where that is another setting. Where nothing was
+    measured of the model, nothing is shown but how to measure it.
     """
     selection = Selection.from_controls(*values[: len(FIELDS)])
     try:
-        stored = load_benchmark()
+        stored = load_benchmark(selection.model)
     except ValueError as error:
-        return [gr.skip(), str(error), *[gr.skip()] * 2, NOTHING, gr.update(visible=False), gr.skip(), NOTHING, ""]
+        return _nothing(str(error))
     setting = stored.nearest(selection.strength, selection.weight_bits, selection.activation_bits)
     if setting is None:
-        message = "Nothing is measured yet; run `python -m ptq4dit benchmark`."
-        return [gr.skip(), message, *[gr.skip()] * 2, NOTHING, gr.update(visible=False), gr.skip(), NOTHING, ""]
+        return _nothing(f"Nothing is measured of {selection.model} yet; run `{command(selection.model)} --benchmark`.")
+    offered = view.measures(stored)
+    measure = next((name for _, name in offered if name == measure), offered[0][1])
     return [
         gr.update(choices=settings(stored), value=key(setting)),
+        gr.update(choices=offered, value=measure),
         remark(selection, setting) + view.reading(stored, setting),
+        gr.update(visible=True),
         shown(view.ranking(stored, setting, measure)),
         shown(view.differences(stored, setting)),
         view.table(stored, setting),
         *_factorial(stored, setting, measure),
         view.source(stored),
     ]
+
+
+def _nothing(message: str) -> list[Any]:
+    """Empty views with a message."""
+    empty, hidden = gr.update(choices=[], value=None), gr.update(visible=False)
+    return [empty, gr.skip(), message, hidden, None, None, NOTHING, hidden, None, NOTHING, ""]
 
 
 def _factorial(stored: Benchmark, setting: Setting, measure: str) -> list[Any]:
@@ -59,10 +71,10 @@ def key(setting: Setting) -> str:
     return f"{setting.strength}/{setting.bits}"
 
 
-def choose(chosen: str) -> list[int]:
+def choose(chosen: str, model: str) -> list[int]:
     """A setting was chosen: the shared strength, weight_bits and activation_bits that it stands for."""
     with explained():
-        chosen = one_of("setting", chosen, [value for _, value in settings(load_benchmark())])
+        chosen = one_of("setting", chosen, [value for _, value in settings(load_benchmark(model))])
     strength, bits = chosen.split("/")
     weight, activation = bits.removeprefix("W").split("A")
     return [int(strength), int(weight), int(activation)]

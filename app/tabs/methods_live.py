@@ -15,7 +15,8 @@ from app.components.part import html_part
 from app.content import words
 from app.services import generation, methods, running
 from app.services.generation import Frame
-from app.services.request import Request, parse_variants
+from app.services.request import Request
+from app.services.shelf import entry
 from app.state import Selection, brief
 from app.tabs import compare_view
 from app.tabs import methods_live_view as view
@@ -55,7 +56,7 @@ def create_live_pair(shared: Shared) -> None:
 
 
 def _idle() -> dict[str, Any]:
-    return compare_view.idle(Request(variants=parse_variants(["W4A8"], True, True)), "Choose two methods")
+    return compare_view.idle(Selection().steps, "Choose two methods")
 
 
 def make_request(first: str, second: str, selection: Selection) -> Request:
@@ -67,7 +68,9 @@ def make_request(first: str, second: str, selection: Selection) -> Request:
     if variants[0].is_float:
         raise ValueError("bits: expected 2 to 8 for weights or activations; got float for both. Choose fewer above")
     return Request(
+        model=selection.model,
         class_id=selection.class_id,
+        prompt=selection.prompt,
         seed=selection.seed,
         steps=selection.steps,
         guidance=selection.guidance,
@@ -78,8 +81,10 @@ def make_request(first: str, second: str, selection: Selection) -> Request:
 
 def _asked(first: str, second: str, *values: Any) -> Request:
     """What `run_pair` is asked for."""
-    request = make_request(first, second, Selection.from_controls(*values))
-    generation.require_class(request.class_id)
+    selection = Selection.from_controls(*values)
+    entry(selection.model)
+    request = make_request(first, second, selection)
+    generation.require_subject(request)
     return request
 
 

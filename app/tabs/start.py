@@ -9,31 +9,25 @@ import gradio as gr
 from app.components.controls import Shared
 from app.components.part import html_part, script
 from app.content import words
+from app.services.fitting import opening
 from app.services.stored import load_results
-from app.state import Selection, within
+from app.state import within
 from app.tabs import start_view as view
 
 
 def create_start_tab(shared: Shared) -> None:
     """Build the tab: picture and switches on one side, what they changed on the other."""
-    try:
-        results = load_results()
-    except ValueError as error:
-        gr.Markdown(f"The stored results of the demo model are not here yet. {error}")
-        return
-    selection = Selection()
-    index = view.matching_example(results, selection, 0)
     gr.Markdown(words("start"), elem_id="start-words")
+    first = examples(shared.outline.name)
     html_part(
         "start",
-        view.opening(results, index, view.nearest(results, selection)),
+        view.NOTHING | ({"problem": first["problem"]} if "problem" in first else first["opening"]),
         scripts=("store",),
         apply_default_css=False,
         elem_id="start",
-        server_functions=[example],
-        tables={str(index): view.table(results, index)},
-        labels=list(shared.outline.labels),
-        **view.ways(results),
+        server_functions=[examples, example],
+        model=shared.outline.name,
+        stored=first,
     )
     _next_steps()
 
@@ -50,10 +44,26 @@ def _next_steps() -> None:
             button.click(None, js=f"() => ({script('go_to_tab')})('{tab}')", api_visibility="private")
 
 
-def example(index: int) -> dict[str, Any]:
-    """What Start's script asks for: an example with all its stored pictures and words."""
+def examples(model: Any) -> dict[str, Any]:
+    """What Start's script asks for when a model is opened: its examples and how they are found, one of them whole.
+
+    The problem in words where nothing is stored of that model.
+    """
     try:
-        results = load_results()
+        results = load_results(model)
+        selection = opening(model)
+    except ValueError as error:
+        return {"problem": str(error)}
+    index = view.matching_example(results, selection, 0)
+    shown = view.opening(results, index, view.nearest(results, selection))
+    return {"opening": view.NOTHING | shown, "tables": {str(index): view.table(results, index)}, **view.ways(results)}
+
+
+def example(question: Any) -> dict[str, Any]:
+    """What Start's script asks for: an example with all its stored pictures and words, [model, index]."""
+    try:
+        model, index = question if isinstance(question, list) and len(question) == 2 else ("", None)
+        results = load_results(model)
         return view.table(results, within("example", index, 0, len(results.examples) - 1))
     except ValueError as error:
         return {"problem": str(error)}

@@ -8,11 +8,18 @@ from typing import Any
 
 from app.balancing import NAMES, SWITCHES, WAYS
 from app.figures.picture import data_uri
-from app.services.stored import Choice, Picture, StoredResults
+from app.services.stored import Choice, Example, Picture, StoredResults
 from app.state import BITS, STRENGTHS, Selection
 
 WIDEST = 50.0  # dB at which a bar is full
 JUST_NOTICEABLE = 0.05  # dB; less is called no change
+_SIDE = {"src": "", "name": "", "alt": ""}
+NOTHING: dict[str, Any] = {
+    **{name: "" for name in ("number", "unit", "sentence", "caption", "source", "remark", "problem")},
+    **{"left": _SIDE, "right": _SIDE, "rows": [], "choices": [], "items": [], "label": "Examples", "chosen": 0},
+    **{"csb": {"on": "false"}, "ssc": {"on": "false", "off": True}},
+}
+"""What Start shows where nothing is stored of a model."""
 
 
 def nearest(results: StoredResults, selection: Selection) -> Choice:
@@ -48,9 +55,13 @@ def remark(selection: Selection, choice: Choice) -> str:
 
 
 def matching_example(results: StoredResults, selection: Selection, index: int) -> int:
-    """The example of the selection's class and seed; `index` where there is none."""
-    wanted = (selection.class_id, selection.seed)
-    return next((i for i, e in enumerate(results.examples) if (e.class_id, e.seed) == wanted), index)
+    """The example of the selection's class or prompt and its seed; `index` where there is none."""
+
+    def is_it(one: Example) -> bool:
+        asked: object = selection.prompt if one.class_id is None else selection.class_id
+        return (one.prompt if one.class_id is None else one.class_id, one.seed) == (asked, selection.seed)
+
+    return next((i for i, one in enumerate(results.examples) if is_it(one)), index)
 
 
 def opening(results: StoredResults, index: int, choice: Choice) -> dict[str, Any]:
@@ -80,7 +91,10 @@ def ways(results: StoredResults) -> dict[str, Any]:
     """How the page finds what is stored for a selection: the examples, the nearest bits and dial for each asked for."""
     bits = {f"{w},{a}": nearest_bits(results, w, a) for w in BITS for a in BITS}
     return {
-        "examples": [{"class_id": e.class_id, "seed": e.seed} for e in results.examples],
+        "examples": [
+            {"class_id": e.class_id, "prompt": e.prompt, "seed": e.seed, "title": e.class_name}
+            for e in results.examples
+        ],
         "nearest": {"bits": bits, "strength": {str(n): nearest_strength(results, n) for n in STRENGTHS}},
     }
 

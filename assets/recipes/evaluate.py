@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from dataset import render_singles
 from PIL import Image
-from provenance import ROOT, made_by, write_json
+from provenance import ROOT, made_by, of_model, write_json
 from solids import CLASSES
 from torch import Tensor
 from train_vae import measure
@@ -77,7 +77,9 @@ def main() -> None:
     pictures = draw(dit, args.count, args.steps, args.guidance, args.seed)
     sample_grid(pictures).save(args.model / "samples.webp", quality=92)
     sampling = {name: getattr(args, name) for name in ("count", "steps", "guidance", "seed")}
-    report = made_by("python assets/recipes/evaluate.py") | sampling | {"precision": "float32"}
+    report = (
+        of_model(dit.transformer) | made_by("python assets/recipes/evaluate.py") | sampling | {"precision": "float32"}
+    )
     report |= quality(dit, load_classifier(args.model / "classifier" / "model.safetensors"), pictures)
     write_json(args.model / "results" / "quality.json", report)
     print(report)

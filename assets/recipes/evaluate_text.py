@@ -19,7 +19,7 @@ from chance import draw_scene
 from diffusers import StableDiffusion3Pipeline
 from judge import SceneJudge, by_attribute
 from PIL import Image
-from provenance import ROOT, made_by, write_json
+from provenance import ROOT, made_by, of_model, write_json
 from safetensors.torch import load_file
 from scenes import Scene, caption
 from torch import Tensor
@@ -89,7 +89,8 @@ def main() -> None:
     scenes = [draw_scene(UNSEEN_SEED, index) for index in range(args.count)]
     pictures = draw(pipeline, [caption(scene) for scene in scenes], args.steps, args.guidance)
     sample_grid(pictures[:100]).save(args.model / "samples.webp", quality=92)
-    report = made_by("python assets/recipes/evaluate_text.py") | {"steps": args.steps, "guidance": args.guidance}
+    report = of_model(pipeline.transformer) | made_by("python assets/recipes/evaluate_text.py")
+    report |= {"steps": args.steps, "guidance": args.guidance}
     report |= report_on(scenes, read(load_judge(args.judge), pictures))
     write_json(args.model / "results" / "quality.json", report)
     print(report)

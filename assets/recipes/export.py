@@ -15,7 +15,7 @@ from pathlib import Path
 
 import torch
 from diffusers import AutoencoderKL, DiTPipeline
-from provenance import write_json
+from provenance import of_model, write_json
 from solids import CLASSES
 from train_dit import build_dit, build_scheduler
 
@@ -46,7 +46,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("assets/demo"))
     args = parser.parse_args()
     fresh = args.out.with_name(f".{args.out.name}.partial")
-    build_pipeline(args.work).save_pretrained(fresh, max_shard_size="8MB")
+    pipeline = build_pipeline(args.work)
+    pipeline.save_pretrained(fresh, max_shard_size="8MB")
     args.out.mkdir(parents=True, exist_ok=True)
     for part in PARTS:
         replace(fresh / part, args.out / part)
@@ -56,7 +57,7 @@ def main() -> None:
     for file in args.out.rglob("*.safetensors"):
         file.chmod(0o644)
     training = {name: json.loads((args.work / f"{name}.json").read_text()) for name in ("vae", "dit", "classifier")}
-    write_json(args.out / "results" / "training.json", training)
+    write_json(args.out / "results" / "training.json", of_model(pipeline.transformer) | training)
 
 
 if __name__ == "__main__":

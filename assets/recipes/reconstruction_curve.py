@@ -20,7 +20,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from provenance import ROOT, made_by, read_json, write_json
+from provenance import ROOT, made_by, of_model, read_json, write_json
 
 sys.path.insert(0, str(ROOT))
 
@@ -180,7 +180,7 @@ def run(args: argparse.Namespace) -> None:
             results = read_json(OUT) or results
             results["curves"][key] = found
             results |= {"quantization": dataclasses.asdict(quant), "threads": torch.get_num_threads()}
-            write_json(OUT, results | made_by(COMMAND))
+            write_json(OUT, results | of_model(dit.transformer) | made_by(COMMAND))
 
 
 def figure(curves: dict[str, Any], index: int) -> Figure:

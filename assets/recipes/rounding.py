@@ -21,14 +21,16 @@ from provenance import ROOT, made_by, read_json, write_json
 sys.path.insert(0, str(ROOT))
 
 import ptq4dit
-from app.services import effect, rounding
+from app.services import rounding
 from app.services.models import explored
+from app.services.sites import variants_of
 from app.state import BITS, STRENGTHS
 from ptq4dit.config.quantization import FLOAT_BITS
 from ptq4dit.numerics.affine import least_squares_range, value_range
 from ptq4dit.quantized.operands import energies, layer_operands
 from ptq4dit.quantized.weight import expand_weight, round_weight, weight_spec
 
+MODEL = "demo"
 RESULTS = ROOT / "assets" / "demo" / "results"
 ABOUT, ARRAYS = RESULTS / rounding.ABOUT, RESULTS / rounding.ARRAYS
 WIDTHS = [bits for bits in BITS if bits != FLOAT_BITS]
@@ -46,8 +48,8 @@ def clipping(weight: torch.Tensor, bits: int) -> np.ndarray:
 
 def errors_of(layer: str, strength: int, found: dict[str, np.ndarray]) -> dict[str, list[float]]:
     """Bits -> error of one layer with each way of balancing, nan for none; adds the layer's clippings to `found`."""
-    model, errors = explored(strength), {f"W{w}A{a}": [float("nan")] * 3 for w, a in product(BITS, BITS)}
-    for way, variant in enumerate(effect.variants_of(layer)):
+    model, errors = explored(MODEL, strength), {f"W{w}A{a}": [float("nan")] * 3 for w, a in product(BITS, BITS)}
+    for way, variant in enumerate(variants_of(MODEL, layer)):
         inputs = {a: operands(model, layer, variant, a) for a in BITS}
         exact = operands(model, layer, "none", FLOAT_BITS)
         weights = {FLOAT_BITS: inputs[FLOAT_BITS].weight}
@@ -71,10 +73,13 @@ def operands(model: Any, layer: str, variant: str, activation_bits: int) -> Any:
 
 
 def main() -> None:
-    made = made_by(rounding.COMMAND) | {"backend": "simulated", "calibration": rounding.calibration_digest()}
+    stats = explored(MODEL).stats
+    calibration = rounding.calibration_digest(RESULTS.parent / "calibration.safetensors")
+    made = made_by(rounding.COMMAND) | {"backend": "simulated", "calibration": calibration}
+    made["model_fingerprint"] = stats.model
     known = read_json(ABOUT).get("made", {}).get("calibration") == made["calibration"]
     found: dict[str, np.ndarray] = dict(np.load(ARRAYS)) if known else {}
-    layers = list(explored().stats.layers)
+    layers = list(stats.layers)
     for strength in STRENGTHS:
         if f"errors/x{strength}/W4A8" in found:
             continue

@@ -8,15 +8,10 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from ptq4dit.storage.home import cache_folder as cache_folder
 from ptq4dit.storage.scratch import left_behind, prefix, scratch_folder
 
 _SUFFIX, _DIGEST, _SCRATCH = ".openvino", hashlib.sha256().digest_size, "compiling"
-
-
-def cache_folder(given: str | os.PathLike[str] | None) -> Path:
-    """The folder that was given, or that ``PTQ4DIT_CACHE`` names, or the user's cache folder."""
-    chosen = given or os.environ.get("PTQ4DIT_CACHE")
-    return Path(chosen) if chosen else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ptq4dit"
 
 
 def content_key(parts: Iterable[bytes | memoryview]) -> str:

@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Sequence
 from types import ModuleType
 
-from ptq4dit.cli import benchmark, calibrate, evaluate, info, quantize, sample, sensitivity, speed
+from ptq4dit.cli import benchmark, calibrate, evaluate, info, prepare, quantize, sample, sensitivity, speed
 from ptq4dit.cli.report import require_stdout, say
 from ptq4dit.parallel import processes
 
@@ -12,6 +12,7 @@ COMMANDS: dict[str, ModuleType] = {
     "info": info,
     "calibrate": calibrate,
     "sensitivity": sensitivity,
+    "prepare": prepare,
     "quantize": quantize,
     "sample": sample,
     "evaluate": evaluate,

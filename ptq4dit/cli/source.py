@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import ptq4dit
 from ptq4dit.parallel import processes
+from ptq4dit.storage.home import CALIBRATION, kept
 
 if TYPE_CHECKING:
     from ptq4dit import Calibration, Dit
@@ -67,13 +68,13 @@ def open_calibration(file: str | None, source: str) -> "Calibration":
     Raises:
         ValueError: if there is none; the message says how to make one.
     """
-    own = Path(source) / "calibration.safetensors"
-    if file is None and not own.is_file():
+    own = kept(source, CALIBRATION)
+    if file is None and own is None:
         raise ValueError(
             f"Expected a calibration, got none with {source!r}. Make one with `python -m ptq4dit calibrate {source}` "
             "and name it with --calibration."
         )
-    return ptq4dit.Calibration.load(file or own)
+    return ptq4dit.Calibration.load(file or own or "")
 
 
 def _require_device(device: str) -> None:

@@ -1,6 +1,7 @@
 """What one layer multiplies, before and after rounding, for each way of balancing; without running the model."""
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -10,10 +11,10 @@ from torch import Tensor, nn
 from ptq4dit.calibration.statistics import Calibration
 from ptq4dit.config.balancing import VARIANTS
 from ptq4dit.config.quantization import FLOAT_BITS, LayerConfig, QuantConfig
-from ptq4dit.model.layers import get_layer
+from ptq4dit.model.layers import Layer, balanced_layers, unknown_layer
 from ptq4dit.numerics.affine import affine_from_range, fake_quantize
 from ptq4dit.quantized.activation import activation_spec, is_static, round_dynamic
-from ptq4dit.quantized.balance import balances_itself, layer_factor, layer_settings
+from ptq4dit.quantized.balance import balances_itself, layer_factor, layer_settings, tied_names
 from ptq4dit.quantized.ranges import static_range
 from ptq4dit.quantized.weight import expand_weight, quantize_weight
 
@@ -41,9 +42,17 @@ class Operands:
 
 @torch.no_grad()
 def layer_operands(
-    transformer: nn.Module, stats: Calibration, layer: str, config: QuantConfig, variant: str
+    transformer: nn.Module,
+    stats: Calibration,
+    layer: str,
+    config: QuantConfig,
+    variant: str,
+    *,
+    layers: Mapping[str, Layer] | None = None,
 ) -> Operands:
     """The operands of one layer, taken alone: its input is the float model's, no factor of another layer acts on it.
+
+    A site that is tied to others has the factor that they share.
 
     Args:
         transformer: the float model that was calibrated.
@@ -51,15 +60,22 @@ def layer_operands(
         layer: layer name.
         config: bits and ranges; its ``csb`` and ``ssc`` are replaced by those of the variant.
         variant: one of `VARIANTS`.
+        layers: what `balanced_layers` gives of the transformer, for who has it; a model without a family's file
+            needs it, as its sites are found by a call.
 
     Raises:
         ValueError: if there is no such layer.
     """
     csb, ssc = VARIANTS[variant]
-    site = get_layer(transformer, layer)
+    known = balanced_layers(transformer) if layers is None else layers
+    if layer not in known:
+        raise ValueError(unknown_layer(layer, known))
+    site = known[layer]
     weight = torch.cat([linear.weight.detach().cpu().flatten(1) for linear in site.linears])
     way, own = config.timestep_salience, balances_itself(site, dataclasses.replace(config, csb=csb, ssc=ssc))
-    b_x = layer_factor(stats, site, csb=csb, ssc=ssc, timestep_salience=way, balance_inputs=own).to(weight.dtype)
+    tied = tied_names(site, known)
+    b_x = layer_factor(stats, site, csb=csb, ssc=ssc, timestep_salience=way, balance_inputs=own, tied=tied)
+    b_x = b_x.to(weight.dtype)
     rows, weight = stats.samples[layer].to(weight.dtype) * b_x, weight / b_x
     low, high = stats.activation_min[layer] * b_x, stats.activation_max[layer] * b_x
     settings = layer_settings(site, config)

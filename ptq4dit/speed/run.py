@@ -57,7 +57,7 @@ def measure_speed(config: SpeedConfig, made: dict[str, Any], progress: Progress 
         images = {"images": bench.images} if bench.images else {}
         return images | {
             "format": FORMAT,
-            "made": made,
+            "made": made | {"model_fingerprint": subject.calibration().model},
             "config": {name: value for name, value in vars(config).items() if name != "keep"}
             | {"together": bench.together},
             "model": subject.about,

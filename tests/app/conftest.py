@@ -18,7 +18,7 @@ def model_folder(dit, tmp_path_factory):
 
     import ptq4dit
 
-    folder = tmp_path_factory.mktemp("model")
+    folder = tmp_path_factory.mktemp("models") / "tiny"
     DiTPipeline(transformer=dit.transformer, vae=dit.vae, scheduler=dit.scheduler).save_pretrained(folder)
     index = json.loads((folder / "model_index.json").read_text())
     (folder / "model_index.json").write_text(json.dumps(index | {"id2label": dict(enumerate(LABELS))}))
@@ -30,7 +30,9 @@ def model_folder(dit, tmp_path_factory):
 @pytest.fixture(scope="session")
 def running(model_folder, tmp_path_factory):
     """The app with the tiny model, loaded, in a process of its own; shared by all tests that look from outside."""
-    with served(tmp_path_factory.mktemp("served"), env={"PTQ4DIT_MODEL": str(model_folder)}) as app:
+    with served(
+        tmp_path_factory.mktemp("served"), env={"PTQ4DIT_MODEL": str(model_folder), "PTQ4DIT_OWNER": "0"}
+    ) as app:
         ask(app.url, "layers", timeout=180)
         yield app
 
@@ -38,29 +40,24 @@ def running(model_folder, tmp_path_factory):
 @pytest.fixture
 def explored_model(model_folder, monkeypatch):
     """The app explores the tiny model, from a clean start, and forgets it afterwards."""
-    from app.services import contenders, models
+    from app.services import models
 
     monkeypatch.setenv("PTQ4DIT_MODEL", str(model_folder))
-    monkeypatch.setattr(models, "_loading", None)
-    caches = (models.outline, models._amplified, contenders._quantized, contenders._collected, contenders.megabytes)
-    for cache in caches:
-        cache.cache_clear()
+    models.forget_all()
     yield model_folder
-    for cache in caches:
-        cache.cache_clear()
+    models.forget_all()
 
 
 @pytest.fixture(scope="module")
 def explored_once(model_folder):
     """As `explored_model`, loaded once for a whole file of tests that only look."""
-    from app.services import cache, models
+    from app.services import models
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PTQ4DIT_MODEL", str(model_folder))
-        patch.setattr(models, "_loading", None)
-        cache.forget_everything()
+        models.forget_all()
         yield model_folder
-    cache.forget_everything()
+    models.forget_all()
 
 
 @pytest.fixture

@@ -24,7 +24,7 @@ from app.tabs import compare_handlers as handlers
 from app.tabs import compare_view as view
 from app.tabs.compare_files import write_zip
 
-SELECTED = list(vars(Selection(class_id=1, seed=4, steps=3, csb=False, ssc=False, strength=1)).values())
+SELECTED = list(vars(Selection(model="tiny", class_id=1, seed=4, steps=3, csb=False, ssc=False, strength=1)).values())
 
 
 def pixels(address):
@@ -44,7 +44,7 @@ def frame(explored_model):
         Variant(weight_bits=4, activation_bits=8, csb=True),
     )
     return Frame(
-        request=Request(class_id=3, seed=9, steps=2, strength=8, variants=variants),
+        request=Request(model="tiny", class_id=3, seed=9, steps=2, strength=8, variants=variants),
         note="Finished",
         step=2,
         pictures=(reference, *others),
@@ -122,7 +122,7 @@ def test_numbers_are_the_frames(frame):
 
 def test_the_zip_holds_pictures_numbers_and_settings(frame, tmp_path):
     path = write_zip(frame, 8, tmp_path)
-    assert path.name == "ptq4dit-torus-seed9.zip"
+    assert path.name == "ptq4dit-tiny-torus-seed9.zip"
     with zipfile.ZipFile(path) as archive:
         assert sorted(archive.namelist()) == [
             "FP32.png",
@@ -141,8 +141,8 @@ def test_the_zip_holds_pictures_numbers_and_settings(frame, tmp_path):
         settings = json.loads(archive.read("settings.json"))
     assert rows[1:] == [["1", "500", "0.0001", "0.01"], ["2", "0", "0.0002", "0.02"]]
     assert set(settings["backends"].values()) == {"simulated"}
-    assert not settings["model"].startswith("/")
-    assert (settings["class_name"], settings["strength"], settings["difference_gain"]) == ("torus", 8, 8)
+    assert settings["model"] == settings["source"] == "tiny" and settings["model_fingerprint"]
+    assert (settings["drawn"], settings["strength"], settings["difference_gain"]) == ("torus", 8, 8)
 
 
 def live(session="someone", bits=("W8A8", "W4A8"), backend="simulated"):
@@ -155,8 +155,9 @@ def test_a_run_ends_with_pictures_and_numbers_and_its_files_are_made_on_demand(e
     last = updates[-1]
     assert last.download["interactive"] is True and updates[-2].download in (gr.skip(), gr.update(interactive=False))
     for path in handlers.offer_zip(8, last.finished):
-        assert path.endswith("ptq4dit-cube-seed4.zip") and zipfile.is_zipfile(path)
+        assert path.endswith("ptq4dit-tiny-cube-seed4.zip") and zipfile.is_zipfile(path)
     assert last.finished == Request(
+        model="tiny",
         class_id=1,
         seed=4,
         steps=3,
@@ -187,9 +188,9 @@ def test_bad_input_is_explained(explored_model, bits, message):
         next(live(bits=bits))
 
 
-def test_a_missing_model_is_explained(tmp_path, monkeypatch, explored_model):
+def test_a_model_that_the_app_was_not_launched_with_is_refused(tmp_path, monkeypatch, explored_model):
     monkeypatch.setenv("PTQ4DIT_MODEL", str(tmp_path))
-    with pytest.raises(gr.Error, match="calibration"):
+    with pytest.raises(gr.Error, match=r"model: expected one of .*, demo; got 'tiny'"):
         list(live())
 
 
@@ -200,7 +201,7 @@ def test_another_gain_changes_the_maps_of_the_last_run(frame):
     assert handlers.regain(8, None) == gr.skip()
     with pytest.raises(gr.Error, match="expected a finished comparison"):
         next(handlers.offer_zip(8, None))
-    assert handlers.regain(8, Request(seed=77)) == gr.skip()
+    assert handlers.regain(8, Request(model="tiny", seed=77)) == gr.skip()
 
 
 @pytest.mark.parametrize(
@@ -228,7 +229,7 @@ def test_the_updates_match_the_views():
 
 def test_the_second_row_holds_the_balancings(explored_model):
     request = handlers.make_request(
-        ["W8A8", "W4A8 none", "W4A8 csb", "W4A8 csb+ssc"], "ddim", "simulated", Selection(class_id=1)
+        ["W8A8", "W4A8 none", "W4A8 csb", "W4A8 csb+ssc"], "ddim", "simulated", Selection(model="tiny", class_id=1)
     )
     cards = view.cards(Frame(request=request, note=""), 8)["cards"]
     assert [card["state"] for card in cards] == ["follows", "follows", "breaks", "follows", "follows"]

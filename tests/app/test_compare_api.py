@@ -24,10 +24,10 @@ def client(explored_model):
 def test_generate_gives_the_picture_of_the_variant(client):
     answer = client.predict(class_id=2, seed=5, steps=3, bits="W4A8", backend="simulated", api_name="/generate")
     variant = Variant(weight_bits=4, activation_bits=8, csb=True, ssc=True)
-    expected = generation.single(Request(class_id=2, seed=5, steps=3, variants=(variant,)))
+    expected = generation.single(Request(model="tiny", class_id=2, seed=5, steps=3, variants=(variant,)))
     assert np.array_equal(np.asarray(Image.open(answer["picture"])), expected)
     assert answer["name"] == "W4A8, simulated, CSB+SSC"
-    assert answer["settings"]["class_name"] == "cone"
+    assert answer["settings"]["drawn"] == "cone"
 
 
 def test_generate_in_full_precision(client):

@@ -16,14 +16,13 @@ from PIL import Image
 from app.content import words
 from app.figures.export.picture import chart_picture, printed
 from app.figures.export.table import HEADING, chart_rows
-from app.services import stored_feel
-from app.services.result_files import read_result, result_file
+from app.services.result_files import model_results
 from app.services.sources import sources
 from app.state import Selection
 from app.tabs import data_handlers as handlers
 from app.tabs.data_charts import CHARTS
 
-SELECTED = list(vars(Selection(layer="blocks.0.fc1")).values())
+SELECTED = list(vars(Selection(model="demo", layer="blocks.0.fc1")).values())
 
 
 @pytest.mark.parametrize("key", CHARTS)
@@ -68,16 +67,16 @@ def test_printed_charts_keep_series_scales_and_directions():
 
 
 def test_sources_name_the_command_and_no_path_of_the_machine():
-    found = {source.file.rsplit("/", 1)[1]: source for source in sources()}
+    found = {source.file.rsplit("/", 1)[1]: source for source in sources("demo")}
     assert found["results.json"].command == "python assets/recipes/results.py"
     assert found["results.json"].backend == "simulated"
     assert all(not source.file.startswith("/") and source.holds for source in found.values())
-    assert len(handlers.files()["rows"]) == len(found)
+    assert len(handlers.files("demo")["rows"]) == len(found)
 
 
-def test_how_the_app_feels_is_told_with_its_bars(monkeypatch):
-    shown = handlers.feel()
-    content = read_result(result_file("feel.json"), "")
+def test_how_the_app_feels_is_told_with_its_bars(explored_once):
+    shown = handlers.feel("demo")
+    content = model_results("demo", "feel.json")
     assert [row["cells"][0] for row in shown["rows"]] == [
         "4 s",
         "250 ms",
@@ -88,14 +87,13 @@ def test_how_the_app_feels_is_told_with_its_bars(monkeypatch):
     ]
     assert f"{content['comparison_s']:.1f} s" == shown["rows"][3]["cells"][1]
     assert max(one["p95"] for one in content["changes_ms"].values()) == content["change_p95_ms"]
-    monkeypatch.setattr(stored_feel, "result_file", lambda name: Path("nowhere") / name)
-    assert handlers.feel() is None
+    assert handlers.feel("tiny")["rows"] == []
 
 
 def test_the_readme_tells_the_same():
     text = (Path(__file__).parents[2] / "README.md").read_text()
     table = text.split("<!-- feel table -->")[1].split("<!-- end of feel table -->")[0]
-    for row in handlers.feel()["rows"]:
+    for row in handlers.feel("demo")["rows"]:
         assert f"| {row['title']} | {row['cells'][0]} | {row['cells'][1]} |" in table
 
 

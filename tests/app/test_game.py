@@ -10,11 +10,11 @@ from app.tabs import game
 
 @pytest.fixture(autouse=True)
 def results(stored_folder, monkeypatch):
-    monkeypatch.setattr(game, "load_results", lambda: stored.load_results(stored_folder))
+    monkeypatch.setattr(game, "load_results", lambda model: stored.read_results(stored_folder))
 
 
 def test_a_right_and_a_wrong_answer_are_counted_and_explained():
-    state = game.deal(3)
+    state = game.deal("demo", 3)
     won, shown = game.answer(SimpleNamespace(index=state.side), state)
     assert shown["score"] == "1 of 1 right" and shown["verdict"].startswith("Right.")
     following, _ = game.next_round(won)
@@ -25,12 +25,12 @@ def test_a_right_and_a_wrong_answer_are_counted_and_explained():
 
 
 def test_an_unanswered_round_does_not_count():
-    state, shown = game.next_round(game.deal(0))
+    state, shown = game.next_round(game.deal("demo", 0))
     assert (state.asked, shown["score"]) == (0, "No answer yet")
 
 
 def test_nothing_tells_before_the_answer():
-    for picture in game.show(game.deal(5))["pictures"]:
+    for picture in game.show(game.deal("demo", 5))["pictures"]:
         assert picture["src"].startswith("data:image/webp")
         told = {key: str(value) for key, value in picture.items() if key not in ("src", "label")}
         assert not any("simulated" in text or "precision" in text for text in told.values())
@@ -38,5 +38,5 @@ def test_nothing_tells_before_the_answer():
 
 
 def test_both_sides_and_many_pictures_come_up():
-    rounds = [game.deal(seed) for seed in range(60)]
+    rounds = [game.deal("demo", seed) for seed in range(60)]
     assert {r.side for r in rounds} == {0, 1} and len({(r.example, r.choice) for r in rounds}) > 10

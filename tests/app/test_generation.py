@@ -18,7 +18,7 @@ STEPS = 6
 
 
 def ask(**changes):
-    return Request(**({"class_id": 2, "seed": 3, "steps": STEPS, "variants": (W4A8, W2A4)} | changes))
+    return Request(**({"model": "tiny", "class_id": 2, "seed": 3, "steps": STEPS, "variants": (W4A8, W2A4)} | changes))
 
 
 @pytest.fixture
@@ -59,7 +59,7 @@ def test_drift_is_the_relative_error_of_the_latents(explored_model):
     from ptq4dit.sampling.denoise import denoise
 
     *_, last = run(ask())
-    models = [contenders.contender(variant, 1) for variant in (FULL_PRECISION, W2A4)]
+    models = [contenders.contender("tiny", variant, 1) for variant in (FULL_PRECISION, W2A4)]
     latents = [[s.latents for s in denoise(m, [2], steps=STEPS, seed=3, sampler="ddim")] for m in models]
     expected = [((q - z).square().sum() / z.square().sum()).item() for z, q in zip(*latents, strict=True)]
     assert last.drift[1] == pytest.approx(expected, rel=1e-4)
@@ -114,13 +114,13 @@ def test_a_run_cancelled_before_it_starts_makes_nothing(explored_model):
 
 
 def test_quantized_models_are_shared(explored_model):
-    assert contenders.contender(W4A8, 1) is contenders.contender(W4A8, 1)
-    assert contenders.contender(W4A8, 1) is not contenders.contender(W4A8, 8)
-    assert contenders.contender(FULL_PRECISION, 1) is not contenders.contender(W4A8, 1)
+    assert contenders.contender("tiny", W4A8, 1) is contenders.contender("tiny", W4A8, 1)
+    assert contenders.contender("tiny", W4A8, 1) is not contenders.contender("tiny", W4A8, 8)
+    assert contenders.contender("tiny", FULL_PRECISION, 1) is not contenders.contender("tiny", W4A8, 1)
 
 
 def test_the_first_comparison_finds_its_models_made(explored_model, monkeypatch):
-    generation.prepare()
+    generation.prepare(Selection(model="tiny"))
     monkeypatch.setattr(contenders, "_quantize", None)
     start = Selection()
     variants = parse_variants(DEFAULT_BITS, start.csb, start.ssc, "auto")
@@ -129,21 +129,21 @@ def test_the_first_comparison_finds_its_models_made(explored_model, monkeypatch)
 
 
 def test_making_one_model_keeps_nobody_from_another(explored_model, monkeypatch):
-    ready = contenders.contender(W4A8, 1)
+    ready = contenders.contender("tiny", W4A8, 1)
     making, may_finish = Event(), Event()
 
-    def slow(variant, strength, stop, tell):
+    def slow(model, variant, strength, stop, tell):
         making.set()
         assert may_finish.wait(30)
         return variant.name
 
     monkeypatch.setattr(contenders, "_quantize", slow)
     answers = []
-    threads = [threading.Thread(target=lambda: answers.append(contenders.contender(W2A4, 1))) for _ in range(2)]
+    threads = [threading.Thread(target=lambda: answers.append(contenders.contender("tiny", W2A4, 1))) for _ in range(2)]
     for thread in threads:
         thread.start()
     assert making.wait(30)
-    assert contenders.contender(W4A8, 1) is ready
+    assert contenders.contender("tiny", W4A8, 1) is ready
     may_finish.set()
     for thread in threads:
         thread.join()
@@ -151,14 +151,14 @@ def test_making_one_model_keeps_nobody_from_another(explored_model, monkeypatch)
 
 
 def test_a_model_that_could_not_be_made_is_tried_again(explored_model, monkeypatch):
-    def fail(variant, strength, stop, tell):
+    def fail(model, variant, strength, stop, tell):
         raise ValueError("no")
 
     with monkeypatch.context() as broken:
         broken.setattr(contenders, "_quantize", fail)
         with pytest.raises(ValueError, match="no"):
-            contenders.contender(W2A4, 1)
-    assert contenders.contender(W2A4, 1).transformer is not None
+            contenders.contender("tiny", W2A4, 1)
+    assert contenders.contender("tiny", W2A4, 1).transformer is not None
 
 
 def test_two_visitors_at_once_get_their_own_pictures(explored_model):
@@ -181,7 +181,7 @@ def test_two_visitors_at_once_get_their_own_pictures(explored_model):
 def test_finished_runs_are_kept_in_bounds(monkeypatch):
     monkeypatch.setattr(generation, "FINISHED_RUNS", 2)
     monkeypatch.setattr(generation, "_finished", {})
-    requests = [Request(seed=seed) for seed in range(3)]
+    requests = [Request(model="tiny", seed=seed) for seed in range(3)]
     for request in requests:
         generation.remember(Frame(request=request, note="", finished=True))
     assert generation.recall(requests[0]) is None
@@ -206,7 +206,7 @@ GPTQ = Variant(weight_bits=4, activation_bits=8, method="gptq", csb=True, ssc=Tr
 def test_another_method_is_made_by_its_recipe_and_costs_are_measured(explored_model):
     rtn = Variant(weight_bits=4, activation_bits=8, csb=True, ssc=True, method="rtn")
     *_, last = run(ask(variants=(W4A8, rtn)))
-    assert contenders.contender(rtn, 1).transformer.ptq4dit_record.config.method == "rtn"
+    assert contenders.contender("tiny", rtn, 1).transformer.ptq4dit_record.config.method == "rtn"
     assert last.drift[0] != last.drift[1]
     assert len(last.milliseconds) == len(last.megabytes) == 3 and min(last.milliseconds) > 0
     assert last.megabytes[1] < last.megabytes[0]
@@ -214,12 +214,12 @@ def test_another_method_is_made_by_its_recipe_and_costs_are_measured(explored_mo
 
 def test_a_reconstruction_says_how_far_it_is(explored_model, monkeypatch):
     told = []
-    model = contenders._quantize(GPTQ, 1, Event(), lambda *words: told.append(words))
+    model = contenders._quantize("tiny", GPTQ, 1, Event(), lambda *words: told.append(words))
     assert model.transformer.ptq4dit_record.config.reconstruction is not None
     assert told[-1] == ("100 %, about 0 s left", 0.0)
     seen = Event()
 
-    def slow(variant, strength, stop, tell):
+    def slow(model, variant, strength, stop, tell):
         tell("50 %", None)
         assert seen.wait(30)
         return model
@@ -233,7 +233,9 @@ def test_a_reconstruction_says_how_far_it_is(explored_model, monkeypatch):
 
 def test_a_reconstruction_can_be_cancelled_and_made_by_the_next(explored_model, monkeypatch):
     stop = Event()
-    monkeypatch.setattr(contenders, "_quantize", lambda variant, strength, stop, tell: stop.wait(30) and cancel())
+    monkeypatch.setattr(
+        contenders, "_quantize", lambda model, variant, strength, stop, tell: stop.wait(30) and cancel()
+    )
     frames = []
     for frame in run(ask(steps=2, variants=(GPTQ,)), stop):
         frames.append(frame)

@@ -18,7 +18,7 @@ pytestmark = pytest.mark.usefixtures("explored_once")
 
 def values(**chosen):
     """The controls' values in field order."""
-    return [(asdict(Selection(layer="blocks.0.fc1", strength=1)) | chosen)[name] for name in FIELDS]
+    return [(asdict(Selection(model="tiny", layer="blocks.0.fc1", strength=1)) | chosen)[name] for name in FIELDS]
 
 
 def unpacked(text):
@@ -26,9 +26,9 @@ def unpacked(text):
 
 
 def test_a_layers_answer_is_what_the_charts_need():
-    answer = inspect_data.layer(["blocks.0.fc1", 1])
+    answer = inspect_data.layer(["tiny", "blocks.0.fc1", 1])
     json.dumps(answer, allow_nan=False)
-    view = inspection.layer_view("blocks.0.fc1", True, True, 1)
+    view = inspection.layer_view("tiny", "blocks.0.fc1", True, True, 1)
     shape = len(view.timesteps), answer["channels"]
     np.testing.assert_array_equal(unpacked(answer["activation"]).reshape(shape), view.activation)
     np.testing.assert_array_equal(unpacked(answer["weight"]), view.weight)
@@ -39,17 +39,17 @@ def test_a_layers_answer_is_what_the_charts_need():
 
 
 def test_fc2_has_no_factors_and_says_why():
-    answer = inspect_data.layer(["blocks.0.fc2", 1])
+    answer = inspect_data.layer(["tiny", "blocks.0.fc2", 1])
     assert answer["factors"] == {} and list(answer["rho"]) == ["none"]
-    assert "GELU" in answer["note"] and inspect_data.layer(["blocks.0.fc1", 1])["note"] == ""
+    assert "GELU" in answer["note"] and inspect_data.layer(["tiny", "blocks.0.fc1", 1])["note"] == ""
 
 
 @pytest.mark.parametrize(("layer", "names"), [("blocks.0.fc1", ["none", "csb", "csb+ssc"]), ("blocks.0.fc2", ["none"])])
 def test_effect_tells_errors_grids_and_channels(layer, names):
-    answer = inspect_data.effect([layer, 4, 8, 1])
+    answer = inspect_data.effect(["tiny", layer, 4, 8, 1])
     json.dumps(answer, allow_nan=False)
-    errors = inspection.layer_errors(layer, 4, 8, 1)
-    stats = models.explored().stats
+    errors = inspection.layer_errors("tiny", layer, 4, 8, 1)
+    stats = models.explored("tiny").stats
     assert answer["made"] == "simulated" and list(answer["variants"]) == list(answer["channels"]) == names
     for name in names:
         one = answer["variants"][name]
@@ -62,15 +62,15 @@ def test_effect_tells_errors_grids_and_channels(layer, names):
 
 
 def test_float_has_no_grid():
-    effect = inspect_data.effect(["blocks.0.fc1", 16, 16, 1])
+    effect = inspect_data.effect(["tiny", "blocks.0.fc1", 16, 16, 1])
     answer = effect["variants"]["none"]
     assert "nothing is rounded" in effect["reading"]
     assert "levels" not in answer["input"] and "levels" not in answer["weight"]
 
 
 def test_a_channels_values_are_those_of_calibration_and_weight():
-    answer = inspect_data.channel(["blocks.1.proj", 3, 1])
-    model = models.explored()
+    answer = inspect_data.channel(["tiny", "blocks.1.proj", 3, 1])
+    model = models.explored("tiny")
     np.testing.assert_array_equal(
         unpacked(answer["activation"]), model.stats.samples["blocks.1.proj"][..., 3].flatten().numpy()
     )
@@ -80,7 +80,7 @@ def test_a_channels_values_are_those_of_calibration_and_weight():
 
 
 def test_overview_has_a_number_a_layer_in_order():
-    overview, errors = inspect_data.overview(1), inspect_data.errors([4, 8, 1])
+    overview, errors = inspect_data.overview(["tiny", 1]), inspect_data.errors(["tiny", 4, 8, 1])
     json.dumps([overview, errors], allow_nan=False)
     assert overview["layers"] == inspect_api.layers()
     numbers = overview["measures"] | errors["measures"]
@@ -93,14 +93,15 @@ def test_overview_has_a_number_a_layer_in_order():
 @pytest.mark.parametrize(
     ("call", "question", "message"),
     [
-        (inspect_data.layer, ["blocks.9.fc1", 1], "got 'blocks.9.fc1'"),
-        (inspect_data.layer, ["blocks.0.fc1", 3], "strength"),
-        (inspect_data.layer, ["blocks.0.fc1"], "strength"),
-        (inspect_data.effect, ["blocks.0.fc1", 9, 8, 1], "weight_bits"),
-        (inspect_data.channel, ["blocks.0.fc1", 99, 1], "channel: expected 0 to 15 in blocks.0.fc1; got 99"),
-        (inspect_data.channel, ["blocks.0.fc1", -1, 1], "got -1"),
-        (inspect_data.overview, "high", "strength"),
-        (inspect_data.errors, [4, 8, None], "strength"),
+        (inspect_data.layer, ["tiny", "blocks.9.fc1", 1], "got 'blocks.9.fc1'"),
+        (inspect_data.layer, ["tiny", "blocks.0.fc1", 3], "strength"),
+        (inspect_data.layer, ["tiny", "blocks.0.fc1"], "strength"),
+        (inspect_data.effect, ["tiny", "blocks.0.fc1", 9, 8, 1], "weight_bits"),
+        (inspect_data.channel, ["tiny", "blocks.0.fc1", 99, 1], "channel: expected 0 to 15 in blocks.0.fc1; got 99"),
+        (inspect_data.channel, ["tiny", "blocks.0.fc1", -1, 1], "got -1"),
+        (inspect_data.overview, ["tiny", "high"], "strength"),
+        (inspect_data.overview, ["other", 1], "model: expected one of tiny, demo; got 'other'"),
+        (inspect_data.errors, ["tiny", 4, 8, None], "strength"),
     ],
 )
 def test_problems_are_answered_in_words(call, question, message):
@@ -109,11 +110,11 @@ def test_problems_are_answered_in_words(call, question, message):
 
 def test_csv_holds_every_number_and_what_made_them():
     for file in inspect_files.offer_csv(*values(layer="blocks.0.proj", strength=2)):
-        assert file.endswith("blocks.0.proj-w4a8-csb+ssc-x2.csv")
+        assert file.endswith("tiny-blocks.0.proj-w4a8-csb+ssc-x2.csv")
         with open(file) as text:
             assert "W4A8 simulated, CSB + SSC, salience x 2, function unchanged" in text.readline()
         table = pd.read_csv(file, comment="#", skiprows=1)
-    view = inspect_files.view_of(Selection(layer="blocks.0.proj", strength=2))
+    view = inspect_files.view_of(Selection(model="tiny", layer="blocks.0.proj", strength=2))
     at = table[(table.series == "balanced_activation") & (table.timestep == view.timesteps[1])]
     np.testing.assert_allclose(at.value, view.balanced_activation[1], rtol=1e-5)
     assert set(table[table.series == "rho"].timestep) == set(view.timesteps)

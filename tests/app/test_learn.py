@@ -14,7 +14,7 @@ from app.figures.learn.outlier import outlier_figure
 from app.figures.learn.rounding import rounding_figure
 from app.figures.learn.salience import salience_figure
 from app.figures.learn.timesteps import timestep_figure
-from app.services import cache, learning
+from app.services import learning
 from app.services.stored import Choice, load_results
 from app.state import Selection
 from app.tabs import learn_answers as answers
@@ -25,9 +25,7 @@ LAYER = "blocks.1.fc1"
 
 @pytest.fixture
 def model(explored_model):
-    cache.forget_everything()
-    yield explored_model
-    cache.forget_everything()
+    return explored_model
 
 
 def traces(place):
@@ -131,8 +129,8 @@ def test_top_channels_that_coincide():
 
 
 def test_salience_words_and_bars_agree(model):
-    plot, formula, reading = handlers.draw_salience(LAYER, 1)
-    view = learning.layer(LAYER, 1)
+    plot, formula, reading = handlers.draw_salience("tiny", LAYER, 1)
+    view = learning.layer("tiny", LAYER, 1)
     activation = view.activation[learning.middle(view)]
     both = len(learning.coinciding(activation, view.weight))
     assert f"**{both}** {'is' if both == 1 else 'are'} also among" in reading
@@ -142,7 +140,7 @@ def test_salience_words_and_bars_agree(model):
 
 @pytest.mark.parametrize("name", ["blocks.0.qkv", "blocks.0.proj", LAYER, "blocks.1.fc2"])
 def test_balancing_meets_in_the_middle_and_keeps_the_product(model, name):
-    start, half, end = (learning.balance(name, 1, amount) for amount in (0.0, 0.5, 1.0))
+    start, half, end = (learning.balance("tiny", name, 1, amount) for amount in (0.0, 0.5, 1.0))
     np.testing.assert_allclose(end.activation, end.middle, rtol=1e-5)
     np.testing.assert_allclose(end.weight, end.middle, rtol=1e-5)
     np.testing.assert_allclose(half.activation * half.weight, start.activation * start.weight, rtol=1e-5)
@@ -155,19 +153,19 @@ def test_balancing_meets_in_the_middle_and_keeps_the_product(model, name):
 def test_the_factors_are_the_engines(model, name):
     from app.services.inspection import layer_view
 
-    factors = layer_view(name, True, False, 1).factors
-    np.testing.assert_allclose(learning.balance(name, 1, 1.0).factors, factors, rtol=1e-5)
+    factors = layer_view("tiny", name, True, False, 1).factors
+    np.testing.assert_allclose(learning.balance("tiny", name, 1, 1.0).factors, factors, rtol=1e-5)
 
 
 def test_balance_chart_and_words(model):
-    plot, formula, reading = handlers.draw_balance(LAYER, 1, 100)
+    plot, formula, reading = handlers.draw_balance("tiny", LAYER, 1, 100)
     named = traces(plot)
     assert set(named) >= {"activation", "weight", "middle"}
     np.testing.assert_allclose(_floats(named["activation"]["y"]), _floats(named["middle"]["y"]), rtol=1e-5)
     assert reading.startswith("**Balanced**") and r"\cdot 10^{-" in reading and r"\tilde s" in formula
-    assert "Move on" in handlers.draw_balance(LAYER, 1, 0)[2]
-    assert "50% of the way" in handlers.draw_balance(LAYER, 1, 50)[2]
-    assert "GELU" in handlers.draw_balance("blocks.0.fc2", 1, 100)[2]
+    assert "Move on" in handlers.draw_balance("tiny", LAYER, 1, 0)[2]
+    assert "50% of the way" in handlers.draw_balance("tiny", LAYER, 1, 50)[2]
+    assert "GELU" in handlers.draw_balance("tiny", "blocks.0.fc2", 1, 100)[2]
 
 
 def _floats(values):
@@ -188,10 +186,10 @@ def test_balance_axis_stays_while_the_dots_move():
 
 
 def test_the_timestep_chart_marks_the_nearest_timestep(model):
-    view = learning.layer(LAYER, 1)
+    view = learning.layer("tiny", LAYER, 1)
     for timestep in (0, 400, 999):
         at = view.nearest(timestep)
-        plot, formula, reading = handlers.draw_timesteps(LAYER, 1, timestep)
+        plot, formula, reading = handlers.draw_timesteps("tiny", LAYER, 1, timestep)
         now = view.timesteps[at]
         assert f"timestep **{now}**" in reading and rf"\eta_{{{now}}}" in formula
         (mark,) = json.loads(plot.plot)["layout"]["shapes"]
@@ -200,7 +198,7 @@ def test_the_timestep_chart_marks_the_nearest_timestep(model):
 
 
 def test_the_formula_of_eta_is_true(model):
-    view = learning.layer(LAYER, 1)
+    view = learning.layer("tiny", LAYER, 1)
     np.testing.assert_allclose(np.exp(-view.rho) / np.exp(-view.rho).sum(), view.weights, rtol=1e-4)
     np.testing.assert_allclose(learning.calibrated(view), (view.weights[:, None] * view.activation).sum(0), rtol=1e-5)
 
@@ -221,24 +219,24 @@ def test_timestep_figure_shows_the_arrays():
 
 
 def test_misfit_names_the_channel_that_a_common_factor_serves_worst(model):
-    view = learning.layer(LAYER, 1)
+    view = learning.layer("tiny", LAYER, 1)
     channel, off = learning.misfit(view, 0)
     ratio = np.sqrt(learning.calibrated(view)[channel] / view.activation[0][channel])
     assert off == pytest.approx(max(ratio, 1 / ratio), rel=1e-4)
 
 
 def test_the_lessons_follow_the_selection(model):
-    values = vars(Selection(layer=LAYER, strength=1, timestep=300, channel=3)).values()
+    values = vars(Selection(model="tiny", layer=LAYER, strength=1, timestep=300, channel=3)).values()
     assert LAYER in handlers.follow_salience(*values)[2] and "s(X_{3})" in handlers.follow_salience(*values)[1]
     assert "s(X_{3})" in handlers.follow_balance(0, *values)[1]
-    assert handlers.follow_timesteps(*values)[2] == handlers.draw_timesteps(LAYER, 1, 300)[2]
+    assert handlers.follow_timesteps(*values)[2] == handlers.draw_timesteps("tiny", LAYER, 1, 300)[2]
 
 
 @pytest.mark.parametrize(("csb", "ssc", "variant"), [(0, 0, "none"), (1, 0, "csb"), (1, 1, "csb+ssc")])
 def test_the_pictures_are_the_stored_ones_of_the_selection(csb, ssc, variant):
     values = vars(Selection(csb=bool(csb), ssc=bool(ssc), class_id=4, seed=0, strength=1)).values()
     switch, wipe, formula, reading = handlers.follow_pictures(*values)
-    stored = load_results()
+    stored = load_results("demo")
     psnr = stored.picture(0, Choice(csb=bool(csb), ssc=bool(ssc))).psnr
     assert switch == variant
     assert f"**{psnr:.1f} dB** (simulated)" in reading and f"{psnr:.1f}" in formula
@@ -246,7 +244,7 @@ def test_the_pictures_are_the_stored_ones_of_the_selection(csb, ssc, variant):
 
 
 def test_the_sixth_answer_is_what_was_measured():
-    stored = load_results()
+    stored = load_results("demo")
     plain, balanced = (stored.mean(Choice(csb=on, ssc=on)) for on in (False, True))
     said = answers.reveal_pictures(0, *vars(Selection(strength=1)).values())
     assert f"{plain.psnr:.1f} dB without" in said and f"{balanced.psnr:.1f} dB with CSB" in said
@@ -257,13 +255,13 @@ def test_an_unknown_layer_gets_a_clear_message(model):
     import gradio as gr
 
     with pytest.raises(gr.Error, match=r"layer: expected one of blocks\.0\.qkv"):
-        handlers.draw_salience("blocks.99.fc1", 1)
+        handlers.draw_salience("tiny", "blocks.99.fc1", 1)
 
 
 @pytest.mark.parametrize("key", [one.key for one in LESSONS])
 def test_every_question_can_be_answered_right_and_wrong(model, key):
-    arguments = {"rounding": (4,), "outlier": (), "salience": (1,), "pictures": vars(Selection()).values()}.get(
-        key, (LAYER, 1)
+    arguments = {"rounding": (4,), "outlier": (), "salience": ("tiny", 1), "pictures": vars(Selection()).values()}.get(
+        key, ("tiny", LAYER, 1)
     )
     reveal = getattr(answers, f"reveal_{key}")
     said = [reveal(i, *arguments) for i in range(len(lesson(key).answers))]
@@ -274,9 +272,9 @@ def test_every_question_can_be_answered_right_and_wrong(model, key):
 
 
 def test_the_third_answer_counts_all_layers(model):
-    counts = learning.coinciding_by_layer(1)
+    counts = learning.coinciding_by_layer("tiny", 1)
     few = sum(count < 3 for count in counts.values())
-    assert f"**{few} of {len(counts)}** layers" in answers.reveal_salience(0, 1)
+    assert f"**{few} of {len(counts)}** layers" in answers.reveal_salience(0, "tiny", 1)
 
 
 def test_every_lesson_has_its_words_and_formulas_close():

@@ -8,7 +8,7 @@ import gradio as gr
 import pytest
 
 from app.services import contenders, methods, running
-from app.services.stored_benchmark import Setting, load_benchmark
+from app.services.stored_benchmark import Setting, read_benchmark
 from app.state import Selection
 from app.tabs import methods_handlers as handlers
 from app.tabs import methods_live as live
@@ -20,12 +20,12 @@ W4 = Setting(strength=1, bits="W4A8")
 @pytest.fixture
 def stored(benchmark_folder, monkeypatch):
     """The tab reads the little benchmark."""
-    monkeypatch.setattr(handlers, "load_benchmark", lambda: load_benchmark(benchmark_folder))
-    return load_benchmark(benchmark_folder)
+    monkeypatch.setattr(handlers, "load_benchmark", lambda model: read_benchmark(benchmark_folder))
+    return read_benchmark(benchmark_folder)
 
 
 def values(**changes):
-    return list(vars(replace(Selection(strength=1, class_id=3), **changes)).values())
+    return list(vars(replace(Selection(model="tiny", strength=1, class_id=3), **changes)).values())
 
 
 def test_methods_are_ranked_with_their_intervals(stored):
@@ -66,20 +66,20 @@ def test_the_factorial_shows_what_was_measured(stored):
 
 
 def test_the_tab_follows_the_selection_and_says_when_it_cannot(stored):
-    setting, reading, *_ = handlers.draw("psnr", *values())
+    setting, _, reading, *_ = handlers.draw("psnr", *values())
     assert setting["value"] == "1/W4A8" and not reading.startswith("W")
-    setting, reading, _, _, _, card, *_ = handlers.draw("psnr", *values(strength=8, weight_bits=8))
+    setting, _, reading, _, _, _, _, card, *_ = handlers.draw("psnr", *values(strength=8, weight_bits=8))
     assert setting["value"] == "8/W8A8" and card["visible"] is False
-    _, reading, *_ = handlers.draw("psnr", *values(weight_bits=3))
+    _, _, reading, *_ = handlers.draw("psnr", *values(weight_bits=3))
     assert reading.startswith("W3A8 is not measured, so this shows W4A8.")
-    assert handlers.choose("8/W8A8") == [8, 8, 8]
+    assert handlers.choose("8/W8A8", "tiny") == [8, 8, 8]
 
 
 def test_no_benchmark_is_told_with_its_command(monkeypatch, tmp_path):
-    monkeypatch.setattr(handlers, "load_benchmark", lambda: load_benchmark(tmp_path))
+    monkeypatch.setattr(handlers, "load_benchmark", lambda model: read_benchmark(tmp_path))
     shown = handlers.draw("psnr", *values())
-    assert "python -m ptq4dit benchmark" in shown[1] and str(tmp_path) not in shown[1]
-    assert len(shown) == 9
+    assert "python -m ptq4dit benchmark" in shown[2] and str(tmp_path) not in shown[2]
+    assert len(shown) == 11
 
 
 def test_a_pair_is_run_live(explored_model):
@@ -140,6 +140,6 @@ def test_ours_brings_its_own_reconstruction_and_says_that_it_takes_long(explored
     told = []
     for name in ("ours", "gptq"):
         told.clear()
-        contenders._quantize(methods.variant(name, 4, 8), 1, Event(), lambda words, _: told.append(words))
+        contenders._quantize("tiny", methods.variant(name, 4, 8), 1, Event(), lambda words, _: told.append(words))
         assert (asked["config"].reconstruction is None) == (asked["data"] is None) == (name == "ours")
         assert asked["progress"] is not None and ("minutes" in " ".join(told)) == (name == "ours")

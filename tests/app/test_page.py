@@ -8,15 +8,17 @@ from types import SimpleNamespace
 import gradio as gr
 import pytest
 
+from app.components import bar
 from app.components.bar import bar_fields, write_address
-from app.components.controls import fit, open_link
+from app.components.controls import open_link
 from app.page import TABS, build, open_tab
 from app.services import models
+from app.services.fitting import fit
 from app.services.models import Outline
 from app.state import FIELDS, Selection
 from app.theme import look, theme
 
-LOOK_UPS = {"layers", "layer_salience", "layer_correlation", "layer_error"}
+LOOK_UPS = {"models", "layers", "layer_salience", "layer_correlation", "layer_error"}
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +56,7 @@ def request(**query):
 
 
 def test_a_link_sets_every_control():
-    *values, notice = open_link(request(layer="blocks.1.proj", seed="7", csb="0"))
+    *values, notice = open_link(request(model="demo", layer="blocks.1.proj", seed="7", csb="0"))
     assert notice == ""
     moved = {name: value for name, value in zip(FIELDS, values, strict=True) if value != gr.skip()}
     assert moved == {"layer": "blocks.1.proj", "seed": 7, "csb": False, "ssc": False}
@@ -73,11 +75,11 @@ def test_what_a_link_asks_for_in_vain_is_told_and_cannot_be_markup():
 
 
 def test_a_link_to_what_the_model_lacks_opens_what_it_has_and_says_so():
-    outline = Outline(source="some/tiny", blocks=2, labels=("sphere", "cube"))
+    outline = Outline(name="tiny", layers=("blocks.0.qkv", "blocks.1.fc2"), labels=("sphere", "cube"))
     asked = Selection(layer="blocks.7.fc1", class_id=5, seed=9)
     selection, unknown = fit(asked, outline)
-    assert selection == Selection(model="tiny", layer="blocks.0.qkv", class_id=0, seed=9)
-    assert "expected tiny" in unknown["model"]
+    assert selection == Selection(model="tiny", layer="blocks.0.qkv", class_id=0, seed=9, strength=1)
+    assert "got 'demo'" in unknown["model"]
     assert "blocks.7.fc1" in unknown["layer"] and "expected 0 to 1; got 5" in unknown["class_id"]
     assert fit(selection, outline) == (selection, {})
 
@@ -88,10 +90,20 @@ def test_a_link_opens_its_tab():
 
 
 def test_the_bar_holds_the_selection_but_for_how_a_picture_is_sampled():
-    fields = bar_fields(Outline(source="tiny", blocks=2, labels=("sphere", "cube")))
-    assert {field["name"] for field in fields} == set(FIELDS) - {"steps", "guidance"}
-    (layers,) = (field["groups"] for field in fields if field["name"] == "layer")
-    assert [option["value"] for group in layers for option in group["options"]][-1] == "blocks.1.fc2"
+    fields = bar_fields(["tiny", "demo"])
+    assert {field["name"] for field in fields} - {"classes"} == set(FIELDS) - {"steps", "guidance"}
+    assert [option["value"] for option in fields[0]["options"]] == ["tiny", "demo"]
+
+
+@pytest.mark.usefixtures("explored_once")
+def test_the_bar_is_told_what_a_model_can_show():
+    about = bar.model("tiny")
+    assert about["layers"][1][0] == "block 1" and about["layers"][1][1][-1] == ["1 fc2", "blocks.1.fc2"]
+    assert about["labels"][1] == "cube" and not about["prompted"]
+    assert about["opens"] == {"layer": "blocks.0.qkv", "channel": -1, "class_id": 0, "prompt": "", "strength": 1}
+    assert bar.model("demo")["opens"]["strength"] == 8
+    for wrong in ("../demo", None, 7, ["tiny"]):
+        assert bar.model(wrong)["problem"].startswith("model: expected one of tiny, demo; got")
 
 
 def test_the_address_knows_every_field():
@@ -99,8 +111,8 @@ def test_the_address_knows_every_field():
 
 
 def test_outline_needs_no_torch(model_folder, monkeypatch):
-    code = "import sys\nfrom app.services.models import outline\nprint(outline().layers[-1], *outline().labels)\n"
-    code += "assert not {'torch', 'diffusers', 'ptq4dit'} & set(sys.modules)"
+    code = "import sys\nfrom app.services.models import outline\nabout = outline('tiny')\n"
+    code += "print(about.layers[-1], *about.labels)\nassert not {'torch', 'diffusers', 'gradio'} & set(sys.modules)"
     monkeypatch.setenv("PTQ4DIT_MODEL", str(model_folder))
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert said.split() == ["blocks.1.fc2", "sphere", "cube", "cone", "torus", "cross"]
@@ -108,6 +120,6 @@ def test_outline_needs_no_torch(model_folder, monkeypatch):
 
 def test_a_missing_model_is_told_with_its_mend(tmp_path, monkeypatch):
     monkeypatch.setenv("PTQ4DIT_MODEL", str(tmp_path))
-    monkeypatch.setattr(models, "_loading", None)
-    with pytest.raises(models.ModelMissing, match=r"no calibration at .*calibrate"):
-        models.explored()
+    with pytest.raises(models.ModelMissing, match=r"model_index\.json") as told:
+        models.explored(tmp_path.name)
+    assert str(tmp_path) not in str(told.value)

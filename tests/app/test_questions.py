@@ -13,7 +13,7 @@ from app.server.guard import answering, guarded
 from app.server.questions import LONGEST_TEXT, Questions
 from app.state import ECHO, Selection, brief
 
-GENERATE = [0, 0, 25, 4.0, "ddim", "W4A8", True, True, 1, "auto"]
+GENERATE = [0, 0, 25, 4.0, "ddim", "W4A8", True, True, 1, "auto", "", ""]
 SCOPE = {"client": ("127.0.0.1", 1), "headers": []}
 
 
@@ -55,11 +55,16 @@ def changed(place, value):
         (changed(4, {}), "sampler: expected one of ddim, ddpm, dpm++; got an object"),
         (changed(8, 8.5), "strength: expected one of 1, 2, 4, 8, 16; got 8.5"),
         (changed(9, "cuda"), "backend: expected one of auto, integer, simulated; got 'cuda'"),
+        (changed(10, "other"), "model: expected one of demo"),
+        (changed(11, 7), "prompt: expected a text of at most 200 characters; got 7"),
         (changed(9, "x" * (LONGEST_TEXT + 1)), f"text: expected at most {LONGEST_TEXT} characters; got 201"),
         (changed(1, 2**60), "number: expected one of at most 15 digits; got a larger one"),
         (changed(1, {"path": "/etc/passwd"}), "file: expected none, as this app takes no files; got one"),
         (changed(1, [[[[[[[]]]]]]]), "value: expected at most 6 lists and objects in each other; got more"),
-        ([], "data: expected 10 values (class_id, seed, steps, guidance, sampler, bits, csb, ssc, strength, backend)"),
+        (
+            [],
+            "data: expected 12 values (class_id, seed, steps, guidance, sampler, bits, csb, ssc, strength, backend, ",
+        ),
         ("text", "data: expected a list of values; got 'text'"),
     ],
 )
@@ -76,11 +81,11 @@ def test_an_endpoints_values_are_read_before_they_wait(said, data, message):
         ("call/v2/layer_salience", {"layer": "blocks.0.fc1"}, None),
         ("call/v2/layer_salience", {}, "data: expected layer, timestep, csb, ssc, strength"),
         ("call/v2/layer_salience", {"layer": "blocks.0.fc1", "ssc": 3}, "ssc: expected true or false; got 3"),
-        ("call/layer_error", {"data": ["blocks.0.fc1", "W99A99", 1]}, "weight_bits: expected one of"),
-        ("call/layer_error", {"data": ["huh", "W4A8", 1]}, "layer: expected 'blocks.<number>.<role>'"),
+        ("call/layer_error", {"data": ["blocks.0.fc1", "W99A99", 1, ""]}, "weight_bits: expected one of"),
+        ("call/layer_error", {"data": ["huh huh", "W4A8", 1, ""]}, "layer: expected a name such as 'blocks.2.fc1'"),
         ("call/compare", {"data": changed(5, "W4A8")}, "bits: expected a list of at most 7"),
         ("call/compare", {"data": changed(5, [4])}, "bits: expected W<bits>A<bits>"),
-        ("call/chart_data", {"data": [[], "x", 1, 4, 8, True, True, 1]}, "chart: expected one of start"),
+        ("call/chart_data", {"data": [[], "x", 1, 4, 8, True, True, 1, ""]}, "chart: expected one of start"),
         ("queue/join", {"data": [], "fn_index": "1", "session_hash": "a"}, "fn_index: expected a number; got '1'"),
         (
             "queue/join",

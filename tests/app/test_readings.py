@@ -28,6 +28,15 @@ def test_error():
     assert "nothing is rounded" in readings.error_reading({"none": 0.0, "csb": 4e-15, "csb+ssc": 4e-15}, 16, 16)
 
 
-def test_summary_names_the_dial_only_where_it_is_turned():
-    assert "function unchanged" in readings.summary("blocks.0.fc1", 16, 8)
-    assert "function unchanged" not in readings.summary("blocks.0.fc1", 16, 1)
+def test_summary_names_model_and_layer_and_the_dial_only_where_it_is_turned():
+    told = [readings.summary("demo", "blocks.0.fc1", 16, strength, "fc1", ("ff.net.0.proj",)) for strength in (8, 1)]
+    assert ["function unchanged" in text for text in told] == [True, False]
+    assert all(text.startswith("**blocks.0.fc1** of demo, 16 input channels") for text in told)
+    other = readings.summary("flux", "single.3.qkv_mlp", 16, 1, "qkv_mlp", ("attn.to_q", "proj_mlp"))
+    assert "read by attn.to_q, proj_mlp" in other  # a family's own role is told by what it is
+
+
+def test_balancing_is_explained_where_it_is_not_free():
+    assert readings.balancing_note(True, False, "") == ""
+    assert "GELU" in readings.balancing_note(False, False, "behind a GELU")
+    assert "(behind a GELU)" in readings.balancing_note(True, True, "behind a GELU")

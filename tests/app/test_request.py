@@ -53,9 +53,9 @@ def test_nothing_to_compare_is_refused(bits):
 )
 def test_what_cannot_be_made_is_refused(wrong, message):
     with pytest.raises(ValueError, match=message):
-        Request(**wrong)
+        Request(model="tiny", **wrong)
 
 
 def test_full_precision_comes_first():
     variant = Variant(weight_bits=4, activation_bits=8)
-    assert Request(variants=(variant,)).contenders == (FULL_PRECISION, variant)
+    assert Request(model="tiny", variants=(variant,)).contenders == (FULL_PRECISION, variant)

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from app.server import environment
-from app.services import models
+from app.server.arguments import take
+from app.services import shelf
 from tests.load.server import ROOT, ask, post, served
 
 
@@ -30,10 +31,81 @@ def test_from_another_folder_it_knows_the_demo_model_and_its_calibration(tmp_pat
 def test_the_model_is_found_from_anywhere(wanted, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PTQ4DIT_MODEL", wanted)
-    assert Path(models.source()) == ROOT / "assets" / "demo"
-    (tmp_path / "assets" / "demo").mkdir(parents=True)
-    if wanted:
-        assert models.source() == wanted  # what lies where somebody stands comes first
+    assert Path(shelf.first().source) == ROOT / "assets" / "demo"
+    here = tmp_path / "elsewhere"
+    (here / "assets" / "demo").mkdir(parents=True)
+    monkeypatch.chdir(here)
+    if wanted:  # what lies where somebody stands comes first
+        assert [Path(one.source) for one in shelf.entries()][:2] == [here / wanted, ROOT / wanted]
+        assert shelf.names()[:2] == ("demo", "demo-2")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "env", "owner"),
+    [
+        ([], {}, "1"),
+        (["--host", "localhost"], {}, "1"),
+        (["--host", "0.0.0.0"], {}, "0"),
+        (["--share"], {}, "0"),
+        ([], {"SPACE_ID": "somebody/explorer"}, "0"),
+        ([], {"GRADIO_SERVER_NAME": "0.0.0.0"}, "0"),
+    ],
+)
+def test_who_launched_it_by_hand_for_this_machine_alone_owns_it(arguments, env, owner, given):
+    for name, value in env.items():
+        given.setenv(name, value)
+    take(arguments)
+    assert os.environ["PTQ4DIT_OWNER"] == owner
+
+
+def test_the_command_line_goes_before_the_environment(given, tmp_path):
+    (tmp_path / "mine").mkdir()
+    given.setenv("PTQ4DIT_MODEL", "assets/demo")
+    given.setenv("GRADIO_SERVER_PORT", "7000")
+    take(["mine", "facebook/DiT-XL-2-256", "--port", "7001", "--cache", "there", "--device", "cuda"])
+    assert shelf.names()[:3] == ("mine", "DiT-XL-2-256", "demo")
+    assert shelf.entry("mine").folder == tmp_path / "mine" and shelf.entry("DiT-XL-2-256").folder is None
+    told = [os.environ[name] for name in ("GRADIO_SERVER_PORT", "PTQ4DIT_CACHE", "PTQ4DIT_DEVICE")]
+    assert told == ["7001", "there", "cuda"]
+    take(["mine"])
+    assert os.environ["GRADIO_SERVER_PORT"] == "7001"  # what is not given stays as it is
+
+
+@pytest.mark.parametrize("wrong", ["nowhere", "./a/b", "some/where/else", "a/model.pt"])
+def test_a_model_that_is_not_there_ends_it_with_a_sentence(wrong, given, capsys):
+    with pytest.raises(SystemExit) as ended:
+        take([wrong])
+    assert ended.value.code == 2
+    assert "app.py: model: expected a folder, an official .pt file, or a hub id" in capsys.readouterr().err
+
+
+def test_help_needs_nothing_slow():
+    code = "import sys\nfrom app.server.arguments import take\ntry:\n    take(['--help'])\nfinally:\n    "
+    code += "assert not {'gradio', 'torch'} & set(sys.modules)"
+    said = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert said.returncode == 0, said.stderr
+    assert all(option in said.stdout for option in ("MODEL", "--host", "--port", "--share", "--cache", "--device"))
+
+
+def test_models_are_chosen_by_name_alone(given, tmp_path):
+    """Nothing that a visitor says is ever read as a path."""
+    for name in ("mine", "other"):
+        (tmp_path / name).mkdir()
+    take(["mine"])
+    for asked in ("other", str(tmp_path / "other"), "../mine", "", None, ["mine"]):
+        with pytest.raises(ValueError, match=r"model: expected one of mine, demo"):
+            shelf.entry(asked)
+
+
+@pytest.fixture
+def given(monkeypatch, tmp_path):
+    """A clean environment, which the command line may change, in an empty folder."""
+    changed = ("PTQ4DIT_MODEL", "PTQ4DIT_OWNER", "PTQ4DIT_CACHE", "PTQ4DIT_DEVICE", "SPACE_ID", "GRADIO_SHARE")
+    for name in (*changed, "GRADIO_SERVER_NAME", "GRADIO_SERVER_PORT"):
+        monkeypatch.setenv(name, "")  # so that it is put back afterwards
+        monkeypatch.delenv(name)
+    monkeypatch.chdir(tmp_path)
+    return monkeypatch
 
 
 def test_another_users_temporary_folder_and_a_proxy_do_not_keep_it_from_starting(model_folder, tmp_path):

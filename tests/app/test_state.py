@@ -20,14 +20,16 @@ FULL = Selection(
     seed=123,
     steps=50,
     guidance=1.5,
+    prompt="a red cube",
 )
 
 
 @pytest.mark.parametrize(
     ("field", "value"),
     [
-        ("layer", "blocks.x.fc1"),
-        ("layer", "blocks.1.fc3"),
+        ("layer", "blocks/1/fc1"),
+        ("layer", "blocks..fc3"),
+        ("prompt", None),
         ("layer", None),
         ("model", "a/b"),
         ("model", ""),
@@ -53,6 +55,12 @@ def test_out_of_range_is_refused_and_says_what_came(field, value):
     with pytest.raises(ValueError, match=f"^{field}: .*got") as caught:
         Selection(**{field: value})
     assert repr(value) in str(caught.value)
+
+
+def test_a_prompt_is_one_line_of_bounded_length():
+    assert Selection(prompt="  a red\n cube ").prompt == "a red cube"
+    with pytest.raises(ValueError, match=r"^prompt: expected a text of at most 200 characters; got 'xxx"):
+        Selection(prompt="x" * 201)
 
 
 def test_ssc_needs_csb():
@@ -82,7 +90,7 @@ def test_whole_guidance_is_written_as_a_browser_writes_it():
 
 def test_a_malformed_link_opens_the_rest_and_says_what_it_ignored():
     selection, ignored = Selection.from_query(
-        {"layer": "nowhere", "seed": "-3", "steps": "many", "csb": "perhaps", "timestep": "40", "other": "x"}
+        {"layer": "no where", "seed": "-3", "steps": "many", "csb": "perhaps", "timestep": "40", "other": "x"}
     )
     assert selection == Selection(timestep=40)
     assert [message.split(":")[0] for message in ignored] == ["layer", "csb", "seed", "steps"]

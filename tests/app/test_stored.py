@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from app.services.stored import Choice, load_results
+from app.services.stored import Choice, read_results
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -28,7 +28,7 @@ def test_switches_name_the_variant(csb, ssc, key):
 
 
 def test_pictures_and_means_are_those_of_the_choice(stored_folder):
-    results = load_results(stored_folder)
+    results = read_results(stored_folder)
     choice = Choice(bits="W8A8", strength=8, csb=True)  # the 11th of the twelve keys
     assert results.picture(0, choice).psnr == 20.0 + 3 * 10 + 1.5
     assert results.mean(choice).psnr == 40.0
@@ -37,13 +37,13 @@ def test_pictures_and_means_are_those_of_the_choice(stored_folder):
 
 
 def test_bits_and_strengths_are_read_off(stored_folder):
-    results = load_results(stored_folder)
+    results = read_results(stored_folder)
     assert results.bits == ("W4A8", "W8A8")
     assert results.strengths == (1, 8)
 
 
 def test_what_is_not_stored_is_refused(stored_folder):
-    results = load_results(stored_folder)
+    results = read_results(stored_folder)
     with pytest.raises(ValueError, match=r"expected one of .*W4A8/x1/none.* got W3A8/x1/none"):
         results.picture(0, Choice(bits="W3A8"))
     with pytest.raises(ValueError, match="expected 0 to 1, got 2"):
@@ -51,42 +51,30 @@ def test_what_is_not_stored_is_refused(stored_folder):
 
 
 def test_a_missing_file_names_the_command(tmp_path):
-    with pytest.raises(ValueError, match=r"run python assets/recipes/results\.py"):
-        load_results(tmp_path)
+    with pytest.raises(ValueError, match=r"run python -m ptq4dit prepare"):
+        read_results(tmp_path)
 
 
 def test_a_missing_picture_is_named(stored_folder):
     (stored_folder / "torus-3.webp").unlink()
     with pytest.raises(ValueError, match=r"torus-3\.webp"):
-        load_results(stored_folder)
+        read_results(stored_folder)
 
 
 def test_another_format_is_refused(stored_folder):
     file = stored_folder / "results.json"
     file.write_text(json.dumps(json.loads(file.read_text()) | {"format": 2}))
     with pytest.raises(ValueError, match="expected format 1, got 2"):
-        load_results(stored_folder)
+        read_results(stored_folder)
 
 
 def test_new_results_are_seen_without_a_restart(stored_folder):
-    before = load_results(stored_folder)
+    before = read_results(stored_folder)
     file = stored_folder / "results.json"
     data = json.loads(file.read_text())
     data["means"]["W4A8/x1/none"]["psnr"] = 12.5
     file.write_text(json.dumps(data))
-    assert load_results(stored_folder).mean(Choice()).psnr == 12.5 != before.mean(Choice()).psnr
-
-
-def test_another_model_brings_its_own_results(stored_folder, tmp_path, monkeypatch):
-    model = tmp_path / "model"
-    model.mkdir()
-    stored_folder.joinpath("results.json").write_text(
-        stored_folder.joinpath("results.json").read_text().replace('"file": "', '"file": "../../')
-    )
-    (model / "results").mkdir()
-    (model / "results" / "results.json").write_text(stored_folder.joinpath("results.json").read_text())
-    monkeypatch.setenv("PTQ4DIT_MODEL", str(model))
-    assert [example.class_name for example in load_results().examples] == ["torus", "sphere"]
+    assert read_results(stored_folder).mean(Choice()).psnr == 12.5 != before.mean(Choice()).psnr
 
 
 def test_start_needs_no_torch():

@@ -5,7 +5,8 @@ import json
 import pytest
 
 from app.services import stored_speed
-from app.tabs import compare_view
+from app.state import Selection
+from app.tabs import compare_handlers, compare_view
 
 CONTESTANTS = {
     "torch-f32": {
@@ -29,11 +30,11 @@ def folder(tmp_path):
 
 
 def test_the_fastest_comes_first_and_what_failed_is_left_out(folder, monkeypatch):
-    timings, made = stored_speed.load_speed(folder)
+    timings, made = stored_speed.read_speed(folder)
     assert [(t.name, t.milliseconds) for t in timings] == [("ours", 3.3), ("torch", 16.7)]
     assert made["commit"] == "abc1234"
-    monkeypatch.setattr(compare_view, "load_speed", lambda: (timings, made))
-    shown = compare_view.stored_speed()
+    monkeypatch.setattr(compare_view, "load_speed", lambda model: (timings, made))
+    shown = compare_view.stored_speed("demo")
     assert "{" not in shown["source"]
     rows = shown["rows"]
     assert [row["cells"] for row in rows] == [["3.3", "5.06", "-", "-"], ["16.7", "1.00", "700", "22.00"]]
@@ -42,6 +43,6 @@ def test_the_fastest_comes_first_and_what_failed_is_left_out(folder, monkeypatch
 
 def test_nothing_measured_shows_nothing(tmp_path, monkeypatch):
     with pytest.raises(ValueError, match="run python -m ptq4dit speed"):
-        stored_speed.load_speed(tmp_path)
-    monkeypatch.setattr(compare_view, "load_speed", lambda: stored_speed.load_speed(tmp_path))
-    assert compare_view.stored_speed() is None
+        stored_speed.read_speed(tmp_path)
+    monkeypatch.setattr(compare_view, "load_speed", lambda model: stored_speed.read_speed(tmp_path))
+    assert compare_handlers.draw_speed(*vars(Selection()).values())[0]["rows"] == []

@@ -117,7 +117,8 @@ def events(url: str, session: str, timeout: float = 60) -> Iterator[dict[str, An
 
 def ask(url: str, api_name: str, *data: Any, session: str | None = None, timeout: float = 60) -> Any:
     """What a named endpoint answers a visitor of its own, as gradio's clients ask: its data, or its error's words."""
-    fn_index = _numbers(url)[api_name]
+    fn_index, count = _numbers(url)[api_name]
+    data = (*data, *[""] * (count - len(data)))  # the last ones name a model and a prompt; without one the first
     session = session or new_session()
     body = {"data": list(data), "fn_index": fn_index, "session_hash": session}
     status, answer = post(f"{url}/gradio_api/queue/join", body, timeout)
@@ -157,12 +158,13 @@ def _target(config: dict[str, Any], dependency: dict[str, Any]) -> str | None:
     return next((c["props"].get("elem_id") for c in config["components"] if c["id"] in ids), None)
 
 
-_known: dict[str, dict[str, int]] = {}
+_known: dict[str, dict[str, tuple[int, int]]] = {}
 
 
-def _numbers(url: str) -> dict[str, int]:
-    """Name of every public endpoint -> its number."""
+def _numbers(url: str) -> dict[str, tuple[int, int]]:
+    """Name of every public endpoint -> its number, and how many values it takes."""
     if url not in _known:
         with urllib.request.urlopen(f"{url}/config", timeout=60) as answer:
-            _known[url] = {one["api_name"]: one["id"] for one in json.load(answer)["dependencies"] if one["api_name"]}
+            asked = [one for one in json.load(answer)["dependencies"] if one["api_name"]]
+        _known[url] = {one["api_name"]: (one["id"], len(one["inputs"])) for one in asked}
     return _known[url]

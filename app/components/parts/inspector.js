@@ -1,5 +1,12 @@
 // Inspect: follows the one selection; asks the server for a layer once and draws all else from what is already here.
-let asked = 0;
+const LOADING = 'The charts appear by themselves as soon as the model is loaded.';
+let asked = 0, shownOf = '';
+
+function tellStatus(text) {
+  part('.inspector').classList.toggle('empty', Boolean(text) && !layer);
+  part('.status').hidden = !text;
+  part('.status').textContent = text;
+}
 
 function drawAll() {
   if (!layer || !element.offsetParent) return;
@@ -9,35 +16,47 @@ function drawAll() {
   drawEffect();
 }
 
+// Nothing of another model, or of a layer that cannot be shown, stays.
+function clear() {
+  play(false);
+  layer = effect = overview = shown = null;
+  for (const box of element.querySelectorAll('.map, .reading, .variants, [data-table] .scroll, [data-chart]:not([data-chart="time"]), .over')) box.innerHTML = '';
+  part('canvas').width = 0;
+}
+
 async function follow() {
-  const mine = ++asked, { layer: name, strength, weight_bits: w, activation_bits: a } = store.selection;
+  const mine = ++asked, { model, layer: name, strength, weight_bits: w, activation_bits: a } = store.selection;
   if (!name || !element.offsetParent) return;
+  if (model !== shownOf) { clear(); shownOf = model; tellStatus(LOADING); }
   try {
-    const raw = await ask('layer', name, strength);
+    const raw = await ask('layer', model, name, strength);
     if (mine !== asked) return;
     layer = decode(raw);
     effect = null;
     if (store.selection.channel >= layer.channels) store.set({ channel: -1 });
     drawMap();
     say('summary', layer.readings.summary);
-    part('.status').hidden = true;
+    tellStatus('');
     drawAll();
-    effect = await ask('effect', name, w, a, strength);
+    effect = await ask('effect', model, name, w, a, strength);
     if (mine !== asked) { effect = null; return; }
     drawEffect();
     part('.inspector').setAttribute('aria-busy', 'false');
-    await survey(mine, w, a, strength);
+    await survey(mine, model, w, a, strength);
   } catch (problem) {
-    if (mine === asked) { part('.status').hidden = false; part('.status').textContent = problem.message; }
+    if (mine !== asked) return;
+    if (!layer || layer.layer !== name) clear();
+    tellStatus(problem.message);
   }
 }
 
 // The map: salience at once, errors of all layers as soon as they are worked out.
-async function survey(mine, w, a, strength) {
-  const salience = await ask('overview', strength);
-  overview = { layers: salience.layers, measures: { ...salience.measures } };
+async function survey(mine, model, w, a, strength) {
+  const salience = await ask('overview', model, strength);
+  if (mine !== asked) return;
+  overview = { ...salience, measures: { ...salience.measures } };
   drawMap();
-  const errors = await ask('errors', w, a, strength);
+  const errors = await ask('errors', model, w, a, strength);
   if (mine !== asked) return;
   overview.measures = { ...salience.measures, ...errors.measures };
   drawMap();
@@ -73,7 +92,7 @@ element.addEventListener('toggle', (event) => {
 
 takeLooks();
 store.listen((news) => {
-  if (news.some((name) => ['layer', 'strength', 'weight_bits', 'activation_bits'].includes(name))) { drawMap(); follow(); }
+  if (news.some((name) => ['model', 'layer', 'strength', 'weight_bits', 'activation_bits'].includes(name))) { drawMap(); follow(); }
   else if (news.some((name) => ['timestep', 'channel', 'csb', 'ssc'].includes(name))) drawAll();
 });
 // Drawn unseen nothing has a width: draw when the tab shows, and again when the page's width changes.
@@ -82,6 +101,6 @@ new ResizeObserver(() => {
   if (element.clientWidth === wide) return;
   const first = wide === 0;
   wide = element.clientWidth;
-  if (wide && (first || !layer || layer.layer !== store.selection.layer)) follow();
+  if (wide && (first || !layer || layer.layer !== store.selection.layer || shownOf !== store.selection.model)) follow();
   else if (wide) drawAll();
 }).observe(element);

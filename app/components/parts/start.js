@@ -1,50 +1,71 @@
 // Start: every stored picture of an example is here before a switch is pressed, so nothing waits for the server.
-const tables = { ...props.tables };
+const nothing = { ...props.value, left: { src: '', name: '', alt: '' }, right: { src: '', name: '', alt: '' }, rows: [], choices: [], items: [], number: '', unit: '', sentence: '', caption: '', source: '', remark: '', problem: '' };
+const kept = { [props.model]: Promise.resolve(props.stored) }; // what is stored, by model
+let shownOf = props.model; // the model that the part shows
 let wanted = '';
 
-const choiceOf = (selection) => ({
-  bits: props.nearest.bits[`${selection.weight_bits},${selection.activation_bits}`],
-  strength: props.nearest.strength[selection.strength],
+const choiceOf = (stored, selection) => ({
+  bits: stored.nearest.bits[`${selection.weight_bits},${selection.activation_bits}`],
+  strength: stored.nearest.strength[selection.strength],
   csb: selection.csb,
   ssc: selection.csb && selection.ssc,
 });
 const keyOf = ({ bits, strength, csb, ssc }) => `${bits}/x${strength}/${csb ? (ssc ? 'csb+ssc' : 'csb') : 'none'}`;
+const isOf = (one, selection) => one.seed === selection.seed && (one.class_id === null ? one.prompt === selection.prompt : one.class_id === selection.class_id);
 
-function exampleOf(selection) {
-  const found = props.examples.findIndex((one) => one.class_id === selection.class_id && one.seed === selection.seed);
-  return found < 0 ? props.value.chosen : found;
+function storedOf(model) {
+  kept[model] ??= server.examples(model);
+  kept[model].then((stored) => { if (stored.problem) delete kept[model]; }, () => { delete kept[model]; }); // it may be made meanwhile
+  return kept[model];
 }
 
-function remarkOn(selection, choice, index) {
+function exampleOf(stored, selection, chosen) {
+  const found = stored.examples.findIndex((one) => isOf(one, selection));
+  return found < 0 ? chosen : found;
+}
+
+function remarkOn(stored, selection, choice, index) {
   const settings = [`W${selection.weight_bits}A${selection.activation_bits}, salience x ${selection.strength}`, `${choice.bits}, salience x ${choice.strength}`];
-  const { class_id, seed } = props.examples[index];
-  const pictures = [[selection.class_id, selection.seed], [class_id, seed]].map(([id, noise]) => `${props.labels[id] ?? id} from seed ${noise}`);
-  const [asked, shown] = [settings, pictures].filter(([one, other]) => one !== other).reduce(([a, b], [one, other]) => [[...a, one], [...b, other]], [[], []]);
-  return asked.length ? `${asked.join(', ')} is not stored, so this shows ${shown.join(', ')}. Compare makes anything live.` : '';
+  const one = stored.examples[index];
+  const asked = one.class_id === null ? `“${selection.prompt}”` : store.about.labels?.[selection.class_id] ?? selection.class_id;
+  const pictures = [`${asked} from seed ${selection.seed}`, `${one.class_id === null ? `“${one.title}”` : one.title} from seed ${one.seed}`];
+  const [wants, has] = [settings, isOf(one, selection) ? ['', ''] : pictures].filter(([a, b]) => a !== b).reduce(([a, b], [x, y]) => [[...a, x], [...b, y]], [[], []]);
+  return wants.length ? `${wants.join(', ')} is not stored, so this shows ${has.join(', ')}. Compare makes anything live.` : '';
 }
 
-async function tableOf(index) {
-  return (tables[index] ??= await server.example(index));
+async function tableOf(model, stored, index) {
+  if (stored.tables[index]) return stored.tables[index];
+  const table = await server.example([model, index]);
+  if (table.problem) throw new Error(table.problem);
+  return (stored.tables[index] = table);
 }
 
 async function show() {
   const { selection } = store;
   if (selection.weight_bits === undefined) return;
-  const choice = choiceOf(selection), index = exampleOf(selection), remark = remarkOn(selection, choice, index);
-  const mine = (wanted = JSON.stringify([index, choice, remark]));
-  const table = tables[index] ?? (await tableOf(index));
-  if (mine !== wanted) return; // something else was chosen while this example was on its way
-  props.value = {
-    ...props.value,
-    ...table.views[keyOf(choice)],
-    left: table.left,
-    chosen: index,
-    remark,
-    csb: { on: String(choice.csb) },
-    ssc: { on: String(choice.ssc), off: !choice.csb },
-    choices: props.value.choices.map((row) => ({ ...row, options: row.options.map((one) => ({ ...one, chosen: String(choice[one.name] === one.value) })) })),
-    items: props.value.items.map((one, i) => ({ ...one, chosen: String(i === index) })),
-  };
+  const model = selection.model, asked = (wanted = JSON.stringify(selection));
+  if (model !== shownOf) { props.value = nothing; shownOf = ''; } // not one picture of another model stays
+  try {
+    const stored = await storedOf(model);
+    if (stored.problem) throw new Error(stored.problem);
+    const choice = choiceOf(stored, selection), before = shownOf === model ? props.value : stored.opening;
+    const index = exampleOf(stored, selection, before.chosen), table = await tableOf(model, stored, index);
+    if (asked !== wanted) return; // something else was chosen while this was on its way
+    shownOf = model;
+    props.value = {
+      ...before,
+      ...table.views[keyOf(choice)],
+      left: table.left,
+      chosen: index,
+      remark: remarkOn(stored, selection, choice, index),
+      csb: { on: String(choice.csb) },
+      ssc: { on: String(choice.ssc), off: !choice.csb },
+      choices: before.choices.map((row) => ({ ...row, options: row.options.map((one) => ({ ...one, chosen: String(choice[one.name] === one.value) })) })),
+      items: before.items.map((one, i) => ({ ...one, chosen: String(i === index) })),
+    };
+  } catch (problem) {
+    if (asked === wanted) { props.value = { ...nothing, problem: problem.message }; shownOf = ''; }
+  }
 }
 
 function press(name, value) {
@@ -54,14 +75,25 @@ function press(name, value) {
   return { weight_bits, activation_bits };
 }
 
+async function pick(index) {
+  const { class_id, prompt, seed } = (await storedOf(store.selection.model)).examples[index];
+  store.set(class_id === null ? { prompt, seed } : { class_id, seed });
+}
+
 element.addEventListener('input', (event) => element.style.setProperty('--at', event.target.value + '%'));
 element.addEventListener('click', (event) => {
   const button = event.target.closest('button');
   if (!button || button.disabled) return;
-  if (button.dataset.index) store.set({ class_id: props.examples[button.dataset.index].class_id, seed: props.examples[button.dataset.index].seed });
+  if (button.dataset.index) pick(button.dataset.index);
   else if (button.dataset.name) store.set(press(button.dataset.name, button.dataset.value));
 });
-store.listen(show);
+if ((new URLSearchParams(window.location.search).get('model') ?? props.model) !== props.model) { props.value = nothing; shownOf = ''; }
+store.listen((news) => { show(); if (news.includes('model')) window.setTimeout(ahead, 1500); });
 show();
 // The other examples follow one by one once the page rests, each with all its pictures.
-window.setTimeout(async () => { for (const i of props.examples.keys()) await tableOf(i); }, 1500);
+async function ahead() {
+  const { model } = store.selection, stored = model && await storedOf(model);
+  if (!stored || stored.problem) return;
+  for (const i of stored.examples.keys()) if (store.selection.model === model) await tableOf(model, stored, i).catch(() => null);
+}
+window.setTimeout(ahead, 1500);

@@ -3,6 +3,7 @@ const store = (window.ptq4dit ??= (() => {
   const listeners = new Set();
   return {
     selection: {},
+    about: {},
     set(patch, from) {
       const news = Object.keys(patch).filter((name) => patch[name] !== this.selection[name]);
       if (!news.length) return;

@@ -41,7 +41,7 @@ def error_figure(errors: Mapping[str, float], chosen: str) -> go.Figure:
 
 
 def error_over_time_figure(
-    timesteps: np.ndarray, errors: Mapping[str, np.ndarray], chosen: str, timestep: int
+    timesteps: np.ndarray, errors: Mapping[str, np.ndarray], chosen: str, timestep: float
 ) -> go.Figure:
     """A line for each variant over the timesteps (t,), the chosen one in full colour; the chosen timestep is marked."""
     mark = {"type": "line", "x0": timestep, "x1": timestep, "y0": 0, "y1": 1, "yref": "paper"}

@@ -8,7 +8,7 @@ import plotly.graph_objects as go
 from app.figures.style import WEIGHT, axis, layout
 
 
-def heatmap_figure(timesteps: np.ndarray, salience: np.ndarray, order: np.ndarray, chosen: int) -> go.Figure:
+def heatmap_figure(timesteps: np.ndarray, salience: np.ndarray, order: np.ndarray, chosen: float) -> go.Figure:
     """A map of channels (across) by timesteps (down, in sampling order).
 
     timesteps (t,); salience (t, channel), coloured on a log scale; order (channel,) channel numbers from left to right;

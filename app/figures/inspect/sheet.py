@@ -24,7 +24,7 @@ def sheet_figure(
     salience: np.ndarray,
     errors: Mapping[str, float],
     errors_over_time: Mapping[str, np.ndarray],
-    timestep: int,
+    timestep: float,
 ) -> Figure:
     """The charts of Inspect on one sheet.
 
@@ -58,7 +58,7 @@ def _channels(axes: Axes, name: str, before: np.ndarray, after: np.ndarray | Non
         axes.set_xlabel("input channel")
 
 
-def _timesteps(axes: Axes, timesteps: np.ndarray, rho: np.ndarray, weights: np.ndarray, timestep: int) -> None:
+def _timesteps(axes: Axes, timesteps: np.ndarray, rho: np.ndarray, weights: np.ndarray, timestep: float) -> None:
     """rho, and on a second axis the weight of each timestep."""
     axes.plot(timesteps, rho, color=SPEARMAN, marker="o", markersize=3)
     axes.axvline(timestep, color=NEUTRAL, linestyle=":")

@@ -66,7 +66,7 @@ def _bars(timesteps: np.ndarray, weights: np.ndarray, used: bool) -> dict[str, A
     }
 
 
-def _mark(timestep: int) -> dict[str, Any]:
+def _mark(timestep: float) -> dict[str, Any]:
     """A vertical line through both charts."""
     line = {"color": NEUTRAL, "width": 1.5, "dash": "dot"}
     return {"type": "line", "x0": timestep, "x1": timestep, "y0": 0, "y1": 1, "yref": "paper", "line": line}

@@ -28,7 +28,7 @@ def timestep_figure(
         _now(salience),
         _average(average),
         _line(timesteps, rho),
-        _dot(int(timesteps[at]), float(rho[at])),
+        _dot(float(timesteps[at]), float(rho[at])),
         _bars(timesteps, weights, at),
     ]
     figure_layout = layout(
@@ -40,7 +40,7 @@ def timestep_figure(
         xaxis2=axis("timestep, in sampling order", anchor="y3", autorange="reversed", showgrid=False, zeroline=False),
         yaxis2=axis("ρ", domain=[0.26, 0.5], range=[-1.05, 1.05], dtick=1),
         yaxis3=axis("η", domain=[0, 0.2], rangemode="tozero", nticks=3),
-        shapes=[_mark(int(timesteps[at]))],
+        shapes=[_mark(float(timesteps[at]))],
     )
     return go.Figure({"data": traces, "layout": figure_layout}, skip_invalid=True)
 
@@ -86,7 +86,7 @@ def _line(timesteps: np.ndarray, rho: np.ndarray) -> dict[str, Any]:
     }
 
 
-def _dot(timestep: int, rho: float) -> dict[str, Any]:
+def _dot(timestep: float, rho: float) -> dict[str, Any]:
     """rho at the chosen timestep."""
     return {
         "type": "scatter",
@@ -115,7 +115,7 @@ def _bars(timesteps: np.ndarray, weights: np.ndarray, at: int) -> dict[str, Any]
     }
 
 
-def _mark(timestep: int) -> dict[str, Any]:
+def _mark(timestep: float) -> dict[str, Any]:
     """A line through both timestep charts."""
     line = {"color": NEUTRAL, "width": 1.5, "dash": "dot"}
     at = {"x0": timestep, "x1": timestep, "y0": 0, "y1": 0.5}

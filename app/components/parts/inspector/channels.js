@@ -4,7 +4,9 @@ let shown = null; // what the channel charts stand for: order and where each cha
 const toChannel = (box, clientX) => {
   const { left, width } = box.getBoundingClientRect();
   const place = Math.floor(((clientX - left - PAD.left) / (width - PAD.left - PAD.right)) * shown.order.length);
-  return place >= 0 && place < shown.order.length ? shown.order[place] : -1;
+  if (place < 0 || place >= shown.order.length) return -1;
+  const by = crowd(shown.order.length, width), first = Math.floor(place / by) * by;
+  return shown.order.slice(first, first + by).reduce((best, j) => (shown.activation[j] > shown.activation[best] ? j : best));
 };
 
 function drawChannels() {
@@ -14,7 +16,8 @@ function drawChannels() {
   const { order, after } = shown, stage = after ? look.stage : 'before';
   const x = line(0, order.length, PAD.left, width - PAD.right);
   const sides = [['activation', 20 + HALF, 20], ['weight', 22 + HALF, 22 + 2 * HALF]].map(([name, base, end]) => side(name, base, end, x, width, stage));
-  box.innerHTML = sheet(width, 2 * HALF + 46, sides.join('') + numbersBelow(order, x, 2 * HALF + 38) + pin(order, x, width)) + `<p class="key">${channelKey(stage)}</p>`;
+  const by = crowd(order.length, width), crowded = by > 1 ? `<span>each column is the largest of ${by} neighbouring channels</span>` : '';
+  box.innerHTML = sheet(width, 2 * HALF + 46, sides.join('') + numbersBelow(order, x, 2 * HALF + 38) + pin(order, x, width)) + `<p class="key">${channelKey(stage)}${crowded}</p>`;
   tellPinned(box);
   const open = part('[data-table="channels"]').open;
   if (open) channelTable();
@@ -23,14 +26,15 @@ function drawChannels() {
 function side(name, base, end, x, width, stage) {
   const { order } = shown, pick = (values) => order.map((j) => values[j]);
   const unit = (values) => { const by = look.scale === 'median' ? median(values) || 1 : 1; return pick(values).map((v) => v / by); };
-  const before = unit(shown[name]), after = stage === 'before' ? null : unit(shown.after[name]);
+  const by = crowd(order.length, width), at = (i) => x(Math.min(i * by, order.length));
+  const before = peaks(unit(shown[name]), by), after = stage === 'before' ? null : peaks(unit(shown.after[name]), by);
   const drawn = [...(stage === 'after' ? [] : before), ...(after ?? [])];
   const [low, high] = spanOf(drawn.map((v) => Math.max(v, 1e-6)));
   const log = look.scale === 'log', scale = log ? line(Math.log10(low / 1.3), Math.log10(high), base, end) : line(0, high * 1.06, base, end);
   const y = log ? (v) => scale(Math.log10(Math.max(v, low / 1.3))) : scale;
   const axis = axisY(log ? decades(low, high) : nice(0, high, 3), y, width);
-  const fill = stage === 'after' ? '' : `<path d="${stairs(before, x, y, base)}" fill="${COLOUR[name]}" fill-opacity="${after ? 0.45 : 0.8}"/>`;
-  const outline = after ? `<path d="${stairs(after, x, y)}" fill="none" stroke="${COLOUR.balanced}" stroke-width="1.6"/>` : '';
+  const fill = stage === 'after' ? '' : `<path d="${stairs(before, at, y, base)}" fill="${COLOUR[name]}" fill-opacity="${after ? 0.45 : 0.8}"/>`;
+  const outline = after ? `<path d="${stairs(after, at, y)}" fill="none" stroke="${COLOUR.balanced}" stroke-width="${by > 1 ? 1 : 1.6}"/>` : '';
   return axis + fill + outline + rule(PAD.left, base, width - PAD.right, base, 'axis');
 }
 

@@ -48,6 +48,11 @@ function stairs(values, x, y, floor) {
   return floor === undefined ? path : `M${x(0).toFixed(1)} ${floor.toFixed(1)}${path}V${floor.toFixed(1)}Z`;
 }
 
+// So many neighbours stand in one column of the charts that each column is a pixel or two wide, and shows its largest:
+// a narrow peak among 3,072 channels stays as tall as it is.
+const crowd = (count, width) => Math.max(1, Math.ceil(count / Math.max((width - PAD.left - PAD.right) / 1.5, 1)));
+const peaks = (values, by) => (by === 1 ? values : Array.from({ length: Math.ceil(values.length / by) }, (_, i) => { let most = values[i * by]; for (let k = i * by + 1; k < Math.min((i + 1) * by, values.length); k += 1) if (values[k] > most) most = values[k]; return most; }));
+
 function tip(event, text) {
   const box = part('.tip');
   box.hidden = !text;

@@ -35,8 +35,9 @@ function drawErrors() {
   if (!width || !effect || !shown) return;
   const { order } = shown, x = line(0, order.length, PAD.left, width - PAD.right), names = Object.keys(effect.channels);
   const percent = Object.fromEntries(names.map((name) => [name, order.map((j) => 100 * effect.channels[name][j])]));
-  const high = Math.max(...names.flatMap((name) => percent[name])) || 1, y = line(0, high * 1.05, 20 + tall, 20);
-  const areas = names.map((name) => `<path d="${name === 'none' ? stairs(percent[name], x, y, 20 + tall) : stairs(percent[name], x, y)}" fill="${name === 'none' ? COLOUR.none : 'none'}" fill-opacity="0.35" stroke="${COLOUR[name]}" stroke-width="${name === variant() ? 1.8 : 0.9}" stroke-opacity="${name === variant() ? 1 : 0.7}"/>`).join('');
+  const high = spanOf(...names.map((name) => percent[name]))[1] || 1, y = line(0, high * 1.05, 20 + tall, 20);
+  const by = crowd(order.length, width), at = (i) => x(Math.min(i * by, order.length));
+  const areas = names.map((name) => `<path d="${name === 'none' ? stairs(peaks(percent[name], by), at, y, 20 + tall) : stairs(peaks(percent[name], by), at, y)}" fill="${name === 'none' ? COLOUR.none : 'none'}" fill-opacity="0.35" stroke="${COLOUR[name]}" stroke-width="${name === variant() ? 1.8 : 0.9}" stroke-opacity="${name === variant() ? 1 : 0.7}"/>`).join('');
   box.innerHTML = sheet(width, tall + 44, axisY(nice(0, high, 3), y, width) + areas + numbersBelow(order, x, tall + 38) + pin(order, x, width, tall)) + `<p class="key">${key(names.map((name) => [VARIANTS[name], COLOUR[name], name !== 'none']))}</p>`;
   const chosen = effect.channels[variant()], worst = topOf(chosen, 1)[0];
   say('errors', `${errorsInWords(pinned() >= 0 ? pinned() : worst)}. With ${VARIANTS[variant()]} the largest is in channel **${worst}**. Channels' errors partly cancel in the sum, so they do not add up to the layer's.`);
@@ -49,7 +50,7 @@ async function drawSingle() {
   if (!layer || !shown) return;
   const j = pinned() >= 0 ? pinned() : topOf(shown.activation, 1)[0], name = layer.layer;
   let raw;
-  try { raw = await ask('channel', name, j, store.selection.strength); } catch (problem) { box.textContent = problem.message; return; }
+  try { raw = await ask('channel', store.selection.model, name, j, store.selection.strength); } catch (problem) { box.textContent = problem.message; return; }
   if (!layer || layer.layer !== name) return;
   const b = factorsOf(variant()), by = b ? b[j] : 1, grid = effect?.variants[variant()]?.input;
   const values = floats(raw.activation).map((v) => v * by), weights = floats(raw.weight).map((v) => v / by);

@@ -1,19 +1,26 @@
-// Overview: every layer on a map and in a table that sorts; click or arrow keys choose.
-const ROLES = ['qkv', 'proj', 'fc1', 'fc2'];
+// Overview: every layer on a map, a row for each role of the model and a column for each block, and in a table.
+const READABLE = 27; // pixels of a column in which a number can be read
 let sorted = { by: -1, down: true };
 const measured = () => overview?.measures[look.measure];
 
 function drawMap() {
   if (!overview) return;
   const numbers = measured() ?? [], known = numbers.filter(Number.isFinite), [low, high] = known.length ? spanOf(known) : [0, 1];
-  const blocks = overview.layers.length / ROLES.length, chosen = store.selection.layer;
+  const blocks = 1 + Math.max(...overview.places.map(([, column]) => column)), chosen = store.selection.layer;
+  const map = part('.map'), focus = map.contains(document.activeElement);
+  const wide = (map.clientWidth - 90) / blocks >= READABLE, step = wide ? 1 : blocks > 40 ? 10 : 5;
+  const stands = new Map(overview.layers.map((name, i) => [overview.places[i].join(), name]));
+  const longest = Math.max(...overview.rows.map((row) => row.length));
   const cell = (name, row, column) => {
     const value = numbers[overview.layers.indexOf(name)], is = Number.isFinite(value), colour = is ? heat((value - low) / (high - low || 1)) : null;
     const bright = colour && luminance(colour) > 0.179; // where black stands out as much as white does
-    return `<button type="button" role="gridcell" data-layer="${name}" data-row="${row}" data-column="${column}" aria-selected="${name === chosen}" tabindex="${name === chosen ? 0 : -1}" aria-label="${name}, ${LOOKS.measure[look.measure]}: ${is ? brief(value) : 'not known'}" style="${is ? `background:rgb(${colour});color:${bright ? '#000' : '#fff'}` : ''}">${is ? short(value) : '-'}</button>`;
+    return `<button type="button" role="gridcell" data-layer="${name}" data-row="${row}" data-column="${column}" aria-selected="${name === chosen}" tabindex="${name === chosen ? 0 : -1}" aria-label="${name}, ${LOOKS.measure[look.measure]}: ${is ? brief(value) : 'not known'}" style="${is ? `background:rgb(${colour});color:${bright ? '#000' : '#fff'}` : ''}">${wide ? (is ? short(value) : '-') : ''}</button>`;
   };
-  const map = part('.map'), focus = map.contains(document.activeElement);
-  map.innerHTML = `<div class="row" aria-hidden="true"><span>block</span>${Array.from({ length: blocks }, (_, i) => `<span>${i}</span>`).join('')}</div>` + ROLES.map((role, r) => `<div class="row" role="row"><span role="rowheader">${role}</span>${Array.from({ length: blocks }, (_, i) => cell(`blocks.${i}.${role}`, r, i)).join('')}</div>`).join('');
+  const place = (r, i) => (stands.has(`${r},${i}`) ? cell(stands.get(`${r},${i}`), r, i) : '<span role="gridcell" class="none"></span>');
+  const columns = [...Array(blocks).keys()];
+  map.classList.toggle('dense', !wide);
+  map.style.setProperty('--head', `${Math.min(Math.max(longest * 0.5, 2.6), 9)}rem`);
+  map.innerHTML = `<div class="row" aria-hidden="true"><span>block</span>${columns.map((i) => `<span>${i % step ? '' : i}</span>`).join('')}</div>` + overview.rows.map((row, r) => `<div class="row" role="row"><span role="rowheader">${safe(row)}</span>${columns.map((i) => place(r, i)).join('')}</div>`).join('');
   if (focus) map.querySelector('[aria-selected="true"]')?.focus();
   part('[data-low]').textContent = known.length ? brief(low) : '';
   part('[data-high]').textContent = known.length ? brief(high) : '';
@@ -45,6 +52,7 @@ part('.map').addEventListener('keydown', (event) => {
   const cell = event.target.closest('[data-layer]'), move = { ArrowLeft: [0, -1], ArrowRight: [0, 1], ArrowUp: [-1, 0], ArrowDown: [1, 0] }[event.key];
   if (!cell || !move) return;
   event.preventDefault();
-  const next = part(`.map [data-row="${Number(cell.dataset.row) + move[0]}"][data-column="${Number(cell.dataset.column) + move[1]}"]`);
+  let [row, column] = [Number(cell.dataset.row) + move[0], Number(cell.dataset.column) + move[1]], next = null;
+  for (; overview.rows[row] && column >= 0 && column < 1000 && !next; [row, column] = [row + move[0], column + move[1]]) next = part(`.map [data-row="${row}"][data-column="${column}"]`);
   if (next) store.set({ layer: next.dataset.layer });
 });

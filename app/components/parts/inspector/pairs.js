@@ -9,7 +9,7 @@ function drawPairs() {
   const [low, high] = spanOf(weight.map(floor), after ? after.weight.map(floor) : []);
   const fx = line(Math.log10(left / 1.15), Math.log10(right * 1.15), PAD.left, width - PAD.right), fy = line(Math.log10(low / 1.15), Math.log10(high * 1.15), height - 36, 10);
   const x = (v) => fx(Math.log10(floor(v))), y = (v) => fy(Math.log10(floor(v)));
-  const cloud = (xs, ys, colour, opacity) => `<path d="${order.map((j) => `M${x(xs[j]).toFixed(1)} ${y(ys[j]).toFixed(1)}h0`).join('')}" stroke="${colour}" stroke-opacity="${opacity}" stroke-width="6" stroke-linecap="round"/>`;
+  const cloud = (xs, ys, colour, opacity) => `<path d="${order.map((j) => `M${x(xs[j]).toFixed(1)} ${y(ys[j]).toFixed(1)}h0`).join('')}" stroke="${colour}" stroke-opacity="${opacity}" stroke-width="${order.length > 500 ? 3.5 : 6}" stroke-linecap="round"/>`;
   const across = decades(left, right).map((v) => rule(x(v), 10, x(v), height - 36) + words(x(v), height - 20, brief(v), 'text-anchor="middle"')).join('');
   dots = order.map((j) => [j, x(activation[j]), y(weight[j])]);
   const j = pinned(), ring = (px, py) => `<circle class="ring" cx="${px.toFixed(1)}" cy="${py.toFixed(1)}" r="7"/>`;

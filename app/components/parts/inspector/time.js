@@ -24,13 +24,14 @@ function drawTime() {
 
 function drawHeat(canvas, width) {
   const { order } = shown, count = layer.timesteps.length, b = look.stage === 'before' ? null : factorsOf(variant());
-  const values = new Float32Array(order.length * count);
-  order.forEach((j, r) => { for (let i = 0; i < count; i += 1) values[r * count + i] = Math.log10(Math.max(layer.rows[i][j] * (b ? b[j] : 1), 1e-6)); });
-  const [low, high] = spanOf(values), image = new ImageData(count, order.length);
+  const by = Math.max(1, Math.ceil(order.length / (2 * TALL.heat))), tall = Math.ceil(order.length / by);
+  const values = new Float32Array(tall * count).fill(-6); // rows of a pixel or less are joined: the largest counts
+  order.forEach((j, r) => { const row = Math.floor(r / by) * count; for (let i = 0; i < count; i += 1) values[row + i] = Math.max(values[row + i], Math.log10(Math.max(layer.rows[i][j] * (b ? b[j] : 1), 1e-6))); });
+  const [low, high] = spanOf(values), image = new ImageData(count, tall);
   const colours = Array.from({ length: 64 }, (_, i) => heat(i / 63));
   values.forEach((v, i) => { const c = colours[Math.round(((v - low) / (high - low || 1)) * 63)]; image.data.set([c[0], c[1], c[2], 255], 4 * i); });
   canvas.width = count;
-  canvas.height = order.length;
+  canvas.height = tall;
   canvas.getContext('2d').putImageData(image, 0, 0);
   Object.assign(canvas.style, { left: `${PAD.left}px`, top: `${TALL.top}px`, width: `${width - PAD.left - PAD.right}px`, height: `${TALL.heat}px` });
 }
@@ -57,7 +58,7 @@ function timeTable() {
   fillTable('time', ['timestep', ...names.map((n) => `rho, ${VARIANTS[n]}`), 'eta', ...Object.keys(errors).map((n) => `error %, ${VARIANTS[n]}`)], layer.timesteps.map((t, i) => [t, ...names.map((n) => layer.rho[n][i]), layer.eta[i], ...Object.values(errors).map((e) => 100 * e[i])]));
 }
 
-const toStep = (i) => { if (layer) store.set({ timestep: layer.timesteps[Math.min(Math.max(i, 0), layer.timesteps.length - 1)] }); };
+const toStep = (i) => { if (layer) store.set({ timestep: layer.marks[Math.min(Math.max(i, 0), layer.timesteps.length - 1)] }); };
 
 function placeInTime(event) {
   const box = part('[data-chart="time"]').getBoundingClientRect(), count = layer.timesteps.length;
@@ -81,7 +82,7 @@ const time = part('[data-chart="time"]');
 time.addEventListener('click', (event) => {
   if (!layer) return;
   const { i, j } = placeInTime(event);
-  if (i >= 0) store.set({ timestep: layer.timesteps[i], ...(j >= 0 ? { channel: j } : {}) });
+  if (i >= 0) store.set({ timestep: layer.marks[i], ...(j >= 0 ? { channel: j } : {}) });
 });
 time.addEventListener('pointermove', (event) => {
   if (!layer) return;

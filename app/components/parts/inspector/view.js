@@ -28,8 +28,8 @@ async function ask(name, ...question) {
   return answers.get(id);
 }
 
-const variant = () => (layer?.role === 'fc2' || !store.selection.csb ? 'none' : store.selection.ssc ? 'csb+ssc' : 'csb');
-const at = () => layer.timesteps.reduce((best, t, i) => (Math.abs(t - store.selection.timestep) < Math.abs(layer.timesteps[best] - store.selection.timestep) ? i : best), 0);
+const variant = () => (layer?.balanced === false || !store.selection.csb ? 'none' : store.selection.ssc ? 'csb+ssc' : 'csb');
+const at = () => layer.marks.reduce((best, t, i) => (Math.abs(t - store.selection.timestep) < Math.abs(layer.marks[best] - store.selection.timestep) ? i : best), 0);
 const pinned = () => (layer && store.selection.channel < layer.channels ? store.selection.channel : -1);
 const factorsOf = (name) => layer.factors[name] ?? null;
 

@@ -1,0 +1,81 @@
+"""``prepare``: make all that the explorer shows of a model."""
+
+import argparse
+import shlex
+import sys
+from pathlib import Path
+
+from ptq4dit.cli.options import add_prompts, given_prompts
+from ptq4dit.cli.report import Report, lines, show_steps
+from ptq4dit.cli.source import add_model, model_source, open_float
+from ptq4dit.config.calibration import CalibrationConfig
+from ptq4dit.config.prepare import PrepareConfig
+
+HELP = (
+    "Make what the explorer shows of a model: calibration, stored examples, a benchmark if asked. Goes on if stopped."
+)
+
+
+def add_options(command: argparse.ArgumentParser) -> None:
+    """What can be asked."""
+    usual = PrepareConfig()
+    add_model(command, "a diffusers pipeline folder, a hub id or a .pt file; the demo if none")
+    command.add_argument("--cache", default=None, help="folder for what cannot be kept beside the model")
+    command.add_argument("--timesteps", type=int, default=usual.calibration.timesteps, help="timesteps observed")
+    command.add_argument("--samples", type=int, default=usual.calibration.samples_per_timestep, help="images observed")
+    command.add_argument("--calibration-steps", type=int, default=usual.calibration.steps, help="steps of each of them")
+    command.add_argument("--examples", type=int, default=usual.examples, help="stored pictures of a variant; 0: none")
+    command.add_argument("--pictures", type=int, default=usual.pictures, help="behind the mean of a variant")
+    command.add_argument("--steps", type=int, default=usual.steps, help="sampling steps of the examples")
+    command.add_argument("--guidance", type=float, default=usual.guidance_scale, help="guidance scale, 1 for none")
+    command.add_argument("--benchmark", action="store_true", help="measure every method too, which takes hours")
+    add_prompts(command)
+
+
+def run(options: argparse.Namespace) -> Report:
+    """Make what is missing."""
+    import torch
+
+    from ptq4dit.prepare.run import prepare, seconds_needed
+    from ptq4dit.storage.home import home
+    from ptq4dit.storage.provenance import made_by
+
+    config, source = asked(options), model_source(options)
+    model, kept = open_float(source, options.device), home(source, options.cache)
+    needed = seconds_needed(model, config)
+    told = ", ".join(f"{name} about {_duration(seconds)}" for name, seconds in needed.items())
+    sys.stderr.write(f"Kept in {kept}. Where nothing is made yet: {told}.\n")
+    made = made_by(
+        shlex.join(["python -m ptq4dit prepare", Path(source).name]).replace("'", ""), torch.get_num_threads()
+    )
+    worked = prepare(model, kept, config, made, tell=lambda _stage, done, total: show_steps(done, total))
+    content = {"kept": str(kept), "made": worked, "seconds_expected": {k: round(v, 1) for k, v in needed.items()}}
+    return Report(content=content, text=lines(content))
+
+
+def asked(options: argparse.Namespace) -> PrepareConfig:
+    """The config that the options describe."""
+    return PrepareConfig(
+        calibration=CalibrationConfig(
+            timesteps=options.timesteps,
+            samples_per_timestep=options.samples,
+            guidance_scale=options.guidance,
+            steps=options.calibration_steps,
+        ),
+        examples=options.examples,
+        pictures=options.pictures,
+        steps=options.steps,
+        guidance_scale=options.guidance,
+        prompts=given_prompts(options),
+        benchmark=options.benchmark,
+    )
+
+
+def _duration(seconds: float) -> str:
+    return (
+        f"{seconds:.0f} s"
+        if seconds < 90
+        else f"{seconds / 60:.0f} min"
+        if seconds < 5400
+        else f"{seconds / 3600:.1f} h"
+    )
