@@ -132,7 +132,8 @@ def unencoded(path: Path) -> Iterator[int]:
             continue
         called = ast.unparse(node.func)
         modes = [argument.value for argument in node.args if isinstance(argument, ast.Constant)]
-        binary = any(mode in ("rb", "wb", "ab") for mode in modes) or called in ("Image.open", "os.open")
+        bytes_only = ("Image.open", "os.open", "archive.open")
+        binary = any(mode in ("rb", "wb", "ab") for mode in modes) or called in bytes_only
         if called.rsplit(".", 1)[-1] in ("read_text", "write_text", "open") and not binary:
             yield node.lineno
 
