@@ -8,9 +8,12 @@ import ptq4dit
 from ptq4dit.cli.options import add_quantization, quantization
 from ptq4dit.cli.report import Report, lines, show_reconstruction
 from ptq4dit.cli.source import add_model, model_source, open_calibration, open_float, short_name
+from ptq4dit.storage.disk import require_room
 from ptq4dit.storage.folder import require_writable
 from ptq4dit.storage.whole_file import require_place
 
+_LEAST = 0.7
+"""What a checkpoint takes at least, as a share of all weights at the bits asked for: copies are stored once."""
 HELP = "Quantize a float model with its calibration, and write a checkpoint that loads without either."
 
 
@@ -36,6 +39,8 @@ def run(options: argparse.Namespace) -> Report:
         require_place(Path(options.state))
     stats = open_calibration(options.calibration, source)
     dit = open_float(source, options.device)
+    weights = sum(parameter.numel() for parameter in dit.transformer.parameters())
+    require_room(folder, int(_LEAST * weights * min(config.weight_bits, 8) / 8))
     begun = time.monotonic()
     model = ptq4dit.quantize(dit, stats, config, progress=show_reconstruction, folder=options.state)
     seconds = time.monotonic() - begun
