@@ -64,8 +64,9 @@ class OpenVinoStep(CompiledGraph):
 
     def __init__(self, path: Path, properties: dict[str, Any]) -> None:
         super().__init__(path, properties)
-        rows = self.compiled.input(0).partial_shape[0]
+        rows, *sizes = self.compiled.input(0).partial_shape
         self._rows = int(rows.get_length()) if rows.is_static else None
+        self._sizes = tuple(int(size.get_length()) for size in sizes)
 
     def __call__(
         self, latents: Float[Tensor, "row channel height width"], modulation: Modulation
@@ -73,8 +74,10 @@ class OpenVinoStep(CompiledGraph):
         """The output for these latents.
 
         Raises:
-            ValueError: for another number of rows than the graph was compiled for.
+            ValueError: for latents of another shape, or another number of rows, than the graph was compiled for.
         """
+        if tuple(latents.shape[1:]) != self._sizes:
+            raise ValueError(f"Expected latents of shape (n, *{self._sizes}), got {tuple(latents.shape)}.")
         if self._rows not in (None, len(latents)):
             raise ValueError(
                 f"Expected {self._rows} rows, as the integer backend was asked to compile for, got {len(latents)}. "

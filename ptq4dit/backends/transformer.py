@@ -170,7 +170,8 @@ def as_integer(
 _CHANGES = (
     *("load_state_dict", "set_attn_processor", "fuse_qkv_projections", "unfuse_qkv_projections"),
     *("load_lora_adapter", "add_adapter", "set_adapter", "set_adapters", "fuse_lora", "set_attention_backend"),
-    *("enable_gradient_checkpointing", "enable_forward_chunking", "compile_repeated_blocks"),
+    *("enable_gradient_checkpointing", "enable_forward_chunking", "compile_repeated_blocks", "compile"),
+    *("enable_layerwise_casting", "enable_group_offload", "enable_xformers_memory_efficient_attention"),
 )
 """Methods of stock classes that change what a forward computes, and here would change nothing."""
 

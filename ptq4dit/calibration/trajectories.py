@@ -156,7 +156,7 @@ class Trajectories:
             names = {"labels": "conditions/class_labels"}
             tensors = {names.get(name, name): value for name, value in tensors.items()}
         file = StoredFile("trajectories", os.fspath(path), tensors, metadata)
-        values = _OF_CLASSES if old else file.json("arguments")
+        values: dict[str, Any] = dict(_OF_CLASSES) if old else file.json("arguments")
         file.require(set(values) == {*_KINDS, "names"}, "names, conditions and constants")
         first = values["names"]
         named = isinstance(first, list) and len(first) == 2 and all(isinstance(name, str) for name in first)

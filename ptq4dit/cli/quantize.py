@@ -10,9 +10,12 @@ from ptq4dit.cli.options import add_quantization, quantization
 from ptq4dit.cli.report import Report, lines, show_reconstruction
 from ptq4dit.cli.source import add_model, model_source, open_calibration, open_float, short_name
 from ptq4dit.parallel import processes
+from ptq4dit.storage.disk import require_room
 from ptq4dit.storage.folder import require_writable
 from ptq4dit.storage.whole_file import require_place
 
+_LEAST = 0.7
+"""What a checkpoint takes at least, as a share of all weights at the bits asked for: copies are stored once."""
 HELP = "Quantize a float model with its calibration, and write a checkpoint that loads without either."
 
 
@@ -43,6 +46,8 @@ def run(options: argparse.Namespace) -> Report:
     if options.state:
         require_place(Path(options.state))
     dit = open_float(source, options.device)
+    weights = sum(parameter.numel() for parameter in dit.transformer.parameters())
+    require_room(folder, int(_LEAST * weights * min(config.weight_bits, 8) / 8))
     here, begun = processes(), time.monotonic()
     if not here.first:  # blocks follow each other: one process learns, and the others wait for it
         here.wait()

@@ -97,7 +97,7 @@ def from_fields(cls: type[MadeT], values: Mapping[str, Any]) -> MadeT:
 
 def is_integer(value: object, at_least: int) -> bool:
     """Whether a value is an integer of at least so much; NumPy's integers are integers, truth values are none."""
-    return isinstance(value, Integral) and not isinstance(value, bool) and value >= at_least
+    return isinstance(value, Integral) and not isinstance(value, bool) and int(value) >= at_least
 
 
 def require_integer(name: str, value: object, at_least: int) -> None:

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,6 +26,25 @@ def room_needed(target: Path) -> Iterator[None]:
             f"Expected room for {str(target)!r}, got a full disk: nothing was written. Free some space, or choose "
             "another folder."
         ) from error
+
+
+def require_room(target: Path, needed: int) -> None:
+    """Refuse, before any work, a disk without room for its result.
+
+    Args:
+        target: what will be written; its folder may be missing yet.
+        needed: bytes, at the least.
+
+    Raises:
+        ValueError: if fewer are free.
+    """
+    place = next(parent for parent in (target.resolve(), *target.resolve().parents) if parent.exists())
+    free = shutil.disk_usage(place).free
+    if free < needed:
+        raise ValueError(
+            f"Expected room for about {needed // 2**20 + 1} MB in {str(target)!r}, got {free // 2**20} MB. Free some "
+            "space, or choose another folder."
+        )
 
 
 def shared_modes(path: Path) -> None:

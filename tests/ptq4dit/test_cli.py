@@ -1,6 +1,7 @@
 import json
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 from PIL import Image
@@ -216,6 +217,14 @@ def test_bad_input_is_one_sentence_and_status_2(model, quantized, tmp_path, monk
     said = [line for line in error.splitlines() if line.startswith(f"ptq4dit {arguments[0]}: ")]
     assert len(said) == 1 and message in said[0] and "Traceback" not in error
     assert not any(tmp_path.iterdir()), "nothing is left behind"
+
+
+def test_a_disk_without_room_is_said_before_the_work(model, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("ptq4dit.quantize", lambda *_, **__: 1 / 0)
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=1000))
+    assert run("quantize", model, "--out", tmp_path / "new" / "model") == 2
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert said.startswith("ptq4dit quantize: Expected room for about 1 MB in") and not any(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(

@@ -70,7 +70,7 @@ def require_plain(transformer: nn.Module, paths: Iterable[str]) -> None:
     _require_own_memory(transformer, wanted)
 
 
-def require_own_kind(name: str, parameter: nn.Parameter) -> None:
+def require_own_kind(name: str, parameter: torch.Tensor) -> None:
     """Refuse a parameter that another package (torchao, bitsandbytes, quanto, GGUF) has made something else of.
 
     Raises:
@@ -79,8 +79,8 @@ def require_own_kind(name: str, parameter: nn.Parameter) -> None:
     if type(parameter) is nn.Parameter and parameter.is_meta:
         raise ValueError(f"Expected float weights at {name!r}, got {_META}")
     if type(parameter) is not nn.Parameter or parameter.dtype not in FLOATS:
-        kind = type(parameter).__name__ if type(parameter) is not nn.Parameter else str(parameter.dtype)
-        raise ValueError(f"Expected float weights at {name!r}, got a weight of type {kind}. {_QUANTIZED}")
+        kind = str(parameter.dtype) if type(parameter) is nn.Parameter else f"type {type(parameter).__name__}"
+        raise ValueError(f"Expected float weights at {name!r}, got a weight of {kind}. {_QUANTIZED}")
 
 
 _META = "a weight on the meta device, without values. Load the model with its weights, and without offloading."

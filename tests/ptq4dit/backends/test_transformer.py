@@ -63,14 +63,25 @@ def test_what_would_change_it_silently_is_refused(case, tmp_path):
         "trained": lambda: integer.train(),
         "moved from cpu to cuda": lambda: integer.to("cuda"),
         "changed by load_state_dict": lambda: integer.load_state_dict({}),
+        "changed by enable_layerwise_casting": lambda: integer.enable_layerwise_casting(),
+        "changed by enable_group_offload": lambda: integer.enable_group_offload(torch.device("cpu")),
+        "changed by compile": lambda: integer.compile(),
         "changed by load_lora_adapter": lambda: integer.load_lora_adapter({}),
     }
-    for words, change in changes.items() if name == "sd3" else list(changes.items())[:3]:
+    for words, change in changes.items() if name == "sd3" else list(changes.items())[:-1]:
         with pytest.raises(ValueError, match=rf"to be {words}.*simulated"):
             change()
     with pytest.raises(ValueError, match="save_quantized"):
         integer.save_pretrained(tmp_path)
     assert not list(tmp_path.iterdir())
+
+
+def test_latents_of_another_shape_are_one_sentence(case):
+    name, integer, call, _ = case
+    if name == "dit":
+        for shape in ((2, 4, 16, 16), (2, 3, 8, 8)):
+            with pytest.raises(ValueError, match=r"Expected latents of shape .*, got \(2, [^\n]*$"):
+                integer(**dict(call.kwargs) | {"hidden_states": torch.zeros(shape)})
 
 
 def test_arguments_of_the_attention_are_refused(case):

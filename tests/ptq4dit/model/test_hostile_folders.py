@@ -131,3 +131,14 @@ def test_what_is_not_finite_is_no_picture(part, folder, tmp_path):
 
 def test_too_large_a_guidance_is_no_picture(dit):
     assert "guidance scale is too large" in refused(lambda: ptq4dit.generate(dit, [0], steps=4, guidance_scale=1e30))
+
+
+def test_a_model_under_its_former_name_is_read(folder, dit, tmp_path):
+    """As the authors' models on the hub, whose class diffusers has since split."""
+    shutil.copytree(folder, tmp_path / "model")
+    former = {"norm_type": "ada_norm_zero", "cross_attention_dim": None, "num_vector_embeds": None}
+    field(TRANSFORMER, _class_name="Transformer2DModel", **former)(tmp_path / "model")
+    field(INDEX, transformer=["diffusers", "Transformer2DModel"])(tmp_path / "model")
+    loaded = ptq4dit.load(tmp_path / "model").transformer
+    assert type(loaded) is type(dit.transformer)
+    assert torch.equal(loaded.proj_out_2.weight, dit.transformer.proj_out_2.weight)
