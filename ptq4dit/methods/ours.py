@@ -20,6 +20,10 @@ searched layer by layer (after SmoothQuant), before the closed form of the other
 modulation are shifted to the middle of their ranges (after RepQ-ViT), which modulation and bias absorb; and fc2 is
 balanced, too, by a scale for every channel in the rounding of its input (``QuantConfig.balance_inputs``).
 ``assets/recipes/ours_parts.py`` measures what each part brings.
+
+With scales found for every token (``activation_granularity="per_token"``, whole or in groups of channels) no range is
+learned, and the closed form ends it; AdaRound follows where ``reconstruction`` asks for steps. The option ``search``
+(1 or 0) chooses between the search and CSB with SSC whatever the bits.
 """
 
 from collections.abc import Sequence
@@ -64,20 +68,22 @@ For a model of DiT-XL/2's size give a smaller one: 256 images take hours on a CP
 """
 COARSE_RECONSTRUCTION = replace(RECONSTRUCTION, objective="samples", steps=1500, activation_learning_rate=1e-3)
 """With fewer than 8 bits for the activations: each half's own error, and three times the steps."""
+CLOSED = ReconstructionConfig(sampling_steps=25, timesteps=10)
+"""Behind a search, and with scales for every token: the closed form of the other methods."""
 
 
 def searches(config: QuantConfig) -> bool:
     """Whether balancing exponents are searched, instead of CSB with SSC: the option ``search``, 1 or 0.
 
-    By itself where weights have more than 4 bits, and wherever scales are found for every token.
+    By itself where weights have more than 4 bits.
     """
-    return bool(config.option("search", config.weight_bits > 4 or config.activation_granularity == "per_token"))
+    return bool(config.option("search", config.weight_bits > 4))
 
 
 def prepare(config: QuantConfig) -> QuantConfig:
     """PTQ4DiT's balancing with our reconstruction, or a search; another reconstruction may be wanted."""
     if searches(config):
-        chosen = config.reconstruction or ReconstructionConfig(sampling_steps=25, timesteps=10)
+        chosen = config.reconstruction or CLOSED
         searched = replace(config, csb=False, ssc=False, balance_inputs=True, weight_range="mse")
         return replace(searched, activation_range="minmax", reconstruction=chosen)
     learned = config.reconstruction or reconstruction_for(config)
@@ -86,6 +92,8 @@ def prepare(config: QuantConfig) -> QuantConfig:
 
 def reconstruction_for(config: QuantConfig) -> ReconstructionConfig:
     """The reconstruction of these bits: guided, unless the activations' rounding would be amplified too much."""
+    if config.activation_granularity == "per_token":
+        return CLOSED
     return RECONSTRUCTION if config.activation_bits >= 8 else COARSE_RECONSTRUCTION
 
 

@@ -311,6 +311,51 @@ def test_ours_runs_on_integers(dit, stats, bits):
     assert close.float().mean() > 0.99
 
 
+TOKENS = {"method": "ours", "activation_granularity": "per_token"}
+
+
+@pytest.mark.parametrize("bits", [4, 8])
+def test_ours_with_a_scale_for_every_token_is_a_choice_of_the_config(bits):
+    prepare = METHODS["ours"].prepare
+    found = prepare(QuantConfig(weight_bits=bits, activation_group_size=8, **TOKENS))
+    assert (found.csb, found.ssc) == ((True, True) if bits == 4 else (False, False))
+    assert (found.activation_granularity, found.activation_group_size) == ("per_token", 8)
+    for search in (0, 1):
+        chosen = prepare(QuantConfig(weight_bits=bits, options={"search": search}, **TOKENS))
+        assert (chosen.csb, bool(chosen.balance_inputs)) == (not search, bool(search))
+        assert chosen.reconstruction.steps == 0
+    assert prepare(QuantConfig(weight_bits=bits, reconstruction=SHORT, **TOKENS)).reconstruction == SHORT
+
+
+@pytest.mark.parametrize("bits", [4, 8])
+def test_ours_with_a_scale_for_every_token_errs_less_and_runs_on_integers(dit, stats, bits):
+    """Less than nearest rounding, and at 8 bits, where ranges are what is left, less than static ours."""
+    closed = dataclasses.replace(SHORT, steps=0)
+    ours = quantize(dit, stats, QuantConfig(weight_bits=bits, reconstruction=closed, **TOKENS))
+    plain = QuantConfig(weight_bits=bits, activation_granularity="per_token")
+    static = QuantConfig(method="ours", weight_bits=bits, reconstruction=closed)
+    error = [
+        sum(float((output(model, t) - output(dit, t)).square().mean()) for t in (900, 400, 50))
+        for model in (ours, quantize(dit, stats, plain if bits == 4 else static))
+    ]
+    assert error[0] < 0.9 * error[1]
+    close = torch.isclose(output(with_backend(ours, "integer")), output(ours), rtol=0.05, atol=0.05)
+    assert close.float().mean() > 0.99
+
+
+def test_adaround_polishes_scales_of_every_token(dit, stats):
+    """A few steps of it change integers, and no range is stored that they could move."""
+    last = dataclasses.replace(SHORT, held_out=0.0, learning_rate=0.1)
+    closed, polished = (
+        quantize(
+            dit, stats, QuantConfig(weight_bits=4, reconstruction=dataclasses.replace(last, steps=steps), **TOKENS)
+        )
+        for steps in (0, 40)
+    )
+    assert not any(hasattr(layer, "activation_scale") for layer in linears(polished))
+    assert any(not torch.equal(a.weight_q, b.weight_q) for a, b in zip(linears(closed), linears(polished), strict=True))
+
+
 def test_reconstruction_is_closer_than_nearest(dit, stats):
     exact = output(dit)
     errors = {
