@@ -30,7 +30,7 @@ def lacking(model: Any) -> dict[str, Any]:
         name = entry(model).name
         found, job = preparing.lacking(name), preparing.current(name)
     except (ValueError, ModelMissing) as error:
-        return {"told": str(error), "command": "", "cost": "", "owner": False, "job": None}
+        return {"problem": str(error)}
     return {
         "told": found.told,
         "command": command(name) if found.stages else "",

@@ -12,7 +12,7 @@ from app.content import readings
 from app.services.cache import shared
 from app.services.effect import layer_effect
 from app.services.inspection import layer_view, map_numbers
-from app.services.models import command, explored, outline
+from app.services.models import explored, outline
 from app.services.rounding import stored_errors
 from app.services.sites import places, require_layer, site, sites, variants_of
 from app.state import brief
@@ -111,12 +111,16 @@ def errors_payload(model: str, weight_bits: int, activation_bits: int, strength:
 
 def require_small(model: str, weight_bits: int, activation_bits: int, strength: int) -> None:
     """Raise ValueError where the errors of all layers are neither stored nor quick to work out."""
-    weights = sum(linear.weight.numel() for layer in sites(model).values() for linear in layer.linears)
-    if weights > LARGEST and stored_errors(model, weight_bits, activation_bits, strength) is None:
+    if not is_small(model) and stored_errors(model, weight_bits, activation_bits, strength) is None:
         raise ValueError(
-            f"The errors of all {len(outline(model).layers)} layers of {model} at once would take minutes here; those "
-            f"of one layer are shown as you open it. Work them out ahead: {command(model)}"
+            f"The errors of all {len(outline(model).layers)} layers of {model} at once would take minutes here, so the "
+            "map shows what is known before anything is rounded; the errors of one layer are shown as you open it."
         )
+
+
+def is_small(model: str) -> bool:
+    """Whether the errors of all layers are worked out in seconds."""
+    return sum(linear.weight.numel() for layer in sites(model).values() for linear in layer.linears) <= LARGEST
 
 
 def _in_order(numbers: dict[str, float]) -> list[float | None]:

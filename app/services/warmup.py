@@ -29,7 +29,9 @@ def warm_up() -> None:
         return  # whoever asks for the model is told what to do
     generation.prepare(start)
     payloads.overview_payload(start.model, start.strength)
+    small = payloads.is_small(start.model)
     for layer in layers[:MOST_LAYERS]:
         payloads.layer_payload(start.model, layer, start.strength)
-        payloads.effect_payload(start.model, layer, start.weight_bits, start.activation_bits, start.strength)
+        if small:
+            payloads.effect_payload(start.model, layer, start.weight_bits, start.activation_bits, start.strength)
         time.sleep(PAUSE)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from app.figures.difference import difference_map
 from app.figures.picture import png
 from app.services.generation import Frame
-from app.services.models import identity
+from app.services.models import identity, outline
 from app.services.request import Request, Variant
 from app.services.shelf import entry
 from app.tabs.compare_view import chart as drift_chart
@@ -51,8 +51,11 @@ def write_zip(frame: Frame, gain: float, folder: Path) -> Path:
 
 def settings(request: Request) -> dict[str, Any]:
     """How a comparison is made, as plain JSON."""
+    asked = asdict(request)
+    for name in ("class_id", "sampler") if outline(request.model).prompted else ("prompt",):
+        del asked[name]  # which does not count for such a model
     return {
-        **asdict(request),
+        **asked,
         "drawn": drawn(request),
         "source": entry(request.model).told,
         "model_fingerprint": identity(request.model),

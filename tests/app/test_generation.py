@@ -132,7 +132,7 @@ def test_making_one_model_keeps_nobody_from_another(explored_model, monkeypatch)
     ready = contenders.contender("tiny", W4A8, 1)
     making, may_finish = Event(), Event()
 
-    def slow(model, variant, strength, stop, tell):
+    def slow(name, variant, strength, stop, tell):
         making.set()
         assert may_finish.wait(30)
         return variant.name
@@ -151,7 +151,7 @@ def test_making_one_model_keeps_nobody_from_another(explored_model, monkeypatch)
 
 
 def test_a_model_that_could_not_be_made_is_tried_again(explored_model, monkeypatch):
-    def fail(model, variant, strength, stop, tell):
+    def fail(name, variant, strength, stop, tell):
         raise ValueError("no")
 
     with monkeypatch.context() as broken:
@@ -219,7 +219,7 @@ def test_a_reconstruction_says_how_far_it_is(explored_model, monkeypatch):
     assert told[-1] == ("100 %, about 0 s left", 0.0)
     seen = Event()
 
-    def slow(model, variant, strength, stop, tell):
+    def slow(name, variant, strength, stop, tell):
         tell("50 %", None)
         assert seen.wait(30)
         return model

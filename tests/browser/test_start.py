@@ -9,7 +9,7 @@ from app.state import Selection
 from app.tabs.start_view import NAMES, matching_example
 
 FULL = Choice(strength=8, csb=True, ssc=True)
-FIRST = matching_example(load_results(), Selection(), 0)  # the example that Start opens with
+FIRST = matching_example(load_results("demo"), Selection(), 0)  # the example that Start opens with
 OTHER = FIRST + 1 if FIRST == 0 else 0
 
 
@@ -26,7 +26,7 @@ def press(page, selector):
 
 def shows(page, choice, example=FIRST):
     """Picture, number and bar say what was chosen."""
-    number = f"{load_results().picture(example, choice).psnr:.1f} dB"
+    number = f"{load_results('demo').picture(example, choice).psnr:.1f} dB"
     page.wait_for_function(
         "n => document.querySelector('#start .verdict-part .number strong').textContent === n", arg=number
     )
@@ -107,7 +107,7 @@ def test_what_is_not_stored_is_said(open_page):
 
 
 def test_a_link_opens_what_it_names(open_page):
-    example = load_results().examples[2]
+    example = load_results("demo").examples[2]
     page = open_page(f"?csb=0&strength=1&class_id={example.class_id}&seed={example.seed}")
     shows(page, Choice(), example=2)
 
@@ -139,7 +139,7 @@ def test_an_example_brings_its_own_picture(open_page):
     shows(page, FULL, example=OTHER)
     assert (
         page.locator("#start .filmstrip-part [aria-pressed=true]").inner_text()
-        == load_results().examples[OTHER].class_name
+        == load_results("demo").examples[OTHER].class_name
     )
 
 
@@ -152,4 +152,4 @@ def test_the_picture_goes_along_to_compare(open_page, width):
     page.locator("#compare-generate").wait_for()
     assert re.search(r"tab=compare", page.url)
     chosen = page.locator("#compare").get_by_role("combobox", name="Class").input_value()
-    assert chosen == load_results().examples[OTHER].class_name
+    assert chosen == load_results("demo").examples[OTHER].class_name

@@ -28,6 +28,7 @@ async function ask() {
   let found;
   try { found = await server.lacking(mine); } catch (problem) { return; }
   if (mine !== store.selection.model) return;
+  if (found.problem) found = { told: found.problem, command: '', cost: '', owner: false, job: null };
   const making = show(found);
   if (making || (found.command && !found.cost)) waiting = window.setTimeout(ask, making ? SOON : LATER);
 }

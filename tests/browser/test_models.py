@@ -1,0 +1,132 @@
+"""Other models in the real browser: chosen in the bar, every tab walked, nothing of the one before stays."""
+
+import json
+import re
+import shutil
+
+import pytest
+
+from app.services import shelf
+from tests.load.server import served
+from tests.ptq4dit.tiny_pipelines import CALL, tiny_sd3
+
+TABS = ("Start", "Learn", "Inspect", "Compare", "Methods", "Data & API")
+DEMO_ONLY = re.compile(r"stacked rings|octahedron|24\.8 dB|OpenVINO \+ NNCF")  # what only the demo's results say
+
+
+@pytest.fixture(scope="module")
+def server(make_dit, tmp_path_factory):
+    """The app with a DiT and a Stable Diffusion 3 that have no results but the demo's, and with a bare model."""
+    from diffusers import DiTPipeline
+
+    import ptq4dit
+
+    folder = tmp_path_factory.mktemp("models")
+    bundle = make_dit(seed=1)
+    parts = {"transformer": bundle.transformer, "vae": bundle.vae, "scheduler": bundle.scheduler}
+    for name in ("bare", "dit"):
+        DiTPipeline(**parts).save_pretrained(folder / name)
+    tiny_sd3().save_pretrained(folder / "sd3")
+    index = folder / "sd3" / "model_index.json"
+    index.write_text(json.dumps(json.loads(index.read_text()) | CALL["sd3"]))
+    for name in ("dit", "sd3"):
+        config = ptq4dit.CalibrationConfig(timesteps=3, samples_per_timestep=1, steps=3)
+        ptq4dit.calibrate(ptq4dit.load(folder / name), config).save(folder / name / "calibration.safetensors")
+        shutil.copytree(shelf.DEMO / "results", folder / name / "results")
+    models = "\n".join(str(folder / name) for name in ("demo", "dit", "sd3", "bare"))
+    models = models.replace(str(folder / "demo"), str(shelf.DEMO))
+    with served(tmp_path_factory.mktemp("server"), env={"PTQ4DIT_MODEL": models}) as app:
+        yield app.url
+
+
+def choose(page, model):
+    """Choose a model in the bar and wait until the page is its own."""
+    page.locator("#bar select[data-field=model]").select_option(model)
+    page.wait_for_function("model => window.ptq4dit.selection.model === model", arg=model)
+    page.wait_for_url(re.compile(f"model={model}"))
+
+
+def go(page, tab):
+    page.get_by_role("tab", name=tab, exact=True).click()
+
+
+def test_another_model_is_chosen_without_a_restart_and_the_address_says_which(open_page):
+    page = open_page()
+    page.locator("#start .wipe-part img.under").wait_for()
+    choose(page, "dit")
+    page.locator("#start .missing").and_(page.get_by_text("other weights")).wait_for()
+    assert page.locator("#start .wipe-part img.under").get_attribute("src") == ""
+    assert page.locator("#bar select[data-field=strength]").input_value() == "1"  # as it was trained
+    choose(page, "demo")
+    page.wait_for_function("document.querySelector('#start .wipe-part img.under').src.startsWith('data:image')")
+    assert page.locator("#start .missing").is_hidden()
+
+
+@pytest.mark.parametrize("model", ["dit", "sd3", "bare"])
+def test_every_tab_is_the_chosen_models(open_page, model):
+    """All tabs are drawn with the demo first, then with the other model: not a word of the demo's is left."""
+    page = open_page()
+    for tab in TABS:
+        go(page, tab)
+        page.wait_for_timeout(300)
+    go(page, "Start")
+    choose(page, model)
+    places = ("#start", "#learn-rounding", "#inspector", "#compare-speed", "#methods", "#data-files")
+    for tab, place in zip(TABS, places, strict=True):
+        go(page, tab)
+        page.locator(place).wait_for()
+        if tab == "Inspect" and model != "bare":
+            page.locator('.inspector[aria-busy="false"]').wait_for()
+        page.wait_for_timeout(1500)
+        shown = page.locator("#tabs [role=tabpanel]:visible").inner_text()
+        found = DEMO_ONLY.search(shown.split("Limits of the demo model")[0])
+        assert not found, (tab, found)
+        pictures = page.locator("#tabs [role=tabpanel]:visible img[src^='data:image']")
+        assert not any(pictures.nth(i).is_visible() for i in range(pictures.count())), tab
+    status = page.locator("#lacking")
+    assert model in status.inner_text() and "python -m ptq4dit prepare" in status.inner_text()
+
+
+def test_a_text_conditioned_model_is_asked_by_a_prompt(open_page):
+    page = open_page("?tab=compare&model=sd3&steps=2&guidance=2")
+    prompt = page.locator("#compare-subject textarea")
+    prompt.wait_for()
+    page.locator("#compare-subject .examples button").nth(2).click()
+    wanted = page.locator("#compare-subject .examples button").nth(2).inner_text()
+    page.wait_for_function("text => document.querySelector('#compare-subject textarea').value === text", arg=wanted)
+    assert page.locator("#bar .class_id").is_hidden() and page.locator("#bar .prompt").is_visible()
+    prompt.fill("a red cube")
+    prompt.blur()
+    page.wait_for_url(re.compile(r"prompt=a\+red\+cube"))
+    page.locator("#compare-generate").click()
+    page.wait_for_function("document.querySelector('#compare-progress .note').textContent.startsWith('Finished')")
+    assert page.locator("#compare-cards .picture img").count() == 3
+
+
+def test_the_map_has_the_families_rows_and_goes_by_the_keyboard(open_page):
+    page = open_page("?tab=inspect&model=sd3")
+    page.locator('.inspector[aria-busy="false"]').wait_for()
+    rows = page.locator(".map [role=rowheader]").all_inner_texts()
+    assert {"qkv", "context.qkv", "context.fc2"} <= set(rows)
+    page.locator('.map [aria-selected="true"]').focus()
+    page.keyboard.press("ArrowUp")
+    page.wait_for_function("before => window.ptq4dit.selection.layer !== before", arg="blocks.0.qkv")
+    for _ in range(2 * len(rows)):
+        page.keyboard.press("ArrowDown")
+    assert page.locator('.map [aria-selected="true"]').get_attribute("data-row") == str(len(rows) - 1)
+
+
+def test_a_model_without_calibration_opens_and_its_owner_is_offered_to_make_it(open_page):
+    page = open_page("?tab=inspect&model=bare")
+    page.locator(".inspector .status").and_(page.get_by_text("no calibration")).wait_for()
+    assert page.locator(".inspector .card").first.is_hidden()
+    page.locator("#lacking .cost").and_(page.get_by_text("here)")).wait_for()
+    assert page.get_by_role("button", name="Make it now").is_visible()
+
+
+@pytest.mark.parametrize(("width", "theme"), [(375, "dark"), (1280, "light")])
+def test_nothing_is_wider_than_the_page(open_page, width, theme):
+    page = open_page("?model=sd3", width=width, theme=theme)
+    page.locator("#start .missing").wait_for()
+    page.locator("#lacking .told").wait_for()
+    assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
