@@ -1,8 +1,6 @@
 """``calibrate``: observe a float model while it samples."""
 
 import argparse
-import dataclasses
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,14 +9,12 @@ from ptq4dit.cli.options import add_dry_run, add_prompts, add_sampling
 from ptq4dit.cli.report import Report, lines, price, show_parts, show_steps
 from ptq4dit.cli.source import add_model, model_source, open_float, short_name
 from ptq4dit.config.calibration import CalibrationConfig
-from ptq4dit.parallel import Job, processes, ranges
+from ptq4dit.parallel import processes
 from ptq4dit.storage.whole_file import require_file
 
 if TYPE_CHECKING:
     from ptq4dit import Bundle
 
-IMAGES = 8
-"""Of a part: one batch."""
 HELP = "Observe a float model while it samples, and write its calibration."
 
 
@@ -48,10 +44,15 @@ def run(options: argparse.Namespace) -> Report:
     source = model_source(options)
     file = options.out or f"{short_name(source)}-calibration.safetensors"
     require_file(Path(file))
+    from ptq4dit.calibration.parts import calibrate_in_parts
+
     model = open_float(source, options.device)
     prompts = _prompts(model, options.prompts)
-    cost = calibrate_in_parts(model, config, Path(file), only_first=options.dry_run, **prompts)
+    taken = calibrate_in_parts(
+        model, config, Path(file), only_first=options.dry_run, show=show_parts, progress=show_steps, **prompts
+    )
     if options.dry_run:
+        cost = price(taken, processes().count)
         return Report(content=cost, text=lines(cost))
     stats = ptq4dit.Calibration.load(file)
     content = {
@@ -63,57 +64,6 @@ def run(options: argparse.Namespace) -> Report:
         "model": stats.model,
     }
     return Report(content=content, text=lines(content))
-
-
-def calibrate_in_parts(
-    model: "Bundle",
-    config: CalibrationConfig,
-    file: Path,
-    *,
-    prompts: Sequence[str] | None = None,
-    only_first: bool = False,
-) -> dict[str, Any]:
-    """Calibrate by all processes, some images at a time, and write the file; goes on where it stopped.
-
-    The file is the same for any number of processes. What is unfinished waits in ``<file>.parts``.
-
-    Args:
-        model: a float bundle, the same in all processes.
-        config: what to observe.
-        file: to write.
-        prompts: see `ptq4dit.calibrate`.
-        only_first: do one part only, which is kept.
-
-    Returns:
-        What it takes, see `price`.
-
-    Raises:
-        ValueError: if the parts that are there are of something else.
-    """
-    from ptq4dit.model.fingerprint import fingerprint
-
-    parts = ranges(config.samples_per_timestep, IMAGES, config.first_sample)
-    settings = {"format": "ptq4dit-calibration-parts-1", "model": fingerprint(model.transformer), "prompts": prompts}
-    job = Job(
-        folder=file.with_name(f"{file.name}.parts"),
-        settings=settings | dataclasses.asdict(config),
-        units=list(parts),
-    )
-
-    def make(unit: str, path: Path) -> None:
-        images = parts[unit]
-        part = dataclasses.replace(config, first_sample=images.start, samples_per_timestep=len(images))
-        ptq4dit.calibrate(model, part, prompts=prompts, batch_size=IMAGES, progress=show_steps).save(path)
-
-    taken = job.run(make, show_parts, only_first=only_first)
-    if processes().first and not only_first:
-        joined = ptq4dit.Calibration.load(taken.files[0])
-        for path in taken.files[1:]:  # of many parts no more than two are in memory
-            joined = joined.merge(ptq4dit.Calibration.load(path))
-        joined.save(file)
-        job.clear()
-    processes().wait()
-    return price(taken.progress, processes().count)
 
 
 def _prompts(model: "Bundle", file: str | None) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """``prepare``: make all that the explorer shows of a model."""
 
 import argparse
+import dataclasses
 import shlex
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ from ptq4dit.cli.report import Report, lines, show_steps
 from ptq4dit.cli.source import add_model, model_source, open_float
 from ptq4dit.config.calibration import CalibrationConfig
 from ptq4dit.config.prepare import PrepareConfig
+from ptq4dit.parallel import processes
 
 HELP = (
     "Make what the explorer shows of a model: calibration, stored examples, a benchmark if asked. Goes on if stopped."
@@ -24,6 +26,12 @@ def add_options(command: argparse.ArgumentParser) -> None:
     command.add_argument("--timesteps", type=int, default=usual.calibration.timesteps, help="timesteps observed")
     command.add_argument("--samples", type=int, default=usual.calibration.samples_per_timestep, help="images observed")
     command.add_argument("--calibration-steps", type=int, default=usual.calibration.steps, help="steps of each of them")
+    command.add_argument(
+        "--sensitivity",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="what each layer's rounding does",
+    )
     command.add_argument("--examples", type=int, default=usual.examples, help="stored pictures of a variant; 0: none")
     command.add_argument("--pictures", type=int, default=usual.pictures, help="behind the mean of a variant")
     command.add_argument("--steps", type=int, default=usual.steps, help="sampling steps of the examples")
@@ -45,10 +53,14 @@ def run(options: argparse.Namespace) -> Report:
     needed = seconds_needed(model, config)
     told = ", ".join(f"{name} about {_duration(seconds)}" for name, seconds in needed.items())
     sys.stderr.write(f"Kept in {kept}. Where nothing is made yet: {told}.\n")
+    here = processes()
+    if not here.first:  # shares the calibration; the first process makes the rest of it
+        config = dataclasses.replace(config, sensitivity=False, examples=0, benchmark=False)
     made = made_by(
         shlex.join(["python -m ptq4dit prepare", Path(source).name]).replace("'", ""), torch.get_num_threads()
     )
     worked = prepare(model, kept, config, made, tell=lambda _stage, done, total: show_steps(done, total))
+    here.wait()
     content = {"kept": str(kept), "made": worked, "seconds_expected": {k: round(v, 1) for k, v in needed.items()}}
     return Report(content=content, text=lines(content))
 
@@ -62,6 +74,7 @@ def asked(options: argparse.Namespace) -> PrepareConfig:
             guidance_scale=options.guidance,
             steps=options.calibration_steps,
         ),
+        sensitivity=options.sensitivity,
         examples=options.examples,
         pictures=options.pictures,
         steps=options.steps,

@@ -12,6 +12,7 @@ class PrepareConfig(Config):
 
     Attributes:
         calibration: how its activations are observed.
+        sensitivity: measure how much each site's rounding shows.
         examples: how many pictures are stored of every variant, each of its own class or prompt; 0 for none.
         pictures: behind the mean of every variant.
         bits: (weight, activation) pairs of the stored examples.
@@ -24,6 +25,7 @@ class PrepareConfig(Config):
     """
 
     calibration: CalibrationConfig = field(default_factory=lambda: CalibrationConfig(samples_per_timestep=16))
+    sensitivity: bool = True
     examples: int = 4
     pictures: int = 8
     bits: tuple[tuple[int, int], ...] = ((4, 8), (8, 8))

@@ -9,12 +9,12 @@ from typing import Any
 
 from ptq4dit.config.prepare import PrepareConfig
 from ptq4dit.model.bundle import Bundle
-from ptq4dit.prepare import benchmark, calibration, examples
+from ptq4dit.prepare import benchmark, calibration, examples, sensitivity
 from ptq4dit.prepare.stage import Stage, Tell, Work
 from ptq4dit.sampling.denoise import denoise
 from ptq4dit.sampling.prompts import default_prompts
 
-STAGES: tuple[Stage, ...] = (calibration.STAGE, examples.STAGE, benchmark.STAGE)
+STAGES: tuple[Stage, ...] = (calibration.STAGE, sensitivity.STAGE, examples.STAGE, benchmark.STAGE)
 """In order; the first makes what all others need. A new stage is a file with a `Stage`, and a line here."""
 
 

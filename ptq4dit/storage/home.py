@@ -7,6 +7,7 @@ from pathlib import Path
 
 CALIBRATION = "calibration.safetensors"
 RESULTS = "results"
+SENSITIVITY = f"{RESULTS}/sensitivity.json"
 
 
 def cache_folder(given: str | os.PathLike[str] | None = None) -> Path:

@@ -8,10 +8,11 @@ import torch
 
 import ptq4dit
 from ptq4dit import Cancelled
+from ptq4dit.calibration import parts
 from ptq4dit.cli import main
 from ptq4dit.config.prepare import PrepareConfig
+from ptq4dit.config.sensitivity import Sensitivity
 from ptq4dit.model.fingerprint import fingerprint
-from ptq4dit.prepare import calibration
 from ptq4dit.prepare.run import STAGES, prepare, seconds_needed
 from ptq4dit.storage.home import home, homes, kept
 from tests.ptq4dit.tiny_pipelines import CALL, tiny_sd3
@@ -19,6 +20,7 @@ from tests.ptq4dit.tiny_pipelines import CALL, tiny_sd3
 MADE = {"command": "a test", "commit": "abc1234"}
 CONFIG = PrepareConfig(
     calibration=ptq4dit.CalibrationConfig(timesteps=2, samples_per_timestep=6, steps=2),
+    sensitivity=False,
     examples=2,
     pictures=2,
     bits=((4, 8),),
@@ -61,13 +63,14 @@ def test_in_parts_it_is_the_calibration_of_all_images_at_once(dit, tmp_path):
 @pytest.mark.parametrize("pieces", [3, 9])
 def test_whatever_stops_it_nothing_is_made_twice(dit, tmp_path, pieces, monkeypatch):
     """Cancelled after so many questions, it goes on with what is missing."""
+    monkeypatch.setattr(parts, "IMAGES", 4)
     asked = iter(range(10_000))
     with pytest.raises(Cancelled):
         prepare(dit, tmp_path, CONFIG, MADE, cancelled=lambda: next(asked) >= pieces)
     before = {file: file.stat().st_mtime_ns for file in tmp_path.rglob("*.safetensors")}
     calls = []
-    real = calibration.calibrate
-    monkeypatch.setattr(calibration, "calibrate", lambda *a, **k: calls.append(a[1].first_sample) or real(*a, **k))
+    real = parts.calibrate
+    monkeypatch.setattr(parts, "calibrate", lambda *a, **k: calls.append(a[1].first_sample) or real(*a, **k))
     prepare(dit, tmp_path, CONFIG, MADE)
     whole = tmp_path / "calibration.safetensors"
     assert len(calls) == (0 if whole in before else 2 - len(before))
@@ -80,6 +83,17 @@ def test_what_is_of_other_weights_is_made_anew_and_kept_aside(dit, make_dit, tmp
     assert prepare(dit, tmp_path, CONFIG, MADE) == ["calibration", "examples"]
     assert results(tmp_path)["made"]["model_fingerprint"] == fingerprint(dit.transformer)
     assert ptq4dit.Calibration.load(tmp_path / f"calibration-{former[:12]}.safetensors").model == former
+
+
+def test_the_sensitivity_is_of_every_site_and_of_this_model(dit, make_dit, tmp_path):
+    config = dataclasses.replace(CONFIG, sensitivity=True, examples=0)
+    assert prepare(dit, tmp_path, config, MADE) == ["calibration", "sensitivity"]
+    found = Sensitivity.load(tmp_path / "results" / "sensitivity.json")
+    assert found.model == fingerprint(dit.transformer)
+    assert list(found.errors) == ptq4dit.Calibration.load(tmp_path / "calibration.safetensors").layers
+    assert all(errors[4] > errors[8] > 0 for errors in found.errors.values())
+    assert prepare(dit, tmp_path, config, MADE) == []
+    assert prepare(make_dit(seed=1), tmp_path, config, MADE) == ["calibration", "sensitivity"]
 
 
 def test_a_text_conditioned_model_is_prepared_with_prompts(tmp_path):
@@ -98,7 +112,9 @@ def test_the_cost_is_that_of_the_steps_it_takes(dit, monkeypatch):
     monkeypatch.setattr(run, "seconds_per_step", lambda model, guidance: 0.5)
     needed = seconds_needed(dit, CONFIG)
     assert needed == {"calibration": 0.5 * 2 * 6, "examples": 0.5 * 2 * (2 + 2) * (1 + 3)}
-    assert set(seconds_needed(dit, dataclasses.replace(CONFIG, benchmark=True))) == {stage.name for stage in STAGES}
+    assert set(seconds_needed(dit, dataclasses.replace(CONFIG, benchmark=True, sensitivity=True))) == {
+        stage.name for stage in STAGES
+    }
     monkeypatch.undo()
     assert run.seconds_per_step(dit, 4.0) > 0
 
@@ -109,6 +125,7 @@ def test_the_command_makes_what_the_other_commands_find(dit, tmp_path, capsys, m
     folder = tmp_path / "tiny"
     DiTPipeline(dit.transformer, dit.vae, dit.scheduler).save_pretrained(folder)
     asked = ["--timesteps", "2", "--samples", "2", "--calibration-steps", "2", "--examples", "0"]
+    asked.append("--no-sensitivity")
     assert main(["prepare", str(folder), *asked, "--json"]) == 0
     said = capsys.readouterr()
     assert json.loads(said.out)["made"] == ["calibration"] and "calibration about" in said.err
