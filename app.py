@@ -14,8 +14,7 @@ def main() -> None:
     from app.server.launch import serve
     from app.services.warmup import warm_up_later
 
-    warm_up_later()
-    serve(build())
+    serve(build(), once_up=warm_up_later)
 
 
 if __name__ == "__main__":

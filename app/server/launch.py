@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import gradio as gr
@@ -16,10 +17,16 @@ from app.theme import look
 QUEUED = 256  # questions that wait, of all visitors
 
 
-def serve(page: gr.Blocks) -> None:
-    """Serve the page until the process is told to end."""
+def serve(page: gr.Blocks, once_up: Callable[[], None] = lambda: None) -> None:
+    """Serve the page until the process is told to end.
+
+    `once_up` is called when it answers: gradio gives up where its own first question waits for 3 seconds, so nothing
+    else may have the processor until then.
+    """
     guard(page)
-    page.queue(max_size=QUEUED, api_open=False).launch(**options(page))
+    page.queue(max_size=QUEUED, api_open=False).launch(prevent_thread_lock=True, **options(page))
+    once_up()
+    page.block_thread()
 
 
 def options(page: gr.Blocks) -> dict[str, Any]:
