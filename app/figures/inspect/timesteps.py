@@ -16,7 +16,7 @@ def timesteps_figure(
     rho_balanced: np.ndarray | None,
     weights: np.ndarray,
     weights_used: bool,
-    chosen: int,
+    chosen: float,
 ) -> go.Figure:
     """Two charts on one timestep axis, the chosen timestep marked in both.
 
