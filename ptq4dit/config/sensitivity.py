@@ -94,7 +94,7 @@ class Sensitivity:
             content = read_json(Path(path))
             if content.pop("format", None) != _FORMAT:
                 raise KeyError("format")
-            tables = {name: _by_bits(content.pop(name)) for name in ("errors", "bytes")}
+            tables: dict[str, Any] = {name: _by_bits(content.pop(name)) for name in ("errors", "bytes")}
             return Sensitivity(**content, **tables)
         except (KeyError, TypeError, AttributeError, ValueError) as error:
             raise ValueError(
