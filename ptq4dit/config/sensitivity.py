@@ -94,8 +94,8 @@ class Sensitivity:
             content = read_json(Path(path))
             if content.pop("format", None) != _FORMAT:
                 raise KeyError("format")
-            content |= {name: _by_bits(content[name]) for name in ("errors", "bytes")}
-            return Sensitivity(**content)
+            tables: dict[str, Any] = {name: _by_bits(content.pop(name)) for name in ("errors", "bytes")}
+            return Sensitivity(**content, **tables)
         except (KeyError, TypeError, AttributeError, ValueError) as error:
             raise ValueError(
                 f"Expected a sensitivity in {str(path)!r}, got none or a damaged one ({error}). Measure it again."
