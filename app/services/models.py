@@ -96,8 +96,10 @@ def outline(name: str) -> Outline:
 
 def layers(name: str) -> tuple[str, ...]:
     """The layers that a model's calibration knows, in model order; none without one, or with another model's."""
-    header = _header(entry(name))
-    return header.layers if header is not None and identity(name) in (header.model, None) else ()
+    from ptq4dit.storage.provenance import same_model
+
+    header, own = _header(entry(name)), identity(name)
+    return header.layers if header is not None and (own is None or same_model(own, header.model)) else ()
 
 
 def identity(name: str) -> str | None:
@@ -246,6 +248,7 @@ QUANTIZED = (
 def _calibration(chosen: Entry, fingerprint: str) -> tuple[Calibration | None, str]:
     """The model's calibration; without one, or with one of other weights, what to do."""
     import ptq4dit
+    from ptq4dit.storage.provenance import same_model
 
     file = calibration_file(chosen.name)
     if file is None:
@@ -254,7 +257,7 @@ def _calibration(chosen: Entry, fingerprint: str) -> tuple[Calibration | None, s
         stats = ptq4dit.Calibration.load(file)
     except ValueError:
         return None, f"The calibration of {chosen.name} cannot be read. Make it anew: {command(chosen.name)}"
-    if stats.model != fingerprint:
+    if not same_model(stats.model, fingerprint):
         return None, (
             f"The calibration kept for {chosen.name} is of other weights than these, so nothing of it is shown. Make "
             f"this model's: {command(chosen.name)}"

@@ -57,12 +57,14 @@ def model_results(model: str, name: str, how: str = "") -> dict[str, Any]:
 
 def require_own(model: str, content: dict[str, Any], how: str) -> None:
     """Raise NoResultsError unless results say that they are of this very model."""
+    from ptq4dit.storage.provenance import same_model
+
     own = identity(model)
     if own is None:
         raise NoResultsError(
             f"Results are kept for {model}, and shown once its weights are loaded and known to be those they are of."
         )
-    if fingerprint_of(content) != own:
+    if not same_model(fingerprint_of(content), own):
         raise NoResultsError(
             f"The results kept for {model} are of other weights than these, so they are not shown. Make its own: {how}"
         )

@@ -86,10 +86,12 @@ def hardware_words(named: object) -> str:
 
 def whose(model: str, content: dict[str, Any]) -> str:
     """Of which model results are: this one, or other weights, or not said."""
+    from ptq4dit.storage.provenance import same_model
+
     fingerprint = fingerprint_of(content)
     if fingerprint is None:
         return "not said"
-    return model if fingerprint == identity(model) else "other weights: not shown"
+    return model if same_model(fingerprint, identity(model)) else "other weights: not shown"
 
 
 def source(model: str, file: Path) -> Source:

@@ -12,6 +12,7 @@ from ptq4dit.cli.source import add_model, model_source, open_calibration, open_f
 from ptq4dit.parallel import processes
 from ptq4dit.storage.disk import require_room
 from ptq4dit.storage.folder import require_writable
+from ptq4dit.storage.provenance import same_model
 from ptq4dit.storage.whole_file import require_place
 
 _LEAST = 0.7
@@ -78,7 +79,7 @@ def _within_budget(config: ptq4dit.QuantConfig, options: argparse.Namespace, mod
             "Expected --sensitivity with --budget, got none. Make one with `python -m ptq4dit sensitivity`."
         )
     found = ptq4dit.Sensitivity.load(options.sensitivity)
-    if found.model != model:
+    if not same_model(found.model, model):
         raise ValueError(
             f"Expected the sensitivity of the model that was calibrated, got another one's in {options.sensitivity!r}. "
             "Measure this model's."

@@ -10,8 +10,9 @@ from ptq4dit.model.families import generic
 from ptq4dit.model.families.registry import family_of
 from ptq4dit.model.frequencies import frequencies_of
 from ptq4dit.model.layers import balanced_layers
+from ptq4dit.storage.provenance import same_model
 
-_SAMPLED, _HASH = 256, 32
+_SAMPLED, _BYTES = 256, 16
 
 
 def fingerprint(transformer: nn.Module) -> str:
@@ -31,13 +32,12 @@ def fingerprint(transformer: nn.Module) -> str:
 
 def is_fingerprint_of(stored: str, transformer: nn.Module) -> bool:
     """Whether a stored fingerprint is that of a transformer; former ones have no sum."""
-    own = fingerprint(transformer)
-    return stored == own or (len(stored) == _HASH and own.startswith(f"{stored}-"))
+    return same_model(stored, fingerprint(transformer))
 
 
 @torch.no_grad()
 def _hash(transformer: nn.Module) -> str:
-    digest = hashlib.blake2b(digest_size=_HASH // 2)
+    digest = hashlib.blake2b(digest_size=_BYTES)
     config = {k: v for k, v in dict(transformer.config).items() if not k.startswith("_")}  # type: ignore[arg-type]
     digest.update(json.dumps(config, sort_keys=True, default=str).encode())
     if frequencies_of(transformer) != "diffusers":

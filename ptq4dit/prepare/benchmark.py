@@ -6,6 +6,7 @@ from ptq4dit.config.prepare import PrepareConfig
 from ptq4dit.prepare.stage import Stage, Work
 from ptq4dit.storage.home import RESULTS
 from ptq4dit.storage.json_file import read_json
+from ptq4dit.storage.provenance import same_model
 
 FILE = f"{RESULTS}/benchmark.json"
 
@@ -24,7 +25,7 @@ def benchmark_config(config: PrepareConfig) -> BenchmarkConfig:
 
 def _made(work: Work) -> bool:
     results = read_json(work.home / FILE)
-    own = results.get("made", {}).get("model_fingerprint") == work.calibration.model
+    own = same_model(results.get("made", {}).get("model_fingerprint"), work.calibration.model)
     return own and {key for key, _, _ in benchmark_config(work.config).jobs()} <= set(results.get("results", {}))
 
 

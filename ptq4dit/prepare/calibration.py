@@ -5,7 +5,7 @@ from pathlib import Path
 from ptq4dit.calibration.parts import calibrate_in_parts
 from ptq4dit.calibration.statistics import Calibration
 from ptq4dit.config.prepare import PrepareConfig
-from ptq4dit.model.fingerprint import fingerprint
+from ptq4dit.model.fingerprint import is_fingerprint_of
 from ptq4dit.prepare.stage import Stage, Work
 from ptq4dit.storage.home import CALIBRATION
 
@@ -17,7 +17,7 @@ def read(work: Work) -> Calibration | None:
         stats = Calibration.load(file) if file.is_file() else None
     except ValueError:
         return None
-    return stats if stats is not None and stats.model == fingerprint(work.model.transformer) else None
+    return stats if stats is not None and is_fingerprint_of(stats.model, work.model.transformer) else None
 
 
 def _run(work: Work) -> None:

@@ -5,6 +5,7 @@ from ptq4dit.config.sensitivity import Sensitivity
 from ptq4dit.methods.sensitivity import sensitivity
 from ptq4dit.prepare.stage import Stage, Work
 from ptq4dit.storage.home import SENSITIVITY
+from ptq4dit.storage.provenance import same_model
 
 BITS = (4, 8)
 SAMPLES, IMAGES = 16, 4
@@ -14,7 +15,7 @@ SAMPLES, IMAGES = 16, 4
 def _made(work: Work) -> bool:
     file = work.home / SENSITIVITY
     try:
-        return file.is_file() and Sensitivity.load(file).model == work.calibration.model
+        return file.is_file() and same_model(Sensitivity.load(file).model, work.calibration.model)
     except ValueError:
         return False
 

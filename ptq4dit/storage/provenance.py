@@ -12,6 +12,18 @@ _PACKAGES = ("torch", "diffusers", "openvino", "nncf", "torchao", "onnxruntime",
 _FEATURES = ("avx2", "avx_vnni", "avx512f", "avx512_vnni", "avx512_bf16", "amx_int8", "amx_bf16")
 
 
+_FORMER = 32
+"""Digits of a model's fingerprint in files of before it had a sum of all weights behind a hyphen."""
+
+
+def same_model(one: str | None, other: str | None) -> bool:
+    """Whether two fingerprints in files are of one model, as far as the shorter one can tell; None is of none."""
+    if one is None or other is None:
+        return False
+    short, long = sorted((one, other), key=len)
+    return short == long or (len(short) == _FORMER and long.startswith(f"{short}-"))
+
+
 def made_by(command: str, threads: int) -> dict[str, Any]:
     """What to store beside a result so that anyone can make it again."""
     here = Path(__file__).resolve().parent

@@ -226,7 +226,7 @@ def test_refuses_a_float_model_and_unknown_backends(dit, simulated):
     [
         ({"threads": 0}, "threads"),
         ({"batch": 0}, "batch to be at least 1"),
-        ({"cache_bytes": -1}, "cache_bytes to be at least 0"),
+        ({"cache_bytes": -1}, "cache_bytes to be an integer of at least 0"),
     ],
 )
 def test_refuses_options(values, message):

@@ -76,7 +76,7 @@ def test_what_the_paper_quantizes_can_be_asked_for(model, tmp_path, capsys):
 
 def test_fails_before_the_work_that_would_be_lost(model, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("ptq4dit.quantize", lambda *_, **__: 1 / 0)
-    monkeypatch.setattr("ptq4dit.calibrate", lambda *_, **__: 1 / 0)
+    monkeypatch.setattr("ptq4dit.calibration.parts.calibrate", lambda *_, **__: 1 / 0)
     monkeypatch.setattr("ptq4dit.denoise", lambda *_, **__: 1 / 0)
     (tmp_path / "mine.txt").write_text("mine")
     for command, out, message in (
@@ -264,7 +264,7 @@ def test_interrupted(model, tmp_path, monkeypatch, capsys):
     def interrupt(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(ptq4dit, "calibrate", interrupt)
+    monkeypatch.setattr("ptq4dit.calibration.parts.calibrate", interrupt)
     assert run("calibrate", model, "--out", tmp_path / "c.safetensors") == 130
     assert "interrupted" in capsys.readouterr().err and not any(tmp_path.iterdir())
 
