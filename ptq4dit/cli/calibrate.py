@@ -33,6 +33,8 @@ def add_options(command: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> Report:
     """Sample, and save what was seen."""
+    from ptq4dit.calibration.parts import calibrate_in_parts
+
     config = CalibrationConfig(
         timesteps=options.timesteps,
         samples_per_timestep=options.samples,
@@ -44,8 +46,6 @@ def run(options: argparse.Namespace) -> Report:
     source = model_source(options)
     file = options.out or f"{short_name(source)}-calibration.safetensors"
     require_file(Path(file))
-    from ptq4dit.calibration.parts import calibrate_in_parts
-
     model = open_float(source, options.device)
     prompts = _prompts(model, options.prompts)
     taken = calibrate_in_parts(

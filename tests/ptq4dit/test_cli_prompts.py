@@ -54,7 +54,7 @@ def test_calibrate_hands_prompts_on(folder, tmp_path, monkeypatch):
         given.append(more["prompts"])
         raise Stop
 
-    monkeypatch.setattr("ptq4dit.calibrate", calibrate, raising=False)
+    monkeypatch.setattr("ptq4dit.calibration.parts.calibrate", calibrate)
     (tmp_path / "texts.txt").write_text("two cats\n", encoding="utf-8")
     for options in ((), ("--prompts", str(tmp_path / "texts.txt"))):
         with pytest.raises(Stop):
