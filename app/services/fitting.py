@@ -30,7 +30,8 @@ def fit(selection: Selection, about: Outline, asked: frozenset[str] = frozenset(
         changes["model"] = about.name
     if about.layers and selection.layer not in about.layers:
         unknown["layer"] = f"layer: expected one of the model's, {about.layers[0]} ...; got {brief(selection.layer)}"
-        changes |= {"layer": about.layers[0], "channel": NO_CHANNEL}
+        first = usual.layer if usual.layer in about.layers else about.layers[0]
+        changes |= {"layer": first, "channel": NO_CHANNEL}
     if about.labels and selection.class_id >= len(about.labels):
         unknown["class_id"] = f"class_id: expected 0 to {len(about.labels) - 1}; got {selection.class_id}"
         changes["class_id"] = 0

@@ -32,7 +32,7 @@ def chart(page, name):
 
 
 def in_bar(page, label):
-    return page.locator("#bar").get_by_label(label, exact=True)
+    return page.locator("#bar").get_by_label(label, exact=True).filter(visible=True)
 
 
 def selected(page, **fields):
@@ -230,4 +230,4 @@ def test_data_and_pictures_can_be_taken_away(inspect, button, ending):
     page = inspect()
     with page.expect_download() as download:
         page.get_by_role("button", name=button).click()
-    assert download.value.suggested_filename == f"blocks.2.fc1-w4a8-csb+ssc-x8{ending}"
+    assert download.value.suggested_filename == f"demo-blocks.2.fc1-w4a8-csb+ssc-x8{ending}"

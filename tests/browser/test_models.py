@@ -108,12 +108,14 @@ def test_the_map_has_the_families_rows_and_goes_by_the_keyboard(open_page):
     page.locator('.inspector[aria-busy="false"]').wait_for()
     rows = page.locator(".map [role=rowheader]").all_inner_texts()
     assert {"qkv", "context.qkv", "context.fc2"} <= set(rows)
-    page.locator('.map [aria-selected="true"]').focus()
-    page.keyboard.press("ArrowUp")
-    page.wait_for_function("before => window.ptq4dit.selection.layer !== before", arg="blocks.0.qkv")
-    for _ in range(2 * len(rows)):
-        page.keyboard.press("ArrowDown")
-    assert page.locator('.map [aria-selected="true"]').get_attribute("data-row") == str(len(rows) - 1)
+    selected = page.locator('.map [aria-selected="true"]')
+    selected.focus()
+    ends = []
+    for key in ("ArrowUp", "ArrowDown"):
+        for _ in range(2 * len(rows)):
+            page.keyboard.press(key)
+        ends.append(selected.get_attribute("data-row"))
+    assert sorted(ends, key=int) == ["0", str(len(rows) - 1)]
 
 
 def test_a_model_without_calibration_opens_and_its_owner_is_offered_to_make_it(open_page):
