@@ -10,6 +10,7 @@ Minutes are of work (`run.py`): on two quiet cores the whole takes about a day a
 from __future__ import annotations
 
 import argparse
+import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -67,11 +68,22 @@ def pending(work: Path, first: str = STAGES[0].name) -> list[Stage]:
     return [stage for stage in STAGES[names.index(first) :] if not (work / stage.leaves).exists()]
 
 
+def take_trained(work: Path, trained: Path = HERE / "vae") -> None:
+    """Put the autoencoder that is kept in the repository into a work folder that has none: its stage is done then."""
+    if not (work / "vae").exists() and not (work / "vae.pt").exists():
+        shutil.copytree(trained, work / "vae", dirs_exist_ok=True)
+        for name in ("vae_whole.json", "vae.json"):
+            shutil.copy(trained / "vae_whole.json", work / name)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--work", type=Path, default=Path(".build/demo128"))
     parser.add_argument("--from", dest="first", default=STAGES[0].name, help="the stage to begin with")
+    parser.add_argument("--anew", action="store_true", help="train the autoencoder anew, too")
     args = parser.parse_args()
+    if not args.anew:
+        take_trained(args.work)
     for stage in pending(args.work, args.first):
         print(f"stage {stage.name}", flush=True)
         subprocess.run(stage.command(args.work), check=True)
