@@ -171,10 +171,11 @@ class Job:
         return Taken(files=[self._file(unit) for unit in self.units], progress=progress)
 
     def clear(self) -> None:
-        """Remove the folder, once the result is written."""
-        for file in self.folder.iterdir():
-            file.unlink()
-        self.folder.rmdir()
+        """Remove the units' files, once the result is written, and the folder unless somebody keeps other files there."""
+        for file in (self.folder / _SETTINGS, *self._unfinished(), *map(self._file, self.units)):
+            file.unlink(missing_ok=True)
+        if not any(self.folder.iterdir()):
+            self.folder.rmdir()
 
     @contextmanager
     def _nothing_for_nothing(self) -> Iterator[None]:
@@ -205,7 +206,7 @@ class Job:
                 )
         if not known:
             write_json(self.folder / _SETTINGS, mine)
-        for left in self.folder.glob(f"{_UNFINISHED}*"):
+        for left in self._unfinished():
             left.unlink()
         return [unit for unit in self.units if not self._file(unit).is_file()]
 
@@ -228,6 +229,11 @@ class Job:
             bytes=there[0].stat().st_size if there else 0,
             memory=peak_memory(),
         )
+
+    def _unfinished(self) -> list[Path]:
+        """What processes that were stopped had begun of these units."""
+        names = set(self.units)
+        return [path for path in self.folder.glob(f"{_UNFINISHED}*-*") if path.name.split("-", 2)[2] in names]
 
     def _file(self, unit: str) -> Path:
         return self.folder / unit

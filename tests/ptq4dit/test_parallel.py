@@ -88,6 +88,19 @@ def test_a_job_that_comes_to_nothing_leaves_nothing(tmp_path):
     assert not any(tmp_path.iterdir())
 
 
+def test_files_of_somebody_else_in_the_folder_stay(tmp_path):
+    """A person may name any folder for the parts."""
+    others = [tmp_path / "mine.txt", tmp_path / ".unfinished-business"]
+    for other in others:
+        other.write_text("mine")
+    with pytest.raises(ZeroDivisionError):
+        letters(tmp_path).run(lambda *_: 1 / 0)
+    job = letters(tmp_path)
+    job.run(write)
+    job.clear()
+    assert sorted(tmp_path.iterdir()) == sorted(others)
+
+
 def test_parts_of_other_settings_are_not_mixed_in(tmp_path):
     letters(tmp_path / "job", steps=50, prompts=("x" * 100,)).run(write, only_first=True)
     letters(tmp_path / "job", steps=50, prompts=("x" * 100,)).run(write, only_first=True)
