@@ -171,7 +171,7 @@ class Job:
         return Taken(files=[self._file(unit) for unit in self.units], progress=progress)
 
     def clear(self) -> None:
-        """Remove the units' files, once the result is written, and the folder unless somebody keeps other files there."""
+        """Remove what is the job's, once the result is written; the folder, too, unless it holds other files."""
         for file in (self.folder / _SETTINGS, *self._unfinished(), *map(self._file, self.units)):
             file.unlink(missing_ok=True)
         if not any(self.folder.iterdir()):

@@ -1,11 +1,8 @@
 """``evaluate``: compare a quantized model's pictures with the float model's."""
 
 import argparse
-import dataclasses
-import tempfile
-from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import ptq4dit
 from ptq4dit.cli.judge import add_judge, open_judge
@@ -26,16 +23,13 @@ from ptq4dit.cli.source import (
     open_float,
     open_model,
 )
-from ptq4dit.parallel import Job, Taken, processes, ranges
-from ptq4dit.storage.whole_file import require_file, whole_file
+from ptq4dit.parallel import processes
+from ptq4dit.storage.whole_file import require_file
 
 if TYPE_CHECKING:
     from ptq4dit import Dit
-    from ptq4dit.benchmark.config import BenchmarkConfig
-    from ptq4dit.benchmark.measure import Judge
 
 HELP = "Compare a quantized model's pictures with the float model's, drawn from the same noise."
-_FORMAT = "ptq4dit-evaluation-part-1"
 
 
 def add_options(command: argparse.ArgumentParser) -> None:
@@ -58,7 +52,7 @@ def add_options(command: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> Report:
     """Draw both sets, by all processes, and measure."""
     from ptq4dit.benchmark.config import BenchmarkConfig
-    from ptq4dit.benchmark.measure import summary
+    from ptq4dit.benchmark.evaluation import evaluate_in_parts
 
     if options.npz is not None:
         require_file(Path(options.npz))
@@ -71,88 +65,23 @@ def run(options: argparse.Namespace) -> Report:
     )
     model, dit = _models(options)
     judged = open_judge(options, dit)
-    job, taken = _drawn(options, config, model, dit, judged)
+    numbers, taken = evaluate_in_parts(
+        model,
+        dit,
+        config,
+        judged,
+        folder=None if options.parts is None else Path(options.parts),
+        npz=None if options.npz is None else Path(options.npz),
+        only_first=options.dry_run,
+        show=show_parts,
+    )
     if options.dry_run:
-        cost = price(taken.progress, processes().count)
+        cost = price(taken, processes().count)
         return Report(content=cost, text=lines(cost))
     about = ptq4dit.describe(model)
-    if not processes().first:
-        return Report(content=about, text="")
-    numbers = summary([_read(file, pictures=False) for file in taken.files], judged)
-    if options.npz is not None:
-        write_npz(Path(options.npz), taken.files)
-    job.clear()
     shown = {name: about[name] for name in ("source", "label", "backend")}
     shown |= {name: round(value, 4) for name, value in numbers.items() if isinstance(value, float)}
     return Report(content=about | {"metrics": numbers}, text=lines(shown))
-
-
-def write_npz(target: Path, files: Sequence[Path]) -> None:
-    """All parts' pictures in one array ``arr_0`` ``(n, height, width, 3)`` of an npz file, one part in memory."""
-    import zipfile
-
-    import numpy as np
-
-    count = sum(len(_read(file, pictures=True)["pictures"]) for file in files)
-    shape = _read(files[0], pictures=True)["pictures"].shape[1:]
-    with (
-        whole_file(target) as new,
-        zipfile.ZipFile(new, "w") as archive,
-        archive.open("arr_0.npy", "w", force_zip64=True) as array,
-    ):
-        header = {"descr": "|u1", "fortran_order": False, "shape": (count, *shape)}
-        np.lib.format.write_array_header_1_0(array, header)
-        for file in files:
-            array.write(_read(file, pictures=True)["pictures"].numpy().tobytes())
-
-
-def _drawn(
-    options: argparse.Namespace, config: "BenchmarkConfig", model: "Dit", dit: "Dit", judged: "Judge | None"
-) -> tuple[Job, Taken]:
-    """Both models' pictures in parts, each part measured where it is drawn."""
-    from ptq4dit.benchmark.measure import BATCH
-    from ptq4dit.model.fingerprint import fingerprint
-
-    here, parts = processes(), ranges(config.pictures, BATCH)
-    record = model.transformer.ptq4dit_record.to_dict()
-    settings = {"format": _FORMAT, "float_model": fingerprint(dit.transformer), "quantized": record}
-    settings |= {"evaluation": dataclasses.asdict(config), "npz": options.npz is not None}
-    settings |= {"judge": None if judged is None else type(judged.classifier).__name__}
-    folder = options.parts or here.agree(tempfile.mkdtemp(prefix="ptq4dit-evaluation-") if here.first else None)
-    job = Job(folder=Path(folder), settings=settings, units=list(parts))
-    make = _maker(config, model, dit, judged, parts, pictures=options.npz is not None)
-    return job, job.run(make, show_parts, only_first=options.dry_run)
-
-
-def _maker(
-    config: "BenchmarkConfig",
-    model: "Dit",
-    dit: "Dit",
-    judged: "Judge | None",
-    parts: dict[str, range],
-    *,
-    pictures: bool,
-) -> Callable[[str, Path], None]:
-    """What draws and measures a part, and keeps its pictures as bytes where they are asked for."""
-    from ptq4dit.benchmark.measure import draw_images, seen
-    from ptq4dit.storage.tensors import write_tensors
-
-    def make(unit: str, file: Path) -> None:
-        drawn, reference = (draw_images(one, config, config.seeds[0], parts[unit]) for one in (model, dit))
-        rows = seen(drawn, reference, None if judged is None else judged.classifier)
-        if pictures:
-            rows["pictures"] = (drawn.pictures * 255).round().byte().permute(0, 2, 3, 1)
-        write_tensors(file, rows, {}, _FORMAT)
-
-    return make
-
-
-def _read(file: Path, *, pictures: bool) -> dict[str, Any]:
-    """A part, with its pictures alone or without."""
-    from ptq4dit.storage.tensors import read_tensors
-
-    tensors, _ = read_tensors(file, _FORMAT, "part of an evaluation")
-    return {name: value for name, value in tensors.items() if (name == "pictures") == pictures}
 
 
 def _models(options: argparse.Namespace) -> tuple["Dit", "Dit"]:

@@ -3,19 +3,16 @@
 import argparse
 import dataclasses
 import shlex
-import sys
 from pathlib import Path
 
 from ptq4dit.cli.options import add_prompts, given_prompts
-from ptq4dit.cli.report import Report, lines, show_steps
+from ptq4dit.cli.report import Report, duration, lines, say, show_steps
 from ptq4dit.cli.source import add_model, model_source, open_float
 from ptq4dit.config.calibration import CalibrationConfig
 from ptq4dit.config.prepare import PrepareConfig
 from ptq4dit.parallel import processes
 
-HELP = (
-    "Make what the explorer shows of a model: calibration, stored examples, a benchmark if asked. Goes on if stopped."
-)
+HELP = "Make what the explorer shows of a model: calibration, sensitivity, examples, a benchmark if asked. Goes on if stopped."
 
 
 def add_options(command: argparse.ArgumentParser) -> None:
@@ -51,8 +48,8 @@ def run(options: argparse.Namespace) -> Report:
     config, source = asked(options), model_source(options)
     model, kept = open_float(source, options.device), home(source, options.cache)
     needed = seconds_needed(model, config)
-    told = ", ".join(f"{name} about {_duration(seconds)}" for name, seconds in needed.items())
-    sys.stderr.write(f"Kept in {kept}. Where nothing is made yet: {told}.\n")
+    told = ", ".join(f"{name} about {duration(seconds)}" for name, seconds in needed.items())
+    say(f"Kept in {kept}. Where nothing is made yet: {told}.\n")
     here = processes()
     if not here.first:  # shares the calibration; the first process makes the rest of it
         config = dataclasses.replace(config, sensitivity=False, examples=0, benchmark=False)
@@ -81,14 +78,4 @@ def asked(options: argparse.Namespace) -> PrepareConfig:
         guidance_scale=options.guidance,
         prompts=given_prompts(options),
         benchmark=options.benchmark,
-    )
-
-
-def _duration(seconds: float) -> str:
-    return (
-        f"{seconds:.0f} s"
-        if seconds < 90
-        else f"{seconds / 60:.0f} min"
-        if seconds < 5400
-        else f"{seconds / 3600:.1f} h"
     )

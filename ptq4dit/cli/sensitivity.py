@@ -7,6 +7,7 @@ import ptq4dit
 from ptq4dit.cli.options import add_quantization, quantization
 from ptq4dit.cli.report import Report, lines, show_steps
 from ptq4dit.cli.source import add_model, model_source, open_calibration, open_float, short_name
+from ptq4dit.storage.whole_file import require_file
 
 HELP = "Round one layer after the other, and write how much of it the model's prediction shows."
 
@@ -25,10 +26,7 @@ def run(options: argparse.Namespace) -> Report:
     """Measure, and save."""
     source = model_source(options)
     file = options.out or f"{short_name(source)}-sensitivity.json"
-    if not Path(file).parent.is_dir():
-        raise ValueError(
-            f"Expected a folder that is there for {file!r}, got {str(Path(file).parent)!r}. Make it first."
-        )
+    require_file(Path(file))
     config, stats = quantization(options, options.seed), open_calibration(options.calibration, source)
     dit = open_float(source, options.device)
     found = ptq4dit.sensitivity(dit, stats, config, bits=options.bits, samples=options.samples, progress=show_steps)
