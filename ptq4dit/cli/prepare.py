@@ -12,7 +12,7 @@ from ptq4dit.config.calibration import CalibrationConfig
 from ptq4dit.config.prepare import PrepareConfig
 from ptq4dit.parallel import processes
 
-HELP = "Make what the explorer shows of a model: calibration, sensitivity, examples, a benchmark if asked. Goes on if stopped."
+HELP = "Make what the explorer shows of a model: calibration, sensitivity, examples, a benchmark if asked; resumable."
 
 
 def add_options(command: argparse.ArgumentParser) -> None:
