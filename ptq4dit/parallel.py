@@ -12,7 +12,6 @@ import functools
 import json
 import math
 import os
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
@@ -22,11 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from ptq4dit.storage.json_file import read_json, write_json
-
-try:
-    import resource
-except ImportError:  # Windows has none: what is held is not known there
-    resource = None  # type: ignore[assignment]
+from ptq4dit.storage.memory import held_bytes
 
 _SETTINGS, _UNFINISHED = "job.json", ".unfinished-"
 _PATIENCE = timedelta(days=30)
@@ -96,7 +91,7 @@ class Progress:
         done, total: units, those of all processes together.
         seconds_left: by the rate so far, on the processes that work; infinite before the first unit.
         bytes: what one finished unit takes on disk; 0 before the first.
-        memory: the most that this process has held so far, in bytes.
+        memory: the most that this process has held so far, in bytes; 0 where the system does not say.
     """
 
     done: int
@@ -227,7 +222,7 @@ class Job:
             total=len(self.units),
             seconds_left=each * left / idle if left else 0.0,
             bytes=there[0].stat().st_size if there else 0,
-            memory=peak_memory(),
+            memory=held_bytes().get("VmHWM", 0),
         )
 
     def _unfinished(self) -> list[Path]:
@@ -250,11 +245,3 @@ def ranges(count: int, size: int, first: int = 0) -> dict[str, range]:
     starts = range(first, first + count, size)
     units = (range(start, min(start + size, first + count)) for start in starts)
     return {f"images-{unit.start:06d}-{unit.stop:06d}.safetensors": unit for unit in units}
-
-
-def peak_memory() -> int:
-    """The most memory that this process has held so far, in bytes, by the system's account; 0 where that is unknown."""
-    if resource is None:
-        return 0
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024

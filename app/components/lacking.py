@@ -8,7 +8,7 @@ import gradio as gr
 
 from app.components.part import html_part
 from app.services import preparing
-from app.services.models import ModelMissing, command
+from app.services.loading import ModelMissing, command
 from app.services.shelf import entry, is_owner
 
 

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import gradio as gr
 
-from app.services.models import ModelMissing
+from app.services.loading import ModelMissing
 
 Handler = TypeVar("Handler", bound=Callable[..., Any])
 UNFORESEEN = "Something went wrong here. It has been logged; try something else."

@@ -8,7 +8,8 @@ from threading import Event
 from typing import TYPE_CHECKING, Any
 
 from app.services.cache import shared
-from app.services.models import explored, opened
+from app.services.loading import opened
+from app.services.models import explored
 from app.services.request import Variant
 from app.services.stored_benchmark import load_benchmark
 from app.services.workpiece import Line, Tell, Workpiece

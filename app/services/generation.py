@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 from app.services.cache import shared
 from app.services.contenders import contender, making, megabytes
 from app.services.gpu import on_gpu
-from app.services.models import QUANTIZED, ModelMissing, is_loaded, opened, outline
+from app.services.loading import QUANTIZED, ModelMissing, is_loaded, opened
+from app.services.models import outline
 from app.services.request import DEFAULT_BITS, Request, parse_variants
 from app.services.workpiece import POLL, Line
 from app.state import Selection

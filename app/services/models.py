@@ -1,36 +1,21 @@
-"""The explored models: an outline of each read from its files at once, the models themselves loaded in the background.
-
-One stays in memory, and others with it, at most `MOST`, as long as there is room; the one used least lately gives way.
-"""
+"""What is known of the explored models: an outline read from files at once, identity, and the salience dial."""
 
 from __future__ import annotations
 
-import os
-import shlex
-from collections import OrderedDict
-from concurrent.futures import Future, ThreadPoolExecutor, wait
-from concurrent.futures import TimeoutError as WaitedTooLong
 from dataclasses import dataclass
 from pathlib import Path
-from threading import Lock
 from typing import TYPE_CHECKING, Any
 
-from app.services import cache, room
 from app.services.cache import shared
 from app.services.calibrated import Header, is_older, read_header
-from app.services.shelf import Entry, config_of, entries, entry, index_of, is_owner
+from app.services.loading import ModelMissing, calibration_file, is_quantized, loaded, opened
+from app.services.shelf import Entry, config_of, entry, index_of
 from app.state import STRENGTHS
 
 if TYPE_CHECKING:
     from ptq4dit import Bundle, Calibration
 
-PATIENCE = 120.0  # seconds that a handler waits for a model
-MOST = 3  # models in memory
-DEVICE = "PTQ4DIT_DEVICE"
 CLASSES = {"DiTPipeline"}  # pipelines that are given classes; all others are given prompts
-
-_start = Lock()
-_loads: OrderedDict[str, Future[Opened]] = OrderedDict()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,16 +36,6 @@ class Outline:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Opened:
-    """A loaded model: its fingerprint, and its calibration, or in words why there is none."""
-
-    bundle: Bundle
-    fingerprint: str
-    stats: Calibration | None
-    problem: str = ""
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
 class Explored:
     """A float model and its calibration."""
 
@@ -68,15 +43,11 @@ class Explored:
     stats: Calibration
 
 
-class ModelMissing(RuntimeError):
-    """There is no model, or no calibration of it, to explore; the message says what to do."""
-
-
 def outline(name: str) -> Outline:
     """The outline of a model, from what is loaded or from its files alone. Raises ValueError for an unknown name."""
     chosen = entry(name)
     about: dict[str, Any] = {"name": name, "demo": chosen.demo, "layers": layers(name)}
-    model = _loaded(name)
+    model = loaded(name)
     if model is not None:
         labels = tuple(model.bundle.id2label.values())
         return Outline(labels=labels, prompted=model.bundle.text_conditioned, quantized=is_quantized(chosen), **about)
@@ -107,7 +78,7 @@ def identity(name: str) -> str | None:
 
     Weights that are younger than the calibration may be others': then nothing is believed until they are loaded.
     """
-    model, chosen = _loaded(name), entry(name)
+    model, chosen = loaded(name), entry(name)
     if model is not None:
         return model.fingerprint
     file, header = calibration_file(name), _header(chosen)
@@ -115,35 +86,6 @@ def identity(name: str) -> str | None:
         return None
     doubtful = not chosen.demo and chosen.folder is not None and is_older(file, chosen.folder)
     return None if doubtful else header.model
-
-
-def calibration_file(name: str) -> Path | None:
-    """Where a model's calibration is kept; None where there is none."""
-    from ptq4dit.storage.home import CALIBRATION, kept
-
-    return kept(entry(name).source, CALIBRATION)
-
-
-def is_quantized(chosen: Entry) -> bool:
-    """Whether a folder holds a quantized model."""
-    return chosen.folder is not None and (chosen.folder / "manifest.json").is_file()
-
-
-def command(name: str) -> str:
-    """The command that makes what a model lacks: for the owner with its whole path, for others as they may read it."""
-    chosen = entry(name)
-    return f"python -m ptq4dit prepare {shlex.quote(chosen.source) if is_owner() else chosen.told}"
-
-
-def opened(name: str) -> Opened:
-    """The loaded model, calibrated or not; waits for its load, which it may begin.
-
-    Raises ModelMissing where there is nothing to load, and where loading takes longer than PATIENCE.
-    """
-    try:
-        return _load_once(name).result(timeout=PATIENCE)
-    except WaitedTooLong:
-        raise ModelMissing("The model is still loading. Try again in a minute.") from None
 
 
 def explored(name: str, strength: int = 1) -> Explored:
@@ -159,125 +101,8 @@ def explored(name: str, strength: int = 1) -> Explored:
     return Explored(dit=model.bundle, stats=model.stats)
 
 
-def is_loaded(name: str, within: float = 0.0) -> bool:
-    """Whether `opened` would answer at once, or within so many seconds; begins to load where nobody has."""
-    return bool(wait([_load_once(name)], timeout=within).done)
-
-
-def in_memory() -> tuple[str, ...]:
-    """The models that are loaded or being loaded, the one used least lately first."""
-    with _start:
-        return tuple(_loads)
-
-
-def forget(name: str) -> None:
-    """Let go of a model, as when its calibration is another one now; who uses it still has it."""
-    with _start:
-        _loads.pop(name, None)
-    cache.forget_model(name)
-
-
-def forget_all() -> None:
-    """Let go of all models and of everything that was worked out."""
-    with _start:
-        _loads.clear()
-    cache.forget_everything()
-
-
-def _load_once(name: str) -> Future[Opened]:
-    """The one load of a model, begun by whoever asks first; a failed one is begun anew."""
-    chosen = entry(name)
-    with _start:
-        future = _loads.get(name)
-        if future is not None and not (future.done() and future.exception()):
-            _loads.move_to_end(name)
-            return future
-        gone = _making_room(chosen)
-        executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="load")
-        future = _loads[name] = executor.submit(_load, chosen)
-        _loads.move_to_end(name)
-        executor.shutdown(wait=False)
-    for other in gone:
-        cache.forget_model(other)
-    return future
-
-
-def _making_room(chosen: Entry) -> list[str]:
-    """Let go of other models until there is room for one more; their names."""
-    others, gone = [name for name in _loads if name != chosen.name], []
-    freed, wanted, free = 0, room.needed(chosen.source), room.available()
-    known = {one.name: one.source for one in entries()}
-    while others and (len(others) >= MOST or wanted > free + freed):
-        oldest = others.pop(0)
-        freed += room.needed(known[oldest]) if oldest in known else 0
-        del _loads[oldest]
-        gone.append(oldest)
-    return gone
-
-
-def _loaded(name: str) -> Opened | None:
-    """The model where it is loaded already."""
-    with _start:
-        future = _loads.get(name)
-    return future.result() if future is not None and future.done() and not future.exception() else None
-
-
-def _load(chosen: Entry) -> Opened:
-    """Import torch and the engine, then read the model and its calibration, which has to be its own."""
-    import ptq4dit
-
-    try:
-        bundle = ptq4dit.load(chosen.source, device=os.environ.get(DEVICE))
-    except (ValueError, OSError) as error:
-        raise ModelMissing(_without_paths(str(error), chosen)) from error
-    if is_quantized(chosen):
-        return Opened(bundle=bundle, fingerprint=_manifest_digest(chosen), stats=None, problem=QUANTIZED)
-    from ptq4dit.model.fingerprint import fingerprint
-
-    found = fingerprint(bundle.transformer)
-    stats, problem = _calibration(chosen, found)
-    return Opened(bundle=bundle, fingerprint=found, stats=stats, problem=problem)
-
-
-QUANTIZED = (
-    "This folder holds a quantized model: what it was rounded from is not in it. Open the float model that it was made "
-    "from to see salience, balancing and errors."
-)
-
-
-def _calibration(chosen: Entry, fingerprint: str) -> tuple[Calibration | None, str]:
-    """The model's calibration; without one, or with one of other weights, what to do."""
-    import ptq4dit
-    from ptq4dit.storage.provenance import same_model
-
-    file = calibration_file(chosen.name)
-    if file is None:
-        return None, f"There is no calibration of {chosen.name} yet. Make it: {command(chosen.name)}"
-    try:
-        stats = ptq4dit.Calibration.load(file)
-    except ValueError:
-        return None, f"The calibration of {chosen.name} cannot be read. Make it anew: {command(chosen.name)}"
-    if not same_model(stats.model, fingerprint):
-        return None, (
-            f"The calibration kept for {chosen.name} is of other weights than these, so nothing of it is shown. Make "
-            f"this model's: {command(chosen.name)}"
-        )
-    return stats, ""
-
-
 def _header(chosen: Entry) -> Header | None:
     return read_header(calibration_file(chosen.name))
-
-
-def _manifest_digest(chosen: Entry) -> str:
-    from hashlib import blake2b
-
-    return blake2b((Path(chosen.source) / "manifest.json").read_bytes(), digest_size=16).hexdigest()
-
-
-def _without_paths(message: str, chosen: Entry) -> str:
-    """An error's words without this machine's paths."""
-    return message.replace(chosen.source, chosen.told)
 
 
 @shared(maxsize=1)

@@ -7,7 +7,7 @@ from pathlib import Path
 from threading import Event, Lock, Thread
 from typing import TYPE_CHECKING
 
-from app.services import models
+from app.services import loading, models
 from app.services.cache import shared
 from app.services.result_files import NoResultsError, model_results
 from app.services.shelf import entry, is_owner
@@ -49,12 +49,12 @@ def lacking(model: str) -> Lacking:
     """What is missing of a model. Raises ValueError for an unknown one."""
     about = models.outline(model)
     if about.quantized:
-        return Lacking(told=models.QUANTIZED, stages=(), seconds=None)
-    calibrated = bool(about.layers) and not (models.is_loaded(model) and models.opened(model).stats is None)
+        return Lacking(told=loading.QUANTIZED, stages=(), seconds=None)
+    calibrated = bool(about.layers) and not (loading.is_loaded(model) and loading.opened(model).stats is None)
     missing = [] if calibrated else ["calibration"]
     try:
         model_results(model, "results.json")
-    except (NoResultsError, models.ModelMissing):
+    except (NoResultsError, loading.ModelMissing):
         missing.append("examples")
     except ValueError:
         pass
@@ -72,7 +72,7 @@ def begin(model: str) -> Job:
     """Begin to make what a model lacks; what runs already goes on. Raises ValueError for who does not own the app."""
     entry(model)
     if not is_owner():
-        raise ValueError(f"prepare: expected whoever launched the app; run {models.command(model)} instead")
+        raise ValueError(f"prepare: expected whoever launched the app; run {loading.command(model)} instead")
     with _lock:
         running = [job for job in _jobs.values() if not job.ended]
         if any(job.model != model for job in running):
@@ -112,7 +112,7 @@ def _run(job: Job) -> None:
         from ptq4dit.storage.provenance import made_by
 
         chosen = entry(job.model)
-        bundle = models.opened(job.model).bundle
+        bundle = loading.opened(job.model).bundle
         made = made_by(f"python -m ptq4dit prepare {Path(chosen.source).name}", _threads())
 
         def tell(stage: str, done: int, total: int) -> None:
@@ -124,7 +124,7 @@ def _run(job: Job) -> None:
         job.ended = "cancelled" if job.stop.is_set() else str(error).splitlines()[0]
     finally:
         job.ended = job.ended or "failed"
-        models.forget(job.model)
+        loading.forget(job.model)
 
 
 def _threads() -> int:
@@ -135,11 +135,11 @@ def _threads() -> int:
 
 def _seconds(model: str, missing: tuple[str, ...]) -> float | None:
     """About how long the missing stages take here; None until the model is loaded."""
-    if not models.is_loaded(model):
+    if not loading.is_loaded(model):
         return None
     try:
         return sum(seconds for stage, seconds in _needed(model).items() if stage in missing)
-    except (models.ModelMissing, ValueError):
+    except (loading.ModelMissing, ValueError):
         return None
 
 
@@ -148,4 +148,4 @@ def _needed(model: str) -> dict[str, float]:
     """Stage -> seconds, from the time of one step here."""
     from ptq4dit.prepare.run import seconds_needed
 
-    return seconds_needed(models.opened(model).bundle, usual())
+    return seconds_needed(loading.opened(model).bundle, usual())

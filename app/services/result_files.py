@@ -10,7 +10,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from app.services.models import command, identity
+from app.services.loading import command
+from app.services.models import identity
 from app.services.shelf import entry
 from app.services.shelf import told as told
 

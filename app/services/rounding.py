@@ -15,7 +15,7 @@ import numpy as np
 
 from app.balancing import WAYS
 from app.services.cache import shared
-from app.services.models import calibration_file
+from app.services.loading import calibration_file
 from app.services.result_files import model_results, result_file
 
 if TYPE_CHECKING:

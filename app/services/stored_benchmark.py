@@ -8,7 +8,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from app.services.models import command
+from app.services.loading import command
 from app.services.result_files import model_results, read_result, result_file
 
 FORMAT = "ptq4dit-benchmark-1"

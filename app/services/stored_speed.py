@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from app.services.models import command, outline
+from app.services.loading import command
+from app.services.models import outline
 from app.services.result_files import model_results, read_result
 
 NAME = "speed.json"

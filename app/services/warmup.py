@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from threading import Timer
 
-from app.services import generation, models, payloads, shelf
+from app.services import generation, loading, models, payloads, shelf
 from app.services.fitting import opening
 
 HEAD_START = 2.0  # seconds that the first page has the processor for itself before torch is imported
@@ -25,7 +25,7 @@ def warm_up() -> None:
     start = opening(shelf.first().name)
     try:
         layers = models.explored(start.model).stats.layers
-    except models.ModelMissing:
+    except loading.ModelMissing:
         return  # whoever asks for the model is told what to do
     generation.prepare(start)
     payloads.overview_payload(start.model, start.strength)

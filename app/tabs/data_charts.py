@@ -17,7 +17,7 @@ from app.figures.inspect.heatmap import heatmap_figure
 from app.figures.inspect.timesteps import timesteps_figure
 from app.services.effect import LayerErrors
 from app.services.inspection import LayerView, layer_errors, layer_view
-from app.services.models import command
+from app.services.loading import command
 from app.services.stored_benchmark import Benchmark, Setting, load_benchmark
 from app.state import Selection, one_of
 from app.tabs import learn_handlers, methods_view

@@ -13,7 +13,7 @@ from gradio.components.plot import PlotData
 from app.components.chart import shown
 from app.components.messages import checked_by, explained
 from app.figures.export.table import chart_rows
-from app.services.models import command
+from app.services.loading import command
 from app.services.shelf import entry
 from app.services.sources import sources
 from app.services.stored_feel import load_feel

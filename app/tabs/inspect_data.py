@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from app.services import payloads
-from app.services.models import ModelMissing
+from app.services.loading import ModelMissing
 from app.services.shelf import entry
 from app.state import Selection
 

@@ -8,7 +8,7 @@ import gradio as gr
 
 from app.components.chart import shown
 from app.components.messages import explained
-from app.services.models import command
+from app.services.loading import command
 from app.services.stored_benchmark import Benchmark, Setting, load_benchmark
 from app.state import FIELDS, Selection, one_of
 from app.tabs import methods_view as view

@@ -8,6 +8,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from ptq4dit.storage.memory import held_bytes
+
 _LIMIT_S = 1800
 
 
@@ -27,14 +29,8 @@ def resident_in_a_child(key: str, subject: Path, folder: Path, batch: int, threa
 
 
 def status_mb() -> dict[str, float]:
-    """``VmRSS`` and ``VmHWM`` of this process in MB; empty where there is no ``/proc``."""
-    path = Path("/proc/self/status")
-    if not path.is_file():
-        return {}
-    lines = (
-        line.split() for line in path.read_text(encoding="utf-8").splitlines() if line.startswith(("VmRSS:", "VmHWM:"))
-    )
-    return {name.rstrip(":"): round(int(kilobytes) * 1024 / 1e6, 1) for name, kilobytes, _ in lines}
+    """`held_bytes` in MB."""
+    return {name: round(count / 1e6, 1) for name, count in held_bytes().items()}
 
 
 def _measure(key: str, subject_folder: Path, folder: Path, batch: int, threads: int) -> dict[str, Any]:

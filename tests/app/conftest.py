@@ -40,24 +40,24 @@ def running(model_folder, tmp_path_factory):
 @pytest.fixture
 def explored_model(model_folder, monkeypatch):
     """The app explores the tiny model, from a clean start, and forgets it afterwards."""
-    from app.services import models
+    from app.services import loading
 
     monkeypatch.setenv("PTQ4DIT_MODEL", str(model_folder))
-    models.forget_all()
+    loading.forget_all()
     yield model_folder
-    models.forget_all()
+    loading.forget_all()
 
 
 @pytest.fixture(scope="module")
 def explored_once(model_folder):
     """As `explored_model`, loaded once for a whole file of tests that only look."""
-    from app.services import models
+    from app.services import loading
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PTQ4DIT_MODEL", str(model_folder))
-        models.forget_all()
+        loading.forget_all()
         yield model_folder
-    models.forget_all()
+    loading.forget_all()
 
 
 @pytest.fixture

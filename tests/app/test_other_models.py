@@ -15,7 +15,7 @@ import gradio as gr
 import numpy as np
 import pytest
 
-from app.services import fitting, models, shelf
+from app.services import fitting, loading, models, shelf
 from app.services.result_files import FINGERPRINT
 from app.services.stored import load_results
 from app.state import FIELDS, Selection
@@ -32,7 +32,7 @@ from app.tabs import (
 from app.tabs import learn_answers as answers
 from app.tabs.data_charts import CHARTS
 from ptq4dit.storage.provenance import same_model
-from tests.ptq4dit.tiny_pipelines import CALL, tiny_sd3
+from tests.app.other_models import write_others
 
 DEMO = shelf.DEMO
 
@@ -40,26 +40,8 @@ DEMO = shelf.DEMO
 @pytest.fixture(scope="module")
 def others(make_dit, tmp_path_factory):
     """A DiT and a Stable Diffusion 3 with random weights, calibrated, and the demo's results beside each."""
-    from diffusers import DiTPipeline
-
-    import ptq4dit
-
     folder = tmp_path_factory.mktemp("others")
-    bundle = make_dit(seed=1)
-    DiTPipeline(transformer=bundle.transformer, vae=bundle.vae, scheduler=bundle.scheduler).save_pretrained(
-        folder / "dit"
-    )
-    tiny_sd3().save_pretrained(folder / "sd3")
-    index = folder / "sd3" / "model_index.json"
-    index.write_text(json.dumps(json.loads(index.read_text()) | CALL["sd3"]))
-    for name in ("dit", "sd3"):
-        config = ptq4dit.CalibrationConfig(timesteps=3, samples_per_timestep=1, steps=3)
-        ptq4dit.calibrate(ptq4dit.load(folder / name), config).save(folder / name / "calibration.safetensors")
-        shutil.copytree(DEMO / "results", folder / name / "results")
-    (folder / "bare").mkdir()
-    for part in ("transformer", "vae", "scheduler", "model_index.json"):
-        copy = shutil.copytree if (folder / "dit" / part).is_dir() else shutil.copy
-        copy(folder / "dit" / part, folder / "bare" / part)
+    write_others(folder, make_dit(seed=1))
     return folder
 
 
@@ -68,9 +50,9 @@ def launched(others):
     """The app, launched with them."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PTQ4DIT_MODEL", "\n".join(str(others / name) for name in ("dit", "sd3", "bare")))
-        models.forget_all()
+        loading.forget_all()
         yield
-    models.forget_all()
+    loading.forget_all()
 
 
 def opened(model, **chosen):
@@ -126,7 +108,7 @@ def demo_numbers():
 
 @pytest.mark.parametrize("model", ["dit", "sd3", "bare"])
 def test_nothing_of_the_demo_is_shown_under_another_name(model):
-    models.opened(model)
+    loading.opened(model)
     pictures, numbers = demo_numbers()
     own = dict(stored_views("demo"))
     for view, shown in stored_views(model):
@@ -155,7 +137,7 @@ def test_the_demos_files_all_say_of_which_model_they_are():
     for file in (DEMO / "results").glob("*.json"):
         row = next(row for row in data_handlers.files("demo")["rows"] if row["title"] == file.name)
         assert row["cells"][0] != "not said", file.name
-    assert same_model(models.opened("demo").fingerprint, fingerprint)  # what its calibration claims is true
+    assert same_model(loading.opened("demo").fingerprint, fingerprint)  # what its calibration claims is true
 
 
 @pytest.mark.parametrize("model", ["dit", "sd3"])
@@ -166,7 +148,7 @@ def test_what_is_worked_out_is_the_models_own(model, which):
 
     layer = models.outline(model).layers[which]
     values = opened(model, layer=layer)
-    stats = ptq4dit.Calibration.load(models.calibration_file(model))
+    stats = ptq4dit.Calibration.load(loading.calibration_file(model))
     payload = inspect_data.layer([model, layer, 1])
     assert payload["channels"] == stats.weight_salience[layer].numel()
     weight = np.frombuffer(b64decode(payload["weight"]), "<f4")
@@ -204,13 +186,13 @@ def test_a_calibration_of_other_weights_is_refused(others, tmp_path, monkeypatch
     shutil.copy(DEMO / CALIBRATION, folder / CALIBRATION)
     shutil.copytree(DEMO / "results", folder / "results")
     monkeypatch.setenv("PTQ4DIT_MODEL", str(folder))
-    models.forget_all()
-    assert models.opened("changed").stats is None
-    with pytest.raises(models.ModelMissing, match="of other weights than these"):
+    loading.forget_all()
+    assert loading.opened("changed").stats is None
+    with pytest.raises(loading.ModelMissing, match="of other weights than these"):
         models.explored("changed")
     assert "other weights" in start.examples("changed")["problem"]
     assert models.outline("changed").layers == ()
-    models.forget_all()
+    loading.forget_all()
 
 
 def test_weights_younger_than_the_calibration_are_not_believed_before_they_are_loaded(others, tmp_path, monkeypatch):
@@ -220,12 +202,12 @@ def test_weights_younger_than_the_calibration_are_not_believed_before_they_are_l
     later = (folder / "calibration.safetensors").stat().st_mtime + 60
     os.utime(weights, (later, later))
     monkeypatch.setenv("PTQ4DIT_MODEL", str(folder))
-    models.forget_all()
+    loading.forget_all()
     assert models.identity("younger") is None
     assert "shown once its weights are loaded" in start.examples("younger")["problem"]
-    models.opened("younger")
+    loading.opened("younger")
     assert models.identity("younger") is not None
-    models.forget_all()
+    loading.forget_all()
 
 
 def test_its_own_results_are_shown(others, tmp_path, monkeypatch):
@@ -233,12 +215,12 @@ def test_its_own_results_are_shown(others, tmp_path, monkeypatch):
     shutil.copytree(others / "dit", folder)
     file = folder / "results" / "results.json"
     content = json.loads(file.read_text())
-    content["made"][FINGERPRINT] = models.opened("dit").fingerprint
+    content["made"][FINGERPRINT] = loading.opened("dit").fingerprint
     file.write_text(json.dumps(content))
     monkeypatch.setenv("PTQ4DIT_MODEL", str(folder))
-    models.forget_all()
+    loading.forget_all()
     assert len(start.examples("own")["examples"]) == len(content["examples"])
-    models.forget_all()
+    loading.forget_all()
 
 
 def test_without_calibration_the_page_says_what_to_run():
@@ -252,25 +234,25 @@ def test_one_model_gives_way_to_another_where_there_is_no_room(monkeypatch):
     from app.services import contenders, room
     from app.services.request import Variant
 
-    models.forget_all()
+    loading.forget_all()
     variant = Variant(weight_bits=4, activation_bits=8, csb=True, ssc=True)
     first = contenders.contender("dit", variant, 1)
     models.explored("sd3")
-    assert models.in_memory() == ("dit", "sd3") and contenders.contender("dit", variant, 1) is first
+    assert loading.in_memory() == ("dit", "sd3") and contenders.contender("dit", variant, 1) is first
     monkeypatch.setattr(room, "available", lambda: -(2**60))
-    models.forget("bare")
-    models.opened("bare")
-    assert models.in_memory() == ("bare",)
+    loading.forget("bare")
+    loading.opened("bare")
+    assert loading.in_memory() == ("bare",)
     monkeypatch.undo()
     assert contenders.contender("dit", variant, 1) is not first  # its quantized ones were let go with it
 
 
 def test_no_more_than_a_few_models_are_in_memory(monkeypatch):
-    monkeypatch.setattr(models, "MOST", 2)
-    models.forget_all()
+    monkeypatch.setattr(loading, "MOST", 2)
+    loading.forget_all()
     for name in ("dit", "sd3", "bare"):
-        models.opened(name)
-    assert models.in_memory() == ("sd3", "bare")
+        loading.opened(name)
+    assert loading.in_memory() == ("sd3", "bare")
 
 
 def test_a_quantized_folder_says_what_it_cannot_show(others, tmp_path, monkeypatch):
@@ -281,16 +263,16 @@ def test_a_quantized_folder_says_what_it_cannot_show(others, tmp_path, monkeypat
         ptq4dit.quantize(explored.dit, explored.stats, ptq4dit.QuantConfig(weight_bits=4)), tmp_path / "w4"
     )
     monkeypatch.setenv("PTQ4DIT_MODEL", str(tmp_path / "w4"))
-    models.forget_all()
+    loading.forget_all()
     assert models.outline("w4").quantized
-    assert inspect_data.layer(["w4", "blocks.0.qkv", 1])["problem"] == models.QUANTIZED
+    assert inspect_data.layer(["w4", "blocks.0.qkv", 1])["problem"] == loading.QUANTIZED
     with pytest.raises(gr.Error, match="holds a quantized model"):
         next(
             compare_handlers.compare_live(
                 SimpleNamespace(session_hash="q"), ["W4A8"], "ddim", "simulated", 8, *opened("w4")
             )
         )
-    models.forget_all()
+    loading.forget_all()
 
 
 def test_a_text_conditioned_model_draws_a_prompt():

@@ -12,7 +12,7 @@ from app.components import bar
 from app.components.bar import bar_fields, write_address
 from app.components.controls import open_link
 from app.page import TABS, build, open_tab
-from app.services import models
+from app.services import loading, models
 from app.services.fitting import fit
 from app.services.models import Outline
 from app.state import FIELDS, Selection
@@ -120,6 +120,6 @@ def test_outline_needs_no_torch(model_folder, monkeypatch):
 
 def test_a_missing_model_is_told_with_its_mend(tmp_path, monkeypatch):
     monkeypatch.setenv("PTQ4DIT_MODEL", str(tmp_path))
-    with pytest.raises(models.ModelMissing, match=r"model_index\.json") as told:
+    with pytest.raises(loading.ModelMissing, match=r"model_index\.json") as told:
         models.explored(tmp_path.name)
     assert str(tmp_path) not in str(told.value)

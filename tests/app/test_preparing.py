@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from app.components import lacking
-from app.services import models, preparing
+from app.services import loading, models, preparing
 from app.tabs import start
 from ptq4dit import Cancelled
 from ptq4dit.config.calibration import CalibrationConfig
@@ -31,9 +31,9 @@ def bare(model_folder, tmp_path, monkeypatch):
     monkeypatch.setenv("PTQ4DIT_OWNER", "1")
     monkeypatch.setattr(preparing, "usual", lambda: SMALL)
     monkeypatch.setattr(preparing, "_jobs", {})
-    models.forget_all()
+    loading.forget_all()
     yield tmp_path / "bare"
-    models.forget_all()
+    loading.forget_all()
 
 
 def until(ended):
@@ -47,7 +47,7 @@ def test_what_is_missing_is_told_with_its_cost(bare):
     first = lacking.lacking("bare")
     assert first["told"] == "bare is not calibrated, so its layers cannot be shown, and has no stored pictures."
     assert first["owner"] and first["command"] == f"python -m ptq4dit prepare {bare}"
-    models.opened("bare")
+    loading.opened("bare")
     assert lacking.lacking("bare")["cost"].startswith("about ")
     assert lacking.lacking("demo")["told"] == "" and not lacking.lacking("demo")["owner"]
 

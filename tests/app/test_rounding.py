@@ -4,7 +4,7 @@ import pytest
 import torch
 
 import ptq4dit
-from app.services import effect, inspection, models, rounding, sites
+from app.services import effect, inspection, loading, models, rounding, sites
 from ptq4dit.quantized.operands import layer_operands
 
 
@@ -12,9 +12,9 @@ from ptq4dit.quantized.operands import layer_operands
 def demo(monkeypatch):
     """The demo model, as a visitor explores it."""
     monkeypatch.delenv("PTQ4DIT_MODEL", raising=False)
-    models.forget_all()
+    loading.forget_all()
     yield
-    models.forget_all()
+    loading.forget_all()
 
 
 def searched(name, layer, variant, weight_bits, activation_bits, strength):

@@ -1,14 +1,12 @@
 """Other models in the real browser: chosen in the bar, every tab walked, nothing of the one before stays."""
 
-import json
 import re
-import shutil
 
 import pytest
 
 from app.services import shelf
+from tests.app.other_models import write_others
 from tests.load.server import served
-from tests.ptq4dit.tiny_pipelines import CALL, tiny_sd3
 
 TABS = ("Start", "Learn", "Inspect", "Compare", "Methods", "Data & API")
 DEMO_ONLY = re.compile(r"stacked rings|octahedron|24\.8 dB|OpenVINO \+ NNCF")  # what only the demo's results say
@@ -17,22 +15,8 @@ DEMO_ONLY = re.compile(r"stacked rings|octahedron|24\.8 dB|OpenVINO \+ NNCF")  #
 @pytest.fixture(scope="module")
 def server(make_dit, tmp_path_factory):
     """The app with a DiT and a Stable Diffusion 3 that have no results but the demo's, and with a bare model."""
-    from diffusers import DiTPipeline
-
-    import ptq4dit
-
     folder = tmp_path_factory.mktemp("models")
-    bundle = make_dit(seed=1)
-    parts = {"transformer": bundle.transformer, "vae": bundle.vae, "scheduler": bundle.scheduler}
-    for name in ("bare", "dit"):
-        DiTPipeline(**parts).save_pretrained(folder / name)
-    tiny_sd3().save_pretrained(folder / "sd3")
-    index = folder / "sd3" / "model_index.json"
-    index.write_text(json.dumps(json.loads(index.read_text()) | CALL["sd3"]))
-    for name in ("dit", "sd3"):
-        config = ptq4dit.CalibrationConfig(timesteps=3, samples_per_timestep=1, steps=3)
-        ptq4dit.calibrate(ptq4dit.load(folder / name), config).save(folder / name / "calibration.safetensors")
-        shutil.copytree(shelf.DEMO / "results", folder / name / "results")
+    write_others(folder, make_dit(seed=1))
     models = "\n".join(str(folder / name) for name in ("demo", "dit", "sd3", "bare"))
     models = models.replace(str(folder / "demo"), str(shelf.DEMO))
     with served(tmp_path_factory.mktemp("server"), env={"PTQ4DIT_MODEL": models}) as app:
@@ -53,7 +37,9 @@ def go(page, tab):
 def test_another_model_is_chosen_without_a_restart_and_the_address_says_which(open_page):
     page = open_page()
     page.locator("#start .wipe-part img.under").wait_for()
+    page.locator("#lacking").wait_for(state="hidden")
     choose(page, "dit")
+    page.locator("#lacking").wait_for(state="visible")
     page.locator("#start .missing").and_(page.get_by_text("other weights")).wait_for()
     assert page.locator("#start .wipe-part img.under").get_attribute("src") == ""
     assert page.locator("#bar select[data-field=strength]").input_value() == "1"  # as it was trained
