@@ -5,7 +5,6 @@ from typing import Any
 
 import diffusers
 import torch
-from accelerate import init_empty_weights
 from diffusers import AutoencoderKL, DiTTransformer2DModel, SchedulerMixin
 from safetensors.torch import load_file
 
@@ -17,6 +16,7 @@ from ptq4dit.config.calibration import CalibrationConfig
 from ptq4dit.config.quantization import QuantConfig
 from ptq4dit.config.record import QuantRecord, made, numbers, short, stored_settings
 from ptq4dit.model.folder_sizes import require_sizes
+from ptq4dit.model.loading import empty_here, loading
 from ptq4dit.quantized.convert import quantized_layers, settings_of
 from ptq4dit.storage.untrusted import read_headers, read_strict_json
 
@@ -39,7 +39,8 @@ def read_former(folder: Path, manifest: dict[str, Any]) -> tuple[Any, Any, Any]:
         raise ValueError(f"Expected the name of a diffusers scheduler in the manifest, got {name}. Quantize again.")
     dtype = as_floating(manifest["dtype"])
     transformer = _transformer(folder / "transformer", manifest, dtype)
-    vae = AutoencoderKL.from_pretrained(folder / "vae", torch_dtype=dtype).eval()
+    with loading():
+        vae = AutoencoderKL.from_pretrained(folder / "vae", torch_dtype=dtype).eval()
     found: Any = scheduler
     return transformer, vae, found.from_pretrained(folder / "scheduler")
 
@@ -50,7 +51,7 @@ def _transformer(part: Path, manifest: dict[str, Any], dtype: torch.dtype) -> An
         rehearsal = DiTTransformer2DModel.from_config(architecture)
     record, files = _record(architecture, manifest), _files(part / _WEIGHTS, manifest, dtype)
     rebuild(rehearsal, record, files)
-    with init_empty_weights():
+    with empty_here():
         transformer: Any = DiTTransformer2DModel.from_config(architecture)
     rebuild(transformer, record, files)
     expected = transformer.state_dict(keep_vars=True)

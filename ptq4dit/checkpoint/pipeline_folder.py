@@ -14,6 +14,7 @@ from ptq4dit.checkpoint.rebuild import rebuild
 from ptq4dit.config.diffusers import DiffusersConfig
 from ptq4dit.config.record import QuantRecord, short
 from ptq4dit.model.folder_sizes import CONFIG, INDEX, rehearsed, require_sizes, weight_files
+from ptq4dit.model.loading import loading
 from ptq4dit.storage.untrusted import read_strict_json
 
 _NAMES = {"_name_or_path", "name_or_path"}
@@ -47,7 +48,8 @@ def read_pipeline(folder: Path, dtypes: Mapping[str, str]) -> Any:
     _rehearse(folder / "transformer")
     types: dict[str, torch.dtype | None] = {part: as_floating(dtype) for part, dtype in dtypes.items()}
     made: Any = kind
-    return made.from_pretrained(folder, dtype={**types, "transformer": None}, local_files_only=True)
+    with loading():
+        return made.from_pretrained(folder, dtype={**types, "transformer": None}, local_files_only=True)
 
 
 def stored_record(folder: Path) -> QuantRecord:

@@ -16,6 +16,7 @@ import torch
 from diffusers import AutoencoderKL, DDIMScheduler, DiTTransformer2DModel
 from torch import Tensor
 
+from ptq4dit.model.loading import loading
 from ptq4dit.storage.untrusted import read_untrusted, require_dense
 
 VAE = "stabilityai/sd-vae-ft-ema"
@@ -60,7 +61,8 @@ class LazyVae:
             ValueError: if it cannot be had.
         """
         try:
-            vae = AutoencoderKL.from_pretrained(self.source, torch_dtype=self._dtype)
+            with loading():
+                vae = AutoencoderKL.from_pretrained(self.source, torch_dtype=self._dtype)
         except OSError as error:
             raise ValueError(
                 f"Expected the autoencoder {self.source!r} to be reachable: a .pt file brings none, and pictures need "

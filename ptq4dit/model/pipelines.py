@@ -14,6 +14,7 @@ from diffusers import DiffusionPipeline
 
 from ptq4dit.config.record import short
 from ptq4dit.model.folder_sizes import CONFIG, INDEX, rehearsed, require_filled, require_sizes
+from ptq4dit.model.loading import loading
 from ptq4dit.storage.untrusted import read_strict_json
 
 _SIZES = (16, 32, 64, 128, 256)
@@ -44,7 +45,8 @@ def read_pipeline(
         given |= {part: None for part, kind in index.items() if kind == [None, None]}  # saved without it
         _require_sound(folder, index)
         chosen = variant or _only_variant(folder)
-        pipeline = DiffusionPipeline.from_pretrained(folder, dtype=dtype, variant=chosen, **given)
+        with loading():
+            pipeline = DiffusionPipeline.from_pretrained(folder, dtype=dtype, variant=chosen, **given)
         _require_weights(pipeline)
     except Exception as error:  # diffusers, transformers, safetensors and torch each have their own for damaged files
         if isinstance(error, ValueError) and str(error).startswith("Expected"):

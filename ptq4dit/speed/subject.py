@@ -15,6 +15,7 @@ from ptq4dit.calibration.statistics import Calibration
 from ptq4dit.config.calibration import CalibrationConfig
 from ptq4dit.model.bundle import Dit, bundle, load
 from ptq4dit.model.frequencies import set_frequencies
+from ptq4dit.model.loading import loading
 from ptq4dit.speed.config import XL, SpeedConfig
 
 _XL = {
@@ -63,7 +64,8 @@ class Subject:
 
     def transformer_of(self, folder: Path, dtype: torch.dtype) -> Any:
         """The model in another type, from the folder that it was saved to."""
-        made = DiTTransformer2DModel.from_pretrained(folder, dtype=dtype)
+        with loading():
+            made = DiTTransformer2DModel.from_pretrained(folder, dtype=dtype)
         set_frequencies(made, self.about["frequencies"])
         return made.eval()
 

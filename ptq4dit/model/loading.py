@@ -1,0 +1,49 @@
+"""Diffusers reads one model at a time, and nobody else in this process notices."""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from unittest.mock import patch
+
+import accelerate
+from torch import nn
+
+_ONE_AT_A_TIME = threading.RLock()
+_REGISTER = nn.Module.register_parameter
+"""Torch's own, held before anything replaces it."""
+_empty = threading.local()
+"""How many `empty_here` this thread is in."""
+
+
+@contextmanager
+def loading() -> Iterator[None]:
+    """A ``with`` block around diffusers' ``from_pretrained`` and other places that build a model without its values.
+
+    There `accelerate.init_empty_weights` replaces ``nn.Module.register_parameter`` for *all* threads: a layer that
+    another thread builds meanwhile has no values, and of two threads that load at once the second puts the replacement
+    of the first back when it ends, after which no layer of the process has values any more. In this block the
+    replacement is for this thread alone, one thread loads at a time, and torch's own function is there behind it.
+    """
+    with _ONE_AT_A_TIME, patch.object(accelerate, "init_empty_weights", empty_here):
+        yield
+
+
+@contextmanager
+def empty_here() -> Iterator[None]:
+    """Parameters that this thread registers have a shape and no values (the meta device); buffers have theirs."""
+    with _ONE_AT_A_TIME:
+        _empty.depth = getattr(_empty, "depth", 0) + 1
+        nn.Module.register_parameter = _register  # type: ignore[method-assign]
+        try:
+            yield
+        finally:
+            _empty.depth -= 1
+            if not _empty.depth:
+                nn.Module.register_parameter = _REGISTER  # type: ignore[method-assign]
+
+
+def _register(module: nn.Module, name: str, param: nn.Parameter | None) -> None:
+    _REGISTER(module, name, param)
+    if param is not None and getattr(_empty, "depth", 0):
+        kept = {key: value for key, value in vars(param).items() if key != "_is_hf_initialized"}
+        module._parameters[name] = type(param)(param.to("meta"), **kept | {"requires_grad": param.requires_grad})
