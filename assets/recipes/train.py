@@ -1,7 +1,7 @@
 """Render, then train everything that the two demo models need, one after another; run again to go on where it stopped.
 
 A stage is done when what it leaves is there. Every stage resumes by itself, so a stop at any time loses minutes.
-Minutes are of work (`run.py`): on two quiet cores the whole takes about a day and a half.
+Minutes are of work (`run.py`): on two quiet cores the whole takes about a day.
 
     python assets/recipes/train.py
     python assets/recipes/train.py --from vae     # shards are being rendered elsewhere
@@ -48,12 +48,12 @@ STAGES = (
     _rendering("train", 0, 40_000),
     _training("vae", "train_vae.py", 72, "vae_whole.json"),
     _training("classifier", "classifier.py", 10, "classifier.json"),
+    _training("dit", "train_dit.py", 450, "dit.json"),
     _training("decoder", "train_vae.py", 45, "vae_decoder.json", "--stage", "decoder"),
     _training("judge", "judge.py", 30, "judge.json"),
-    _training("dit", "train_dit.py", 900, "dit.json"),
     _training("text", "train_text.py", 1200, "text.json"),
 )
-"""The transformers come last: latents are the encoder's, which the decoder's stage leaves as it is."""
+"""The DiT needs the encoder alone, which the decoder's stage leaves as it is, and is waited for the longest."""
 
 
 def pending(work: Path, first: str = STAGES[0].name) -> list[Stage]:

@@ -17,7 +17,7 @@ def test_a_stage_whose_result_is_there_is_not_run_again(tmp_path: Path) -> None:
     (tmp_path / "test" / "pictures-00001.npy").write_bytes(b"")
     left = [stage.name for stage in train.pending(tmp_path)]
     assert "vae" not in left and "render test" not in left and "render train" in left and left[-1] == "text"
-    assert [stage.name for stage in train.pending(tmp_path, "judge")] == ["judge", "dit", "text"]
+    assert [stage.name for stage in train.pending(tmp_path, "dit")] == ["dit", "decoder", "judge", "text"]
     with pytest.raises(ValueError, match="one of"):
         train.pending(tmp_path, "nothing")
 
