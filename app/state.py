@@ -27,9 +27,9 @@ class Selection:
     """One view of the app: which layer, when, at which bits, with which parts of the method, and which picture.
 
     `model` is the name of the explored model; `timestep` a training index 0..999; `channel` the pinned input channel of
-    the layer, -1 for none; `strength` the salience dial; `ssc` needs `csb`; `class_id` counts where the model is given
-    classes, `prompt` where it is given prompts. Raises ValueError for a value out of range: the field, what it takes
-    and what came.
+    the layer, -1 for none; `strength` the salience dial; `ssc` needs `csb`; `tokens` gives every token's input a scale
+    of its own; `class_id` counts where the model is given classes, `prompt` where it is given prompts. Raises
+    ValueError for a value out of range: the field, what it takes and what came.
     """
 
     model: str = "demo"
@@ -46,6 +46,7 @@ class Selection:
     steps: int = 25
     guidance: float = 4.0
     prompt: str = ""
+    tokens: bool = False
 
     def __post_init__(self) -> None:
         """Refuse what no view can show."""
@@ -67,6 +68,7 @@ class Selection:
         self._set("steps", within, 1, MOST_STEPS)
         self._set("guidance", within, 1.0, 20.0)
         self._set("prompt", text, LONGEST_PROMPT)
+        self._set("tokens", switch)
         if self.ssc and not self.csb:
             raise ValueError(
                 "ssc: needs csb, which it weighs the timesteps for; got csb=False. Switch csb on or ssc off"
@@ -75,6 +77,11 @@ class Selection:
     def _set(self, name: str, checked: Callable[..., Any], *allowed: Any) -> None:
         """Hold a field in its own type, so that one value is one key of every cache, however it was written."""
         object.__setattr__(self, name, checked(name, getattr(self, name), *allowed))
+
+    @property
+    def rounding(self) -> tuple[int, int, int, bool]:
+        """How a layer is rounded: bits of weights and of activations, at which dial, a scale for every token or not."""
+        return self.weight_bits, self.activation_bits, self.strength, self.tokens
 
     @classmethod
     def from_controls(cls, *values: Any) -> Selection:

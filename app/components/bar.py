@@ -18,8 +18,8 @@ from app.services.sites import places
 from app.state import BITS, FIELDS, LARGEST_SEED, LAST_CHANNEL, LAST_TIMESTEP, LONGEST_PROMPT, STRENGTHS, Selection
 
 UNSEEN = (
-    *("model", "layer", "timestep", "channel", "weight_bits", "activation_bits", "csb", "ssc", "strength", "class_id"),
-    "prompt",
+    *("model", "layer", "timestep", "channel", "weight_bits", "activation_bits", "csb", "ssc", "tokens", "strength"),
+    *("class_id", "prompt"),
 )
 _QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
 
@@ -106,6 +106,7 @@ def bar_fields(models: Sequence[str]) -> list[dict[str, Any]]:
         _options("activation_bits", "Activations", "bits of every activation", bits),
         _switch("csb", "CSB", "channel-wise salience balancing"),
         _switch("ssc", "SSC", "Spearman's rho-guided salience calibration; needs CSB"),
+        _switch("tokens", "Per token", "a scale for every token's input, found as it comes, not one for all"),
         _options("strength", "Salience dial", "function unchanged", [(strength_name(n), n) for n in STRENGTHS]),
         _options("class_id", "Class", "what the picture shows", []),
         _search("classes", "Class", "what the picture shows: type to search"),

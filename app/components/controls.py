@@ -41,6 +41,7 @@ class Shared:
     steps: gr.Slider
     guidance: gr.Slider
     prompt: gr.Textbox
+    tokens: gr.Checkbox
     opened: Dependency
 
     @property
@@ -104,6 +105,7 @@ def _method_controls(start: Selection) -> dict[str, Any]:
     return {
         "csb": gr.Checkbox(start.csb, label="CSB", interactive=True, render=False),
         "ssc": gr.Checkbox(start.ssc, label="SSC", interactive=True, render=False),
+        "tokens": gr.Checkbox(start.tokens, label="A scale for every token", interactive=True, render=False),
         "weight_bits": gr.Dropdown(bits, value=start.weight_bits, label="Weights", interactive=True, render=False),
         "activation_bits": gr.Dropdown(
             bits, value=start.activation_bits, label="Activations", interactive=True, render=False

@@ -49,9 +49,11 @@ def heatmap_reading(timesteps: np.ndarray, salience: np.ndarray) -> str:
     )
 
 
-def error_reading(errors: Mapping[str, float], weight_bits: int, activation_bits: int, why: str = "") -> str:
+def error_reading(
+    errors: Mapping[str, float], weight_bits: int, activation_bits: int, why: str = "", tokens: bool = False
+) -> str:
     """What rounding does to the layer's output, and how much of it balancing takes away."""
-    bits = f"W{weight_bits}A{activation_bits}"
+    bits = f"W{weight_bits}A{activation_bits}" + " with a scale for every token" * tokens
     if max(errors.values()) < 1e-9:
         return "Weights and activations stay in float: nothing is rounded, so there is no error to show."
     text = f"At {bits} the layer's output is off by **{_percent(errors['none'])}** without balancing"

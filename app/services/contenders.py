@@ -8,6 +8,7 @@ from threading import Event
 from typing import TYPE_CHECKING, Any
 
 from app.services.cache import shared
+from app.services.effect import granularity
 from app.services.loading import opened
 from app.services.models import explored
 from app.services.request import Variant
@@ -78,6 +79,7 @@ def _quantize(model: str, variant: Variant, strength: int, stop: Event, tell: Te
         ssc=variant.ssc,
         reconstruction=_reconstruction(model) if shared_data else None,
         backend=variant.backend,
+        **granularity(variant.tokens),
     )
 
     def progress(done: int, total: int, seconds_left: float) -> None:

@@ -45,13 +45,15 @@ class LayerEffect:
 
 
 @shared(maxsize=256)
-def layer_effect(model: str, layer: str, weight_bits: int, activation_bits: int, strength: int) -> LayerEffect:
+def layer_effect(
+    model: str, layer: str, weight_bits: int, activation_bits: int, strength: int, tokens: bool = False
+) -> LayerEffect:
     """The effect of rounding on one layer with each way of balancing. Raises ValueError for an unknown layer."""
     from ptq4dit.quantized.operands import channel_errors, energies
 
     require_layer(model, layer)
     ways = variants_of(model, layer)
-    operands = {name: rounded(model, layer, name, weight_bits, activation_bits, strength) for name in ways}
+    operands = {name: rounded(model, layer, name, weight_bits, activation_bits, strength, tokens) for name in ways}
     exact = operands["none"]
     energy = {name: tuple(np.asarray(part) for part in energies(exact, one)) for name, one in operands.items()}
     return LayerEffect(
@@ -65,7 +67,9 @@ def layer_effect(model: str, layer: str, weight_bits: int, activation_bits: int,
     )
 
 
-def rounded(model: str, layer: str, variant: str, weight_bits: int, activation_bits: int, strength: int) -> Operands:
+def rounded(
+    model: str, layer: str, variant: str, weight_bits: int, activation_bits: int, strength: int, tokens: bool = False
+) -> Operands:
     """What the layer multiplies, balanced as the variant says, before and after rounding."""
     import ptq4dit
     from ptq4dit.config.quantization import FLOAT_BITS
@@ -73,7 +77,7 @@ def rounded(model: str, layer: str, variant: str, weight_bits: int, activation_b
     from ptq4dit.quantized.weight import expand_weight, round_weight
 
     chosen = explored(model, strength)
-    inputs = ptq4dit.QuantConfig(weight_bits=FLOAT_BITS, activation_bits=activation_bits)
+    inputs = ptq4dit.QuantConfig(weight_bits=FLOAT_BITS, activation_bits=activation_bits, **granularity(tokens))
     layers = sites(model, strength)
     operands = layer_operands(chosen.dit.transformer, chosen.stats, layer, inputs, variant, layers=layers)
     if weight_bits == FLOAT_BITS:
@@ -85,23 +89,34 @@ def rounded(model: str, layer: str, variant: str, weight_bits: int, activation_b
     return replace(operands, rounded_weight=weight, weight_grid=(scale, zero_point))
 
 
+def granularity(tokens: bool) -> dict[str, Any]:
+    """The settings of inputs: as the integer kernels of processors round for every token, or one grid for all."""
+    return {"activation_granularity": "per_token", "activation_symmetric": True} if tokens else {}
+
+
 def _input_histogram(operands: Any, bits: int) -> dict[str, Any]:
-    """The input's values, with the levels of its one grid."""
-    found = _histogram(np.asarray(operands.input).ravel())
-    if operands.input_grid is None:
-        return found
-    scale, zero_point = operands.input_grid
-    return _spanned(found, np.asarray(operands.input).ravel(), -zero_point * scale, scale, 2**bits)
+    """The input's values with the levels of its one grid, or in steps of each token's own."""
+    values, grid = np.asarray(operands.input), operands.input_grid
+    if grid is None:
+        return _histogram(values.ravel())
+    if not isinstance(grid[0], float):
+        return _in_steps(values, *(np.asarray(one) for one in grid), levels=2**bits - 1)
+    scale, zero_point = grid
+    return _spanned(_histogram(values.ravel()), values.ravel(), -zero_point * scale, scale, 2**bits)
 
 
 def _weight_histogram(operands: Any, bits: int) -> dict[str, Any]:
-    """The weight's values in steps of their output channel's grid, so that one grid of integers fits all."""
+    """The weight's values in steps of their output channel's grid."""
     weight = np.asarray(operands.weight)
     if operands.weight_grid is None:
         return _histogram(weight.ravel())
-    scale, zero_point = (np.asarray(one) for one in operands.weight_grid)
-    steps = (weight.reshape(*scale.shape, -1) / scale[..., None] + zero_point[..., None]).ravel()
-    return _spanned(_histogram(steps), steps, 0.0, 1.0, 2**bits)
+    return _in_steps(weight, *(np.asarray(one) for one in operands.weight_grid), levels=2**bits)
+
+
+def _in_steps(values: np.ndarray, scale: np.ndarray, zero_point: np.ndarray, levels: int) -> dict[str, Any]:
+    """Values in steps of their own grid, so that one grid of integers fits all."""
+    steps = (values.reshape(*scale.shape, -1) / scale[..., None] + zero_point[..., None]).ravel()
+    return _spanned(_histogram(steps), steps, 0.0, 1.0, levels) | {"steps": True}
 
 
 def _spanned(found: dict[str, Any], values: np.ndarray, first: float, step: float, levels: int) -> dict[str, Any]:

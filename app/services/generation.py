@@ -157,7 +157,7 @@ def recall(request: Request) -> Frame | None:
 
 def prepare(start: Selection) -> None:
     """Make the variants that Compare opens with, so that the first run waits for nothing."""
-    for variant in parse_variants(DEFAULT_BITS, start.csb, start.ssc, "auto"):
+    for variant in parse_variants(DEFAULT_BITS, start.csb, start.ssc, "auto", start.tokens):
         contender(start.model, variant, start.strength)
 
 

@@ -95,25 +95,33 @@ def _array(tensor: Any) -> np.ndarray:
     return np.asarray(tensor)
 
 
-def layer_errors(model: str, layer: str, weight_bits: int, activation_bits: int, strength: int) -> LayerErrors:
+def layer_errors(
+    model: str, layer: str, weight_bits: int, activation_bits: int, strength: int, tokens: bool = False
+) -> LayerErrors:
     """The error of one layer without balancing, with CSB and with CSB + SSC; one that is not balanced has the first."""
-    return layer_effect(model, layer, weight_bits, activation_bits, strength).errors
+    return layer_effect(model, layer, weight_bits, activation_bits, strength, tokens).errors
 
 
 @shared(maxsize=64)
-def map_numbers(model: str, measure: str, weight_bits: int, activation_bits: int, strength: int) -> dict[str, float]:
+def map_numbers(
+    model: str, measure: str, weight_bits: int, activation_bits: int, strength: int, tokens: bool = False
+) -> dict[str, float]:
     """One number a layer; errors in percent. Raises ValueError for an unknown measure."""
     stats = explored(model, strength).stats
-    stored = stored_errors(model, weight_bits, activation_bits, strength) if measure in WAYS else None
+    known = measure in WAYS and not tokens
+    stored = stored_errors(model, weight_bits, activation_bits, strength) if known else None
     if stored is not None:
         return {layer: 100 * stored[layer][measure] for layer in stats.layers}
-    return {layer: _map_number(model, measure, layer, weight_bits, activation_bits, strength) for layer in stats.layers}
+    how = weight_bits, activation_bits, strength, tokens
+    return {layer: _map_number(model, measure, layer, *how) for layer in stats.layers}
 
 
-def _map_number(model: str, measure: str, layer: str, weight_bits: int, activation_bits: int, strength: int) -> float:
+def _map_number(
+    model: str, measure: str, layer: str, weight_bits: int, activation_bits: int, strength: int, tokens: bool
+) -> float:
     """The number that the map shows for one layer."""
     if measure in WAYS:
-        errors = layer_errors(model, layer, weight_bits, activation_bits, strength).overall
+        errors = layer_errors(model, layer, weight_bits, activation_bits, strength, tokens).overall
         return 100 * errors.get(measure, float("nan"))
     view = layer_view(model, layer, False, False, strength)
     match measure:

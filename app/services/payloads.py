@@ -52,9 +52,11 @@ def layer_payload(model: str, layer: str, strength: int) -> dict[str, Any]:
 
 
 @shared(maxsize=128)
-def effect_payload(model: str, layer: str, weight_bits: int, activation_bits: int, strength: int) -> dict[str, Any]:
+def effect_payload(
+    model: str, layer: str, weight_bits: int, activation_bits: int, strength: int, tokens: bool = False
+) -> dict[str, Any]:
     """What rounding does to one layer, simulated: its error, the values on their grids, the error of each channel."""
-    effect = layer_effect(model, layer, weight_bits, activation_bits, strength)
+    effect = layer_effect(model, layer, weight_bits, activation_bits, strength, tokens)
     errors = effect.errors
     return {
         "made": "simulated",
@@ -64,7 +66,7 @@ def effect_payload(model: str, layer: str, weight_bits: int, activation_bits: in
         },
         "channels": {name: _rounded(values) for name, values in effect.channels.items()},
         "over_time": {name: _rounded(values) for name, values in errors.over_time.items()},
-        "reading": readings.error_reading(errors.overall, weight_bits, activation_bits, site(model, layer).why),
+        "reading": readings.error_reading(errors.overall, weight_bits, activation_bits, site(model, layer).why, tokens),
     }
 
 
@@ -99,19 +101,22 @@ def overview_payload(model: str, strength: int) -> dict[str, Any]:
 
 
 @shared(maxsize=64)
-def errors_payload(model: str, weight_bits: int, activation_bits: int, strength: int) -> dict[str, Any]:
+def errors_payload(
+    model: str, weight_bits: int, activation_bits: int, strength: int, tokens: bool = False
+) -> dict[str, Any]:
     """The error of every layer with each way of balancing, in percent, simulated; none where a layer lacks it.
 
     Raises ValueError for a model so large that working them out here would keep all others waiting.
     """
-    require_small(model, weight_bits, activation_bits, strength)
-    measures = {name: _in_order(map_numbers(model, name, weight_bits, activation_bits, strength)) for name in WAYS}
+    how = weight_bits, activation_bits, strength, tokens
+    require_small(model, *how)
+    measures = {name: _in_order(map_numbers(model, name, *how)) for name in WAYS}
     return {"made": "simulated", "measures": measures}
 
 
-def require_small(model: str, weight_bits: int, activation_bits: int, strength: int) -> None:
+def require_small(model: str, weight_bits: int, activation_bits: int, strength: int, tokens: bool = False) -> None:
     """Raise ValueError where the errors of all layers are neither stored nor quick to work out."""
-    if not is_small(model) and stored_errors(model, weight_bits, activation_bits, strength) is None:
+    if not is_small(model) and (tokens or stored_errors(model, weight_bits, activation_bits, strength) is None):
         raise ValueError(
             f"The errors of all {len(outline(model).layers)} layers of {model} at once would take minutes here, so the "
             "map shows what is known before anything is rounded; the errors of one layer are shown as you open it."

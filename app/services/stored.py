@@ -22,22 +22,23 @@ COMMAND = "python -m ptq4dit prepare"
 
 @dataclass(frozen=True)
 class Choice:
-    """Which stored quantization to look at: bit-widths (``"W4A8"``), salience dial, and the two switches."""
+    """Which stored quantization to look at: bit-widths (``"W4A8"``), salience dial, and the three switches."""
 
     bits: str = "W4A8"
     strength: int = 1
     csb: bool = False
     ssc: bool = False
+    tokens: bool = False
 
     @property
     def variant(self) -> Way:
-        """The switches in one word."""
+        """The first two switches in one word."""
         return way(self.csb, self.ssc)
 
     @property
     def key(self) -> str:
-        """The name under which ``results.json`` files this choice, e.g. ``"W4A8/x8/csb+ssc"``."""
-        return f"{self.bits}/x{self.strength}/{self.variant}"
+        """The name under which ``results.json`` files this choice, e.g. ``"W4A8/x8/csb+ssc"``, or with ``/token``."""
+        return f"{self.bits}/x{self.strength}/{self.variant}" + "/token" * self.tokens
 
 
 @dataclass(frozen=True)
@@ -104,6 +105,11 @@ class StoredResults:
     def strengths(self) -> tuple[int, ...]:
         """Stored settings of the salience dial in rising order."""
         return tuple(sorted({int(key.split("/")[1].removeprefix("x")) for key in self.means}))
+
+    @property
+    def tokens(self) -> bool:
+        """Whether pictures with a scale for every token are stored, too."""
+        return any(key.endswith("/token") for key in self.means)
 
     def example(self, index: int) -> Example:
         """The example at ``index``; ValueError when there is none."""

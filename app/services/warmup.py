@@ -33,5 +33,5 @@ def warm_up() -> None:
     for layer in layers[:MOST_LAYERS]:
         payloads.layer_payload(start.model, layer, start.strength)
         if small:
-            payloads.effect_payload(start.model, layer, start.weight_bits, start.activation_bits, start.strength)
+            payloads.effect_payload(start.model, layer, *start.rounding)
         time.sleep(PAUSE)

@@ -26,7 +26,7 @@ from app.tabs.inspect_files import download
 AT_ONCE: dict[str, Any] = {"concurrency_limit": 2, "concurrency_id": "generation"}  # further runs queue
 BITS = ("W8A8", "W6A8", "W5A8", "W4A8", "W3A8", "W2A8", "W8A6", "W6A6", "W4A6", "W8A4", "W4A4")
 SAMPLER_NAMES = [("DDIM", "ddim"), ("DDPM", "ddpm"), ("DPM-Solver++", "dpm++")]
-LINE_UPS = [("bit-widths", "bits"), ("balancing", "balancing"), ("both, in two rows", "both")]
+LINE_UPS = [("bit-widths", "bits"), ("balancing", "balancing"), ("both, in two rows", "both"), ("scales", "scales")]
 RUN_BY = [("integer where there is one", "auto"), ("simulated", "simulated")]
 
 
@@ -89,7 +89,7 @@ def _create_controls(shared: Shared) -> _Controls:
         max_choices=MOST_VARIANTS,
         allow_custom_value=True,
         label="Variants",
-        info="weight and activation bits; CSB and SSC as in the bar above, or as named",
+        info="weight and activation bits; the switches as in the bar above, or as named",
         elem_id="compare-bits",
     )
     follow(
@@ -114,7 +114,7 @@ def _create_controls(shared: Shared) -> _Controls:
 def _create_views(shared: Shared, cancel: gr.Button) -> tuple[gr.Slider, _Views]:
     """Progress and pictures; beneath them, once there are some, difference gain, numbers, drift and download."""
     start = fit(Selection(), shared.outline)[0]
-    variants = parse_variants(DEFAULT_BITS, start.csb, start.ssc, "auto")
+    variants = parse_variants(DEFAULT_BITS, start.csb, start.ssc, "auto", start.tokens)
     request = Request(
         model=start.model, class_id=start.class_id, prompt=start.prompt, seed=start.seed, variants=variants
     )

@@ -42,10 +42,11 @@ def _single(
     backend: str,
     model: str,
     prompt: str,
+    tokens: bool,
 ) -> Request:
     """The picture that `generate` is asked for, by the last contender alone."""
     plain = isinstance(bits, str) and bits.strip().upper() == "FP32"
-    variants = () if plain else (Variant.parse(bits, csb, ssc, backend),)
+    variants = () if plain else (Variant.parse(bits, csb, ssc, backend, tokens),)
     alone = tuple(one for one in variants if not one.is_float)
     return _request(class_id, seed, steps, guidance, sampler, strength, alone, model, prompt)
 
@@ -64,6 +65,7 @@ def generate(
     backend: str = "auto",
     model: str = "",
     prompt: str = "",
+    tokens: bool = False,
 ) -> dict[str, Any]:
     """Generate one picture with a model, in full precision or quantized.
 
@@ -80,12 +82,15 @@ def generate(
         backend: "simulated" (rounded floats), "integer" (W8A8 and W4A8), or "auto": integer where there is one.
         model: a name that /models lists; the first one if empty.
         prompt: what to draw, for a model that is given prompts.
+        tokens: a scale for every token's input instead of one for all.
 
     Returns:
         name, picture (PNG file) and settings.
     """
     with explained():
-        request = _single(class_id, seed, steps, guidance, sampler, bits, csb, ssc, strength, backend, model, prompt)
+        request = _single(
+            class_id, seed, steps, guidance, sampler, bits, csb, ssc, strength, backend, model, prompt, tokens
+        )
         picture = generation.single(request)
     return {"name": request.contenders[-1].name, "picture": _file(picture), "settings": settings(request)}
 
@@ -103,9 +108,10 @@ def _several(
     backend: str,
     model: str,
     prompt: str,
+    tokens: bool,
 ) -> Request:
     """The pictures that `compare` is asked for."""
-    chosen = parse_variants(DEFAULT_BITS if bits is None else bits, csb, ssc, backend)
+    chosen = parse_variants(DEFAULT_BITS if bits is None else bits, csb, ssc, backend, tokens)
     return _request(class_id, seed, steps, guidance, sampler, strength, chosen, model, prompt)
 
 
@@ -123,6 +129,7 @@ def compare(
     backend: str = "auto",
     model: str = "",
     prompt: str = "",
+    tokens: bool = False,
 ) -> dict[str, Any]:
     """Generate one picture in full precision and by quantized variants from the same noise, and measure the distance.
 
@@ -139,13 +146,16 @@ def compare(
         backend: "simulated" (rounded floats), "integer" (W8A8 and W4A8), or "auto": integer where there is one.
         model: a name that /models lists; the first one if empty.
         prompt: what to draw, for a model that is given prompts.
+        tokens: a scale for every token's input instead of one for all.
 
     Returns:
         full_precision: its name, picture (PNG file), milliseconds a step and megabytes on disk; variants: the same for
         each with backend, psnr (dB), ssim, and drift, the relative error of its latents after every step; settings.
     """
     with explained():
-        request = _several(class_id, seed, steps, guidance, sampler, bits, csb, ssc, strength, backend, model, prompt)
+        request = _several(
+            class_id, seed, steps, guidance, sampler, bits, csb, ssc, strength, backend, model, prompt, tokens
+        )
         *_, frame = generation.run(request)
     return _answer(frame)
 

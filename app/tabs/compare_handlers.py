@@ -60,7 +60,7 @@ def make_request(bits: list[str], sampler: str, backend: str, selection: Selecti
         guidance=selection.guidance,
         sampler=sampler,
         strength=selection.strength,
-        variants=parse_variants(bits, selection.csb, selection.ssc, backend),
+        variants=parse_variants(bits, selection.csb, selection.ssc, backend, selection.tokens),
     )
 
 
@@ -190,12 +190,17 @@ def slide(index: int, finished: Request | None) -> Any:
 
 
 def line_up(by: str, bits: list[str], *values: Any) -> list[str]:
-    """The variants to compare: different bits, the bar's among them; the bar's, balanced in each way; or both."""
+    """The variants to compare: different bits, the bar's among them; the bar's, balanced in each way; or both.
+
+    Or with one scale for all tokens and one for each, without balancing and with.
+    """
     selection = Selection.from_controls(*values)
     named = f"W{selection.weight_bits}A{selection.activation_bits}"
     balanced = [f"{named} {balancing}" for balancing in SWITCHES]
     if by == "balancing":
         return balanced
+    if by == "scales":
+        return [f"{named} {way} {scales}" for scales in ("tensor", "token") for way in ("none", "csb+ssc")]
     plain = [name for name in bits if " " not in name] or list(DEFAULT_BITS)
     if by == "both":
         return [*(name for name in plain if name != named), *balanced][-MOST_VARIANTS:]

@@ -109,7 +109,8 @@ def second_row(request: Request) -> int | None:
     """Which contender begins the second row: none, CSB and CSB + SSC at the same bits stand there by themselves."""
     for index in range(2, len(request.contenders) - 2):
         three = request.contenders[index : index + 3]
-        if [(v.csb, v.ssc) for v in three] == list(SWITCHES.values()) and len({v.label for v in three}) == 1:
+        same = len({(v.label, v.tokens) for v in three}) == 1
+        if [(v.csb, v.ssc) for v in three] == list(SWITCHES.values()) and same:
             return index
     return None
 

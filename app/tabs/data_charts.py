@@ -49,8 +49,7 @@ def _at(view: LayerView, selection: Selection) -> float:
 
 
 def _errors(selection: Selection) -> LayerErrors:
-    chosen = selection
-    return layer_errors(chosen.model, chosen.layer, chosen.weight_bits, chosen.activation_bits, chosen.strength)
+    return layer_errors(selection.model, selection.layer, *selection.rounding)
 
 
 def _channels(selection: Selection) -> Drawn:

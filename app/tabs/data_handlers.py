@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from gradio.components.plot import PlotData
 
+from app.balancing import TOKENS
 from app.components.chart import shown
 from app.components.messages import checked_by, explained
 from app.figures.export.table import chart_rows
@@ -85,7 +86,8 @@ def about(selection: Selection) -> str:
     balancing = ("CSB + SSC" if selection.ssc else "CSB") if selection.csb else "no balancing"
     dial = f", salience x {selection.strength}, function unchanged" if selection.strength > 1 else ""
     bits = f"W{selection.weight_bits}A{selection.activation_bits}"
-    return f"{selection.model}: {selection.layer}, timestep {selection.timestep}, {bits}, {balancing}{dial}"
+    scales = TOKENS[selection.tokens]
+    return f"{selection.model}: {selection.layer}, timestep {selection.timestep}, {bits}, {balancing}{scales}{dial}"
 
 
 def draw_files(*values: Any) -> list[Any]:
@@ -144,6 +146,7 @@ def _asked(
     ssc: bool,
     strength: int,
     model: str,
+    tokens: bool,
 ) -> tuple[Chart, Selection]:
     """What `chart_data` is asked for."""
     return chart(chart_name), Selection(
@@ -155,6 +158,7 @@ def _asked(
         csb=csb,
         ssc=ssc,
         strength=strength,
+        tokens=tokens,
     )
 
 
@@ -169,6 +173,7 @@ def chart_data(
     ssc: bool = True,
     strength: int = 1,
     model: str = "",
+    tokens: bool = False,
 ) -> dict[str, Any]:
     """Look up the data of any chart of the app.
 
@@ -182,12 +187,15 @@ def chart_data(
         ssc: Spearman's rho-guided Salience Calibration; needs csb.
         strength: salience dial, 1 (as trained), 2, 4, 8 or 16; the model's function is unchanged.
         model: a name that /models lists; the first one if empty.
+        tokens: a scale for every token's input instead of one for all.
 
     Returns:
         model, chart, title, source, made_by ("simulated", "integer" or "none"), columns and rows.
     """
     with explained():
-        item, selection = _asked(chart_name, layer, timestep, weight_bits, activation_bits, csb, ssc, strength, model)
+        item, selection = _asked(
+            chart_name, layer, timestep, weight_bits, activation_bits, csb, ssc, strength, model, tokens
+        )
         columns, *rows = chart_rows(item.draw(selection))
     return {
         "model": selection.model,

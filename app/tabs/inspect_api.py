@@ -72,7 +72,7 @@ def _correlation(layer: str, csb: bool, ssc: bool, strength: int, model: str) ->
     return Selection(model=named(model), layer=layer, csb=csb, ssc=ssc, strength=strength)
 
 
-def _error(layer: str, bits: str, strength: int, model: str) -> Selection:
+def _error(layer: str, bits: str, strength: int, model: str, tokens: bool) -> Selection:
     """What `layer_error` is asked for."""
     wanted = Variant.parse(bits, False, False)
     return Selection(
@@ -83,6 +83,7 @@ def _error(layer: str, bits: str, strength: int, model: str) -> Selection:
         strength=strength,
         weight_bits=wanted.weight_bits,
         activation_bits=wanted.activation_bits,
+        tokens=tokens,
     )
 
 
@@ -150,7 +151,9 @@ def layer_correlation(
 
 
 @checked_by(_error)
-def layer_error(layer: str, bits: str = "W4A8", strength: int = 1, model: str = "") -> dict[str, Any]:
+def layer_error(
+    layer: str, bits: str = "W4A8", strength: int = 1, model: str = "", tokens: bool = False
+) -> dict[str, Any]:
     """Look up the relative output error of one quantized layer (simulated) without balancing, with CSB, with CSB + SSC.
 
     Args:
@@ -158,15 +161,15 @@ def layer_error(layer: str, bits: str = "W4A8", strength: int = 1, model: str = 
         bits: weight and activation bits such as "W4A8" (2 to 8, 16 = float).
         strength: salience dial, 1 (as trained), 2, 4, 8 or 16; the model's function is unchanged.
         model: a name that /models lists; the first one if empty.
+        tokens: a scale for every token's input instead of one for all.
 
     Returns:
         model, layer, bits, timesteps, overall (variant to fraction) and over_time (variant to one fraction a timestep).
     """
     with explained():
-        chosen = _error(layer, bits, strength, model)
+        chosen = _error(layer, bits, strength, model, tokens)
         view = _view(chosen)
-        asked = chosen.weight_bits, chosen.activation_bits, chosen.strength
-        errors = inspection.layer_errors(chosen.model, chosen.layer, *asked)
+        errors = inspection.layer_errors(chosen.model, chosen.layer, *chosen.rounding)
         return {
             "model": chosen.model,
             "layer": layer,

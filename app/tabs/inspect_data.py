@@ -23,12 +23,12 @@ def layer(question: Question) -> dict[str, Any]:
 
 
 def effect(question: Question) -> dict[str, Any]:
-    """Errors and histograms of a layer, simulated: [model, layer, weight bits, activation bits, strength]."""
+    """Errors and histograms of a layer, simulated: [model, layer, weight bits, activation bits, strength, tokens]."""
 
     def respond(one: Selection) -> dict[str, Any]:
-        return payloads.effect_payload(one.model, one.layer, one.weight_bits, one.activation_bits, one.strength)
+        return payloads.effect_payload(one.model, one.layer, *one.rounding)
 
-    return _answer(respond, question, "layer", "weight_bits", "activation_bits", "strength")
+    return _answer(respond, question, "layer", "weight_bits", "activation_bits", "strength", "tokens")
 
 
 def channel(question: Question) -> dict[str, Any]:
@@ -46,18 +46,20 @@ def overview(question: Question) -> dict[str, Any]:
 
 
 def errors(question: Question) -> dict[str, Any]:
-    """The error of every layer, simulated: [model, weight bits, activation bits, strength]."""
+    """The error of every layer, simulated: [model, weight bits, activation bits, strength, tokens]."""
 
     def respond(one: Selection) -> dict[str, Any]:
-        return payloads.errors_payload(one.model, one.weight_bits, one.activation_bits, one.strength)
+        return payloads.errors_payload(one.model, *one.rounding)
 
-    return _answer(respond, question, "weight_bits", "activation_bits", "strength")
+    return _answer(respond, question, "weight_bits", "activation_bits", "strength", "tokens")
 
 
 def _answer(respond: Callable[[Selection], dict[str, Any]], question: Question, *names: str) -> dict[str, Any]:
     """The answer, or what is wrong with the question: the model, then a value for each of the named fields."""
     values = question if isinstance(question, list) else [question]
     names = ("model", *names)
+    if names[-1] == "tokens" and len(values) == len(names) - 1:
+        values = [*values, False]  # who does not say means one scale for all
     try:
         if len(values) != len(names):
             raise ValueError(f"question: expected {', '.join(names)}; got {len(values)} values")

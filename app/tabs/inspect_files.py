@@ -11,7 +11,7 @@ from typing import Any
 import gradio as gr
 import numpy as np
 
-from app.balancing import NAMES, way
+from app.balancing import NAMES, TOKENS, way
 from app.components.messages import explained
 from app.services.effect import LayerErrors
 from app.services.inspection import LayerView, layer_errors, layer_view
@@ -79,13 +79,12 @@ def download(label: str, make: Any, inputs: list[Any], elem_id: str, ready: bool
 
 
 def _errors(selection: Selection) -> LayerErrors:
-    chosen = selection
-    return layer_errors(chosen.model, chosen.layer, chosen.weight_bits, chosen.activation_bits, chosen.strength)
+    return layer_errors(selection.model, selection.layer, *selection.rounding)
 
 
 def _name(selection: Selection) -> str:
     """A file name that says what is in it."""
-    bits = f"w{selection.weight_bits}a{selection.activation_bits}"
+    bits = f"w{selection.weight_bits}a{selection.activation_bits}" + "-token" * selection.tokens
     return f"{selection.model}-{selection.layer}-{bits}-{way(selection.csb, selection.ssc)}-x{selection.strength}"
 
 
@@ -94,7 +93,7 @@ def _title(selection: Selection) -> str:
     dial = f", salience x {selection.strength}, function unchanged" if selection.strength > 1 else ""
     method = NAMES[way(selection.csb, selection.ssc)]
     bits = f"W{selection.weight_bits}A{selection.activation_bits}"
-    return f"{selection.model}: {selection.layer}, {bits} simulated, {method}{dial}"
+    return f"{selection.model}: {selection.layer}, {bits} simulated, {method}{TOKENS[selection.tokens]}{dial}"
 
 
 def _write(table: Any, selection: Selection, view: LayerView, errors: LayerErrors) -> None:

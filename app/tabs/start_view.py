@@ -6,7 +6,7 @@ from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
-from app.balancing import NAMES, SWITCHES, WAYS
+from app.balancing import NAMES, SWITCHES, TOKENS, WAYS
 from app.figures.picture import data_uri
 from app.services.stored import Choice, Example, Picture, StoredResults
 from app.state import BITS, STRENGTHS, Selection
@@ -17,7 +17,7 @@ _SIDE = {"src": "", "name": "", "alt": ""}
 NOTHING: dict[str, Any] = {
     **{name: "" for name in ("number", "unit", "sentence", "caption", "source", "remark", "problem")},
     **{"left": _SIDE, "right": _SIDE, "rows": [], "choices": [], "items": [], "label": "Examples", "chosen": 0},
-    **{"csb": {"on": "false"}, "ssc": {"on": "false", "off": True}},
+    **{"csb": {"on": "false"}, "ssc": {"on": "false", "off": True}, "tokens": {"on": "false", "off": True}},
 }
 """What Start shows where nothing is stored of a model."""
 
@@ -29,6 +29,7 @@ def nearest(results: StoredResults, selection: Selection) -> Choice:
         strength=nearest_strength(results, selection.strength),
         csb=selection.csb,
         ssc=selection.ssc,
+        tokens=selection.tokens and results.tokens,
     )
 
 
@@ -49,8 +50,9 @@ def nearest_strength(results: StoredResults, strength: int) -> int:
 
 def remark(selection: Selection, choice: Choice) -> str:
     """Says so where the stored choice is not what the selection asks for; empty where it is."""
-    wanted = f"W{selection.weight_bits}A{selection.activation_bits}, salience x {selection.strength}"
-    shown = f"{choice.bits}, salience x {choice.strength}"
+    asked = f"W{selection.weight_bits}A{selection.activation_bits}"
+    wanted = f"{asked}, salience x {selection.strength}{TOKENS[selection.tokens]}"
+    shown = f"{choice.bits}, salience x {choice.strength}{TOKENS[choice.tokens]}"
     return "" if wanted == shown else f"{wanted} is not stored, so this shows {shown}. Compare makes any setting live."
 
 
@@ -78,10 +80,11 @@ def opening(results: StoredResults, index: int, choice: Choice) -> dict[str, Any
 def table(results: StoredResults, index: int) -> dict[str, Any]:
     """An example's picture in full precision, and by key of the choice what changes when a switch is pressed."""
     choices = [
-        Choice(bits=bits, strength=strength, csb=csb, ssc=ssc)
+        Choice(bits=bits, strength=strength, csb=csb, ssc=ssc, tokens=tokens)
         for bits in results.bits
         for strength in results.strengths
-        for csb, ssc in ((False, False), (True, False), (True, True))
+        for csb, ssc in SWITCHES.values()
+        for tokens in ((False, True) if results.tokens else (False,))
     ]
     views = {one.key: {"right": wipe(results, index, one)["right"], **verdict(results, index, one)} for one in choices}
     return {"left": wipe(results, index, choices[0])["left"], "views": views}
@@ -95,6 +98,7 @@ def ways(results: StoredResults) -> dict[str, Any]:
             {"class_id": e.class_id, "prompt": e.prompt, "seed": e.seed, "title": e.class_name}
             for e in results.examples
         ],
+        "tokens": results.tokens,
         "nearest": {"bits": bits, "strength": {str(n): nearest_strength(results, n) for n in STRENGTHS}},
     }
 
@@ -106,6 +110,7 @@ def switchboard(results: StoredResults, choice: Choice) -> dict[str, Any]:
     return {
         "csb": {"on": _text(choice.csb)},
         "ssc": {"on": _text(choice.ssc), "off": not choice.csb},
+        "tokens": {"on": _text(choice.tokens), "off": not results.tokens},
         "choices": [
             {"label": "Salience", "options": [_option(option, choice.strength) for option in strengths]},
             {"label": "Bits", "options": [_option(option, choice.bits) for option in bits]},
@@ -125,7 +130,7 @@ def _text(flag: bool) -> str:
 def wipe(results: StoredResults, index: int, choice: Choice) -> dict[str, Any]:
     """Full precision left, quantized right."""
     example = results.example(index)
-    name = f"{choice.bits}, {NAMES[choice.variant]}"
+    name = f"{choice.bits}, {NAMES[choice.variant]}{TOKENS[choice.tokens]}"
     return {
         "left": {
             "src": _enlarged(example.full_precision),
@@ -152,11 +157,12 @@ def filmstrip(results: StoredResults, index: int) -> dict[str, Any]:
 def verdict(results: StoredResults, index: int, choice: Choice) -> dict[str, Any]:
     """One measured number, one sentence, and the means of the three variants at these bits and this dial."""
     means = {name: results.mean(_variant(choice, name)) for name in WAYS}
+    behind = f"Mean of {means['none'].pictures} pictures"
     return {
         "number": f"{results.picture(index, choice).psnr:.1f} dB",
         "unit": "PSNR of this picture against full precision, simulated; higher is closer",
         "sentence": sentence(results, index, choice),
-        "caption": f"Mean of {means['none'].pictures} pictures at {choice.bits}, {_dial(choice)}",
+        "caption": f"{behind} at {choice.bits}{TOKENS[choice.tokens]}, {_dial(choice)}",
         "rows": [
             {
                 "name": NAMES[name],

@@ -17,6 +17,7 @@ class PrepareConfig(Config):
         pictures: behind the mean of every variant.
         bits: (weight, activation) pairs of the stored examples.
         strengths: settings of the salience dial of the stored examples; 1 is the model as it is.
+        per_token: store the examples with a scale for every token, too.
         steps, guidance_scale: of sampling them.
         seed: of the examples.
         mean_seed: of the first batch behind a mean, apart from those of the examples.
@@ -30,6 +31,7 @@ class PrepareConfig(Config):
     pictures: int = 8
     bits: tuple[tuple[int, int], ...] = ((4, 8), (8, 8))
     strengths: tuple[int, ...] = (1,)
+    per_token: bool = True
     steps: int = 25
     guidance_scale: float = 4.0
     seed: int = 0

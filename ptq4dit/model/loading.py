@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 from unittest.mock import patch
 
 import accelerate
@@ -33,17 +34,18 @@ def empty_here() -> Iterator[None]:
     """Parameters that this thread registers have a shape and no values (the meta device); buffers have theirs."""
     with _ONE_AT_A_TIME:
         _empty.depth = getattr(_empty, "depth", 0) + 1
-        nn.Module.register_parameter = _register  # type: ignore[method-assign]
+        nn.Module.register_parameter = _register  # type: ignore
         try:
             yield
         finally:
             _empty.depth -= 1
             if not _empty.depth:
-                nn.Module.register_parameter = _REGISTER  # type: ignore[method-assign]
+                nn.Module.register_parameter = _REGISTER  # type: ignore
 
 
-def _register(module: nn.Module, name: str, param: nn.Parameter | None) -> None:
-    _REGISTER(module, name, param)
+def _register(self: nn.Module, name: str, param: nn.Parameter | None) -> None:
+    _REGISTER(self, name, param)
     if param is not None and getattr(_empty, "depth", 0):
-        kept = {key: value for key, value in vars(param).items() if key != "_is_hf_initialized"}
-        module._parameters[name] = type(param)(param.to("meta"), **kept | {"requires_grad": param.requires_grad})
+        kept: dict[str, Any] = {key: value for key, value in vars(param).items() if key != "_is_hf_initialized"}
+        kept["requires_grad"] = param.requires_grad
+        self._parameters[name] = type(param)(param.to("meta"), **kept)

@@ -27,6 +27,8 @@ from ptq4dit.storage.json_file import read_json, write_json
 FORMAT = 1
 FILE = f"{RESULTS}/results.json"
 BATCH = 16
+_PER_TOKEN: dict[str, Any] = {"activation_granularity": "per_token", "activation_symmetric": True}
+"""A scale for every token, as the integer kernels of processors round."""
 
 Subject = int | str
 """A class, or a prompt."""
@@ -172,10 +174,13 @@ def known_subjects(model: Bundle, config: PrepareConfig) -> list[Subject]:
 
 
 def jobs(config: PrepareConfig) -> Iterator[tuple[str, int, QuantConfig]]:
-    """Every quantized model: its key in the file, the dial, the config."""
-    for (weight, activation), strength, (name, (csb, ssc)) in product(config.bits, config.strengths, VARIANTS.items()):
-        wanted = QuantConfig(weight_bits=weight, activation_bits=activation, csb=csb, ssc=ssc)
-        yield f"{wanted.label}/x{strength}/{name}", strength, wanted
+    """Every quantized model: its key in the file, the dial, the config; with one scale for all tokens first."""
+    scales = [("", {}), ("/token", _PER_TOKEN)] if config.per_token else [("", {})]
+    for (suffix, given), (weight, activation), strength, (name, (csb, ssc)) in product(
+        scales, config.bits, config.strengths, VARIANTS.items()
+    ):
+        wanted = QuantConfig(weight_bits=weight, activation_bits=activation, csb=csb, ssc=ssc, **given)
+        yield f"W{weight}A{activation}/x{strength}/{name}{suffix}", strength, wanted
 
 
 def distance(pictures: Tensor, references: Tensor) -> dict[str, float]:

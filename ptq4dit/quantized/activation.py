@@ -44,8 +44,20 @@ def round_static(
 
 def round_dynamic(x: Float[Tensor, "*shape channel"], config: LayerConfig) -> Float[Tensor, "*shape channel"]:
     """Round every token with the range of its own values, or of each of its groups of channels."""
-    spec, size = activation_spec(config), config.activation_group_size
-    grouped = x if size is None else x.unflatten(-1, (-1, size))
-    wide = grouped.to(torch.promote_types(x.dtype, torch.float32))
-    scale, zero_point = affine_from_range(*value_range(wide, spec), spec)
-    return fake_quantize(wide, scale, zero_point, spec).reshape(x.shape).to(x.dtype)
+    wide = _grouped(x, config)
+    scale, zero_point = dynamic_grid(x, config)
+    return fake_quantize(wide, scale, zero_point, activation_spec(config)).reshape(x.shape).to(x.dtype)
+
+
+def dynamic_grid(
+    x: Float[Tensor, "*shape channel"], config: LayerConfig
+) -> tuple[Float[Tensor, "*grids"], Int[Tensor, "*grids"]]:
+    """Scale and zero point of every token's own grid, ``(*shape, 1)``, or of its groups, ``(*shape, groups, 1)``."""
+    spec = activation_spec(config)
+    return affine_from_range(*value_range(_grouped(x, config), spec), spec)
+
+
+def _grouped(x: Tensor, config: LayerConfig) -> Tensor:
+    """In groups of channels where there are such, and wide enough to find ranges in."""
+    size = config.activation_group_size
+    return (x if size is None else x.unflatten(-1, (-1, size))).to(torch.promote_types(x.dtype, torch.float32))

@@ -13,10 +13,12 @@ from ptq4dit.config.balancing import VARIANTS
 from ptq4dit.config.quantization import FLOAT_BITS, LayerConfig, QuantConfig
 from ptq4dit.model.layers import Layer, balanced_layers, unknown_layer
 from ptq4dit.numerics.affine import affine_from_range, fake_quantize
-from ptq4dit.quantized.activation import activation_spec, is_static, round_dynamic
+from ptq4dit.quantized.activation import activation_spec, dynamic_grid, is_static, round_dynamic
 from ptq4dit.quantized.balance import balances_itself, layer_factor, layer_settings, tied_names
 from ptq4dit.quantized.ranges import static_range
 from ptq4dit.quantized.weight import expand_weight, quantize_weight
+
+InputGrid = tuple[float, int] | tuple[Float[Tensor, "timestep row grids"], Int[Tensor, "timestep row grids"]]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -28,7 +30,9 @@ class Operands:
         rounded_input: ``(T, rows, d_in)``, ``Q(X B)``.
         weight: ``(d_out, d_in)``, ``B^-1 W``.
         rounded_weight: ``(d_out, d_in)``, ``Q(B^-1 W)``.
-        input_grid: scale and zero point of the input's static grid; None where it has none.
+        input_grid: scale and zero point of the input's grid, counted from its lowest level: two numbers where it is
+            one for all, ``(T, rows, 1)`` where every token has its own, ``(T, rows, groups)`` where its groups have;
+            None where it has none, or one for each group of timesteps.
         weight_grid: scale and zero point ``(d_out, groups)`` of the weight's grids; None for a weight left in float.
     """
 
@@ -36,7 +40,7 @@ class Operands:
     rounded_input: Float[Tensor, "timestep row channel"]
     weight: Float[Tensor, "d_out channel"]
     rounded_weight: Float[Tensor, "d_out channel"]
-    input_grid: tuple[float, int] | None
+    input_grid: InputGrid | None
     weight_grid: tuple[Float[Tensor, "d_out groups"], Int[Tensor, "d_out groups"]] | None
 
 
@@ -121,14 +125,13 @@ def channel_errors(exact: Operands, rounded: Operands) -> Float[Tensor, " channe
     return (wrong.clamp(min=0) / (x @ w.T).square().sum()).float()
 
 
-def _rounded_input(
-    rows: Tensor, low: Tensor, high: Tensor, config: LayerConfig
-) -> tuple[Tensor, tuple[float, int] | None]:
+def _rounded_input(rows: Tensor, low: Tensor, high: Tensor, config: LayerConfig) -> tuple[Tensor, InputGrid | None]:
     if config.activation_bits == FLOAT_BITS:
         return rows, None
-    if not is_static(config):
-        return round_dynamic(rows, config), None
     spec = activation_spec(config)
+    if not is_static(config):
+        scale, zero_point = (one.reshape(*rows.shape[:2], -1) for one in dynamic_grid(rows, config))
+        return round_dynamic(rows, config), (scale, zero_point - spec.qmin)
     scale, zero_point = affine_from_range(*static_range(low, high, rows, config), spec)
     grid = (float(scale), int(zero_point) - spec.qmin) if scale.numel() == 1 else None
     return fake_quantize(rows, scale, zero_point, spec), grid

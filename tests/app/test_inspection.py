@@ -6,6 +6,7 @@ from scipy.stats import spearmanr
 
 from app.services import inspection
 from app.services.cache import forget_everything
+from app.services.effect import layer_effect
 from app.services.inspection import layer_errors, layer_view, map_numbers, salience_ratio
 from app.services.models import explored
 
@@ -74,6 +75,21 @@ def test_errors_are_the_engines_and_shrink_with_bits():
     assert all(values.shape == (4,) for values in errors.over_time.values())
     for key, coarse in errors.overall.items():
         assert layer_errors("tiny", "blocks.1.fc1", 8, 8, 1).overall[key] < coarse
+
+
+def test_with_a_scale_for_every_token_errors_are_the_engines_too(stats):
+    import ptq4dit
+
+    scales = {"activation_granularity": "per_token", "activation_symmetric": True}
+    config = ptq4dit.QuantConfig(weight_bits=4, activation_bits=8, **scales)
+    own = ptq4dit.layer_errors(explored("tiny").dit.transformer, stats, "blocks.0.fc1", config)
+    told = layer_errors("tiny", "blocks.0.fc1", 4, 8, 1, True).overall
+    assert told == pytest.approx(own, rel=1e-4)
+    assert told != layer_errors("tiny", "blocks.0.fc1", 4, 8, 1).overall
+    inputs = layer_effect("tiny", "blocks.0.fc1", 4, 8, 1, True).inputs["none"]
+    assert (
+        inputs["steps"] and inputs["levels"] == 255 and inputs["high"] - inputs["low"] == pytest.approx(254, rel=1e-3)
+    )
 
 
 def test_the_map_has_a_number_for_each_layer(stats):

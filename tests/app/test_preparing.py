@@ -18,6 +18,7 @@ SMALL = PrepareConfig(
     examples=1,
     pictures=1,
     bits=((4, 8),),
+    per_token=False,
     steps=2,
 )
 PATIENCE = 120

@@ -13,6 +13,9 @@ from app.services.request import FULL_PRECISION, MOST_VARIANTS, Request, Variant
         ("W4A16", 4, 16, "W4A16, simulated, CSB"),
         ("W4A8 none", 4, 8, "W4A8, simulated, no balancing"),
         ("W4A8 csb+ssc", 4, 8, "W4A8, simulated, CSB+SSC"),
+        ("W4A8 token", 4, 8, "W4A8, simulated, CSB, a scale for every token"),
+        ("w4a8 CSB+SSC Token", 4, 8, "W4A8, simulated, CSB+SSC, a scale for every token"),
+        ("W4A16 token", 4, 16, "W4A16, simulated, CSB"),
     ],
 )
 def test_bits_are_parsed(text, weight, activation, name):
@@ -20,7 +23,7 @@ def test_bits_are_parsed(text, weight, activation, name):
     assert (variant.weight_bits, variant.activation_bits, variant.name) == (weight, activation, name)
 
 
-@pytest.mark.parametrize("text", ["", "W4", "4/8", "W4A8 ssc", "int4"])
+@pytest.mark.parametrize("text", ["", "W4", "4/8", "W4A8 ssc", "int4", "W4A8 token csb", "W4A8 tokens"])
 def test_other_bits_are_refused(text):
     with pytest.raises(ValueError, match=r"expected W<bits>A<bits>.*e\.g\. W4A8.*got"):
         Variant.parse(text, csb=True, ssc=True)
@@ -28,6 +31,13 @@ def test_other_bits_are_refused(text):
 
 def test_each_variant_once():
     assert len(parse_variants(["W4A8", "W8A8", "w4a8", "W4A8 csb+ssc"], csb=True, ssc=True)) == 2
+
+
+def test_the_third_switch_counts_where_a_variant_does_not_say(monkeypatch):
+    monkeypatch.setattr("app.services.request.find_spec", lambda name: object())
+    told = parse_variants(["W3A8", "W3A8 none tensor"], csb=True, ssc=True, backend="auto", tokens=True)
+    assert [(one.tokens, one.backend) for one in told] == [(True, "integer"), (False, "simulated")]
+    assert Request(model="tiny", variants=told).contenders[1].tokens
 
 
 @pytest.mark.parametrize("bits", [[], ["W16A16"]])

@@ -1,5 +1,6 @@
 """Start: what is said and shown follows from the stored numbers, and the switches from the selection."""
 
+import json
 from types import SimpleNamespace
 
 import pytest
@@ -35,6 +36,28 @@ def test_the_sentence_tells_the_difference_that_the_switches_make(results):
     assert "average over 64 pictures: 2.0 dB closer to full precision, 32.0 instead of 30.0." in plain
     assert "With CSB this picture is 3.0 dB closer" in csb
     assert "average over 64 pictures: 1.0 dB closer" in csb
+
+
+def test_without_pictures_of_every_tokens_scale_the_switch_is_shut_and_says_so(results):
+    wanted = Selection(tokens=True, weight_bits=4, strength=1)
+    choice = view.nearest(results, wanted)
+    assert not choice.tokens and view.switchboard(results, choice)["tokens"] == {"on": "false", "off": True}
+    assert "a scale for every token is not stored" in view.remark(wanted, choice)
+
+
+def test_with_such_pictures_they_are_shown(stored_folder, monkeypatch):
+    file = stored_folder / "results.json"
+    content = json.loads(file.read_text())
+    for table in (content["means"], *(one["quantized"] for one in content["examples"])):
+        table |= {f"{key}/token": {**value, "psnr": value["psnr"] + 7} for key, value in list(table.items())}
+    file.write_text(json.dumps(content))
+    results = read_results(stored_folder)
+    choice = view.nearest(results, Selection(tokens=True, weight_bits=4, strength=1, csb=False, ssc=False))
+    assert choice.key == "W4A8/x1/none/token" and view.ways(results)["tokens"]
+    assert view.switchboard(results, choice)["tokens"] == {"on": "true", "off": False}
+    assert view.verdict(results, 0, choice)["number"] == "28.5 dB"
+    assert "a scale for every token" in view.wipe(results, 0, choice)["right"]["alt"]
+    assert set(view.table(results, 0)["views"]) == {f"{one.key}{end}" for one in ALL for end in ("", "/token")}
 
 
 @pytest.mark.parametrize(

@@ -82,6 +82,26 @@ def test_operands_multiply_to_the_same_product_and_lie_on_their_grids(louder, st
     assert steps.min() >= -1e-3 and steps.max() <= 2**4 - 1 + 1e-3
 
 
+def test_every_tokens_input_lies_on_a_grid_of_its_own(louder, stats):
+    scales = {"activation_granularity": "per_token", "activation_symmetric": True}
+    config = QuantConfig(weight_bits=4, activation_bits=6, **scales)
+    one = layer_operands(louder.transformer, stats, "blocks.0.fc1", config, "csb")
+    scale, zero_point = one.input_grid
+    assert scale.shape == (*one.input.shape[:2], 1) and len(scale.unique()) > 1
+    torch.testing.assert_close(scale, one.input.abs().amax(-1, keepdim=True) / 31)
+    steps = one.rounded_input / scale + zero_point
+    torch.testing.assert_close(steps, steps.round(), rtol=0, atol=1e-3)
+    assert steps.min() >= -1e-3 and steps.max() <= 62 + 1e-3 and (zero_point == 31).all()
+
+
+def test_every_group_of_a_token_has_a_grid_of_its_own(louder, stats):
+    size = stats.samples["blocks.0.fc1"].shape[-1] // 2
+    config = QuantConfig(activation_granularity="per_token", activation_symmetric=True, activation_group_size=size)
+    one = layer_operands(louder.transformer, stats, "blocks.0.fc1", config, "none")
+    scale, zero_point = one.input_grid
+    assert scale.shape == zero_point.shape == (*one.input.shape[:2], 2)
+
+
 def test_channel_errors_are_those_of_the_outer_products(louder, stats):
     layer = "blocks.1.proj"
     plain, balanced = (layer_operands(louder.transformer, stats, layer, CONFIG, v) for v in ("none", "csb"))

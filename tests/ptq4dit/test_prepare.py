@@ -24,6 +24,7 @@ CONFIG = PrepareConfig(
     examples=2,
     pictures=2,
     bits=((4, 8),),
+    per_token=False,
     steps=2,
 )
 
@@ -33,21 +34,23 @@ def results(folder):
 
 
 def test_everything_is_made_once_and_says_of_which_model_it_is(dit, tmp_path):
-    told = []
-    assert prepare(dit, tmp_path, CONFIG, MADE, tell=lambda *step: told.append(step)) == ["calibration", "examples"]
+    told, config = [], dataclasses.replace(CONFIG, per_token=True)
+    assert prepare(dit, tmp_path, config, MADE, tell=lambda *step: told.append(step)) == ["calibration", "examples"]
     own = fingerprint(dit.transformer)
     made = results(tmp_path)
     assert (
         made["made"]["model_fingerprint"] == ptq4dit.Calibration.load(tmp_path / "calibration.safetensors").model == own
     )
     assert [entry["class_id"] for entry in made["examples"]] == [0, 2]
-    assert set(made["means"]) == {"W4A8/x1/none", "W4A8/x1/csb", "W4A8/x1/csb+ssc"}
+    keys = [f"W4A8/x1/{way}{scales}" for scales in ("", "/token") for way in ("none", "csb", "csb+ssc")]
+    assert list(made["means"]) == keys
+    assert made["means"]["W4A8/x1/none"]["psnr"] != made["means"]["W4A8/x1/none/token"]["psnr"]
     for entry in made["examples"]:
         for picture in (entry["full_precision"], *entry["quantized"].values()):
             assert (tmp_path / "results" / picture["file"]).is_file()
     assert {stage for stage, _, _ in told} == {"calibration", "examples"} and told[-1][1] == told[-1][2]
     assert not (tmp_path / "unfinished").exists() and not list(tmp_path.rglob("*unfinished*"))
-    assert prepare(dit, tmp_path, CONFIG, MADE) == []
+    assert prepare(dit, tmp_path, config, MADE) == []
 
 
 def test_in_parts_it_is_the_calibration_of_all_images_at_once(dit, tmp_path):

@@ -25,7 +25,7 @@ function clear() {
 }
 
 async function follow() {
-  const mine = ++asked, { model, layer: name, strength, weight_bits: w, activation_bits: a } = store.selection;
+  const mine = ++asked, { model, layer: name, strength, weight_bits: w, activation_bits: a, tokens } = store.selection;
   if (!name || !element.offsetParent) return;
   if (model !== shownOf) { clear(); shownOf = model; tellStatus(LOADING); }
   try {
@@ -38,11 +38,11 @@ async function follow() {
     say('summary', layer.readings.summary);
     tellStatus('');
     drawAll();
-    effect = await ask('effect', model, name, w, a, strength);
+    effect = await ask('effect', model, name, w, a, strength, tokens);
     if (mine !== asked) { effect = null; return; }
     drawEffect();
     part('.inspector').setAttribute('aria-busy', 'false');
-    await survey(mine, model, w, a, strength);
+    await survey(mine, model, w, a, strength, tokens);
   } catch (problem) {
     if (mine !== asked) return;
     if (!layer || layer.layer !== name) clear();
@@ -51,12 +51,12 @@ async function follow() {
 }
 
 // The map: salience at once, errors of all layers as soon as they are worked out.
-async function survey(mine, model, w, a, strength) {
+async function survey(mine, model, w, a, strength, tokens) {
   const salience = await ask('overview', model, strength);
   if (mine !== asked) return;
   overview = { ...salience, measures: { ...salience.measures } };
   drawMap();
-  const errors = await ask('errors', model, w, a, strength);
+  const errors = await ask('errors', model, w, a, strength, tokens);
   if (mine !== asked) return;
   overview.measures = { ...salience.measures, ...errors.measures };
   drawMap();
@@ -92,7 +92,7 @@ element.addEventListener('toggle', (event) => {
 
 takeLooks();
 store.listen((news) => {
-  if (news.some((name) => ['model', 'layer', 'strength', 'weight_bits', 'activation_bits'].includes(name))) { drawMap(); follow(); }
+  if (news.some((name) => ['model', 'layer', 'strength', 'weight_bits', 'activation_bits', 'tokens'].includes(name))) { drawMap(); follow(); }
   else if (news.some((name) => ['timestep', 'channel', 'csb', 'ssc'].includes(name))) drawAll();
 });
 // Drawn unseen nothing has a width: draw when the tab shows, and again when the page's width changes.

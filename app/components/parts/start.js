@@ -9,8 +9,9 @@ const choiceOf = (stored, selection) => ({
   strength: stored.nearest.strength[selection.strength],
   csb: selection.csb,
   ssc: selection.csb && selection.ssc,
+  tokens: Boolean(selection.tokens && stored.tokens),
 });
-const keyOf = ({ bits, strength, csb, ssc }) => `${bits}/x${strength}/${csb ? (ssc ? 'csb+ssc' : 'csb') : 'none'}`;
+const keyOf = ({ bits, strength, csb, ssc, tokens }) => `${bits}/x${strength}/${csb ? (ssc ? 'csb+ssc' : 'csb') : 'none'}${tokens ? '/token' : ''}`;
 const isOf = (one, selection) => one.seed === selection.seed && (one.class_id === null ? one.prompt === selection.prompt : one.class_id === selection.class_id);
 
 function storedOf(model) {
@@ -25,7 +26,8 @@ function exampleOf(stored, selection, chosen) {
 }
 
 function remarkOn(stored, selection, choice, index) {
-  const settings = [`W${selection.weight_bits}A${selection.activation_bits}, salience x ${selection.strength}`, `${choice.bits}, salience x ${choice.strength}`];
+  const scales = (tokens) => (tokens ? ', a scale for every token' : '');
+  const settings = [`W${selection.weight_bits}A${selection.activation_bits}, salience x ${selection.strength}${scales(selection.tokens)}`, `${choice.bits}, salience x ${choice.strength}${scales(choice.tokens)}`];
   const one = stored.examples[index];
   const asked = one.class_id === null ? `“${selection.prompt}”` : store.about.labels?.[selection.class_id] ?? selection.class_id;
   const pictures = [`${asked} from seed ${selection.seed}`, `${one.class_id === null ? `“${one.title}”` : one.title} from seed ${one.seed}`];
@@ -60,6 +62,7 @@ async function show() {
       remark: remarkOn(stored, selection, choice, index),
       csb: { on: String(choice.csb) },
       ssc: { on: String(choice.ssc), off: !choice.csb },
+      tokens: { on: String(choice.tokens), off: !stored.tokens },
       choices: before.choices.map((row) => ({ ...row, options: row.options.map((one) => ({ ...one, chosen: String(choice[one.name] === one.value) })) })),
       items: before.items.map((one, i) => ({ ...one, chosen: String(i === index) })),
     };
@@ -69,7 +72,7 @@ async function show() {
 }
 
 function press(name, value) {
-  if (name === 'csb' || name === 'ssc') return { [name]: !store.selection[name] };
+  if (['csb', 'ssc', 'tokens'].includes(name)) return { [name]: !store.selection[name] };
   if (name === 'strength') return { strength: Number(value) };
   const [weight_bits, activation_bits] = value.slice(1).split('A').map(Number);
   return { weight_bits, activation_bits };

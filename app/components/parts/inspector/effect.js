@@ -15,7 +15,7 @@ function variantCard(name) {
   const switches = { none: 'csb 0', csb: 'csb 1 ssc 0', 'csb+ssc': 'csb 1 ssc 1' }[name];
   return `<button type="button" class="variant" data-variant="${name}" aria-pressed="${chosen}" aria-label="${VARIANTS[name]}: error ${brief(100 * one.error)} % of the output. Choose it" title="${switches}">
     <span class="name"><i style="background:${COLOUR[name]}"></i>${VARIANTS[name]}</span><strong>${brief(100 * one.error)} %</strong><span class="unit">of the output, simulated</span>
-    ${histogram(one.input, 'input X', COLOUR.activation)}${histogram(one.weight, 'weight W, in steps of its output channel', COLOUR.weight)}</button>`;
+    ${histogram(one.input, one.input.steps ? "input X, in steps of its token's grid" : 'input X', COLOUR.activation)}${histogram(one.weight, 'weight W, in steps of its output channel', COLOUR.weight)}</button>`;
 }
 
 // Bars on a root scale, so that the tails show; a line for each level of the grid, or for each so many where they crowd.
@@ -55,8 +55,8 @@ async function drawSingle() {
   const b = factorsOf(variant()), by = b ? b[j] : 1, grid = effect?.variants[variant()]?.input;
   const values = floats(raw.activation).map((v) => v * by), weights = floats(raw.weight).map((v) => v / by);
   const inputs = binned(values);
-  if (grid?.levels) Object.assign(inputs, within(grid, inputs));
-  box.innerHTML = `<figure>${histogram(inputs, `${values.length} values of X in channel ${j}`, COLOUR.activation)}</figure><figure>${histogram(binned(weights), `${weights.length} values of W in channel ${j}`, COLOUR.weight).replace(': float, no grid', '')}</figure><p class="reading">${rich(`Channel **${j}**${b ? `, balanced by b = ${brief(by)}` : ', as calibrated'}: its values over all timesteps, and its row of the weight. Root scale.`)}</p>`;
+  if (grid?.levels && !grid.steps) Object.assign(inputs, within(grid, inputs));
+  box.innerHTML = `<figure>${histogram(inputs, `${values.length} values of X in channel ${j}`, COLOUR.activation).replace(grid?.steps ? ': float, no grid' : '\0', ': a grid for each token')}</figure><figure>${histogram(binned(weights), `${weights.length} values of W in channel ${j}`, COLOUR.weight).replace(': float, no grid', '')}</figure><p class="reading">${rich(`Channel **${j}**${b ? `, balanced by b = ${brief(by)}` : ', as calibrated'}: its values over all timesteps, and its row of the weight. Root scale.`)}</p>`;
 }
 
 function binned(values, bins = 48) {
