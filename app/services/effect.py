@@ -100,7 +100,7 @@ def _input_histogram(operands: Any, bits: int) -> dict[str, Any]:
     if grid is None:
         return _histogram(values.ravel())
     if not isinstance(grid[0], float):
-        return _in_steps(values, *(np.asarray(one) for one in grid), levels=2**bits - 1)
+        return _in_steps(values, np.asarray(grid[0]), np.asarray(grid[1]), 2**bits - 1)
     scale, zero_point = grid
     return _spanned(_histogram(values.ravel()), values.ravel(), -zero_point * scale, scale, 2**bits)
 
@@ -110,7 +110,8 @@ def _weight_histogram(operands: Any, bits: int) -> dict[str, Any]:
     weight = np.asarray(operands.weight)
     if operands.weight_grid is None:
         return _histogram(weight.ravel())
-    return _in_steps(weight, *(np.asarray(one) for one in operands.weight_grid), levels=2**bits)
+    scale, zero_point = operands.weight_grid
+    return _in_steps(weight, np.asarray(scale), np.asarray(zero_point), 2**bits)
 
 
 def _in_steps(values: np.ndarray, scale: np.ndarray, zero_point: np.ndarray, levels: int) -> dict[str, Any]:

@@ -33,7 +33,7 @@ def loading() -> Iterator[None]:
 def empty_here() -> Iterator[None]:
     """Parameters that this thread registers have a shape and no values (the meta device); buffers have theirs."""
     with _ONE_AT_A_TIME:
-        _empty.depth = getattr(_empty, "depth", 0) + 1
+        _empty.depth = vars(_empty).get("depth", 0) + 1
         nn.Module.register_parameter = _register  # type: ignore
         try:
             yield
@@ -45,7 +45,7 @@ def empty_here() -> Iterator[None]:
 
 def _register(self: nn.Module, name: str, param: nn.Parameter | None) -> None:
     _REGISTER(self, name, param)
-    if param is not None and getattr(_empty, "depth", 0):
+    if param is not None and vars(_empty).get("depth"):
         kept: dict[str, Any] = {key: value for key, value in vars(param).items() if key != "_is_hf_initialized"}
         kept["requires_grad"] = param.requires_grad
         self._parameters[name] = type(param)(param.to("meta"), **kept)

@@ -12,7 +12,6 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-HERE = Path(__file__).resolve().parent
 PATIENCE = 60_000  # milliseconds for whatever a test waits for; a busy machine is not a failure
 QUIET = (
     "--no-sandbox",
@@ -32,14 +31,6 @@ new MutationObserver((changes) => {
   }
 }).observe(document, { subtree: true, childList: true });
 """
-
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items):
-    """A browser, the app and what it draws take all of a small machine."""
-    for item in items:
-        if HERE in item.path.parents:
-            item.add_marker(pytest.mark.alone)
 
 
 @pytest.fixture(scope="session")
