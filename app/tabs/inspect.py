@@ -13,7 +13,7 @@ from app.tabs.inspect_files import download, offer_csv, offer_png, offer_svg
 
 SCRIPTS = (
     "store",
-    *(f"inspector/{name}" for name in ("core", "view", "channels", "time", "pairs", "effect", "overview")),
+    *(f"inspector/{name}" for name in ("core", "view", "channels", "time", "pairs", "effect", "hurts", "overview")),
 )
 QUESTIONS = (
     inspect_data.layer,
@@ -21,6 +21,7 @@ QUESTIONS = (
     inspect_data.channel,
     inspect_data.overview,
     inspect_data.errors,
+    inspect_data.hurts,
 )
 
 
