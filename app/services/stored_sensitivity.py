@@ -49,8 +49,8 @@ def _told(chosen: Sensitivity, weight_bits: int, asked: str, layers: list[str], 
     share = sum(sorted(values)[-max(1, len(values) // 10) :]) / (sum(values) or 1)
     return (
         f"Only this layer rounded ({how}), all others in float, from the same noise: how far the guided prediction is "
-        f"off, in % of its energy, over {chosen.samples} calls. **{layers[worst]}** hurts most, {values[worst]:.3g} %; the worst "
-        f"tenth of the layers makes {100 * share:.0f} % of all.{other}"
+        f"off, in % of its energy, over {chosen.samples} calls. **{layers[worst]}** hurts most, {values[worst]:.3g} %; "
+        f"the worst tenth of the layers makes {100 * share:.0f} % of all.{other}"
     )
 
 
@@ -63,8 +63,8 @@ def _missing(model: str, strength: int) -> str:
     if strength == 1:
         return f"What hurts the picture has not been measured of {model} yet. Make it: {command(model)}"
     return (
-        f"What hurts the picture has not been measured of {model} at salience x {strength}. Turn the dial back, or make "
-        f"it: python -m ptq4dit sensitivity {entry(model).told} --strength {strength} --out "
+        f"What hurts the picture has not been measured of {model} at salience x {strength}. Turn the dial back, or "
+        f"make it: python -m ptq4dit sensitivity {entry(model).told} --strength {strength} --out "
         f"results/sensitivity-x{strength}.json, kept among the model's results"
     )
 
