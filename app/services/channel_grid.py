@@ -15,7 +15,10 @@ from app.state import brief
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from ptq4dit import Calibration
+
 BINS = 72
+VALUES = 2_000_000  # looked at; of more, every so many-th row
 MIDDLE = 99.0  # per cent of the other channels' values whose levels are counted
 
 
@@ -40,15 +43,15 @@ def most_salient_channel(model: str, layer: str, strength: int) -> int:
 def channel_grid(model: str, layer: str, channel: int, activation_bits: int, strength: int) -> dict[str, Any]:
     """The grid of a layer's input in three ways: rounded, without the channel's part in the range, balanced.
 
-    For each its first level, step and number of levels; histograms of the channel's values, where it is rounded, and of all others'
-    over one span; and on how many levels the middle 99 % of the others' values stand. Without a grid where activations stay in
-    float; the balanced way only where something balances the layer.
+    For each its first level, step and number of levels; histograms of the channel's values, where it is rounded, and of
+    all others' over one span; and on how many levels the middle 99 % of the others' values stand. Without a grid where
+    activations stay in float; the balanced way only where something balances the layer.
 
     Raises ValueError for a layer or channel that there is not.
     """
     count = require_channel(model, layer, channel)
     stats = explored(model, strength).stats
-    rows = np.asarray(stats.samples[layer].float()).reshape(-1, count)
+    rows = np.asarray(stats.samples[layer].flatten(0, 1)[:: max(1, count * _tokens(stats, layer) // VALUES)].float())
     low, high = (np.asarray(kind[layer]) for kind in (stats.activation_min, stats.activation_max))
     others = np.arange(count) != channel
     ways = {"rounded": _way(rows, low, high, channel, activation_bits, others | True)}
@@ -57,6 +60,10 @@ def channel_grid(model: str, layer: str, channel: int, activation_bits: int, str
         by = layer_view(model, layer, True, True, strength).factors
         ways["balanced"] = _way(rows * by, low * by, high * by, channel, activation_bits, others | True)
     return {"layer": layer, "channel": channel, "channels": count, "bits": activation_bits, "ways": ways}
+
+
+def _tokens(stats: Calibration, layer: str) -> int:
+    return int(stats.samples[layer].shape[:2].numel())
 
 
 def _way(

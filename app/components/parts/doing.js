@@ -3,7 +3,7 @@
 const REST = 700; // milliseconds without a change after which pictures are drawn anew
 const DRAWS = ['model', 'layer', 'channel', 'weight_bits', 'activation_bits', 'strength', 'class_id', 'prompt', 'seed', 'guidance'];
 const query = new URLSearchParams(window.location.search);
-let live = query.get('doing') === '1', ticket = 0, waiting = 0, inSight = false, asking = '', placed = 0;
+let live = query.get('doing') === '1', ticket = 0, waiting = 0, placing = 0, inSight = false, asking = '', placed = 0;
 const gain = part('[data-gain]'), curve = part('[data-curve]');
 const ready = () => store.selection.channel >= 0 && element.offsetParent;
 const wanted = () => JSON.stringify([...DRAWS.map((name) => store.selection[name]), gain.value, curve.value]);
@@ -14,12 +14,19 @@ async function askServer(name, ...question) {
   return answer;
 }
 
-async function follow() {
-  const mine = ++placed, { model, layer, channel, activation_bits: a, strength } = store.selection, pinned = channel >= 0;
+// The place on the grid is asked for where somebody sees it, and not for every channel that is walked over.
+function follow() {
+  const { layer, channel } = store.selection, pinned = channel >= 0;
+  placed += 1;
   part('.invite').hidden = pinned;
   part('.body').hidden = !pinned;
-  if (!ready()) return;
-  part('.who').textContent = `Channel ${channel} of ${layer}`;
+  part('.who').textContent = pinned ? `Channel ${channel} of ${layer}` : '';
+  window.clearTimeout(placing);
+  if (ready() && inSight) placing = window.setTimeout(askPlace, 60);
+}
+
+async function askPlace() {
+  const mine = placed, { model, layer, channel, activation_bits: a, strength } = store.selection;
   try {
     const found = await askServer('place', model, layer, channel, a, strength);
     if (mine === placed) drawPlace(found);
@@ -96,4 +103,4 @@ if (query.get('gain') !== null && Number(query.get('gain')) >= 0) gain.value = q
 part('.gain output').textContent = gain.value;
 if ([...curve.options].some((one) => one.value === query.get('curve'))) curve.value = query.get('curve');
 new ResizeObserver(() => { if (element.offsetParent) { follow(); soon(); } }).observe(element); // it has a width once its tab shows
-new IntersectionObserver((seen) => { inSight = seen[seen.length - 1].isIntersecting; if (inSight) soon(); }).observe(element);
+new IntersectionObserver((seen) => { inSight = seen[seen.length - 1].isIntersecting; if (inSight) { follow(); soon(); } }).observe(element);
