@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from ptq4dit.calibration.statistics import Calibration
 from ptq4dit.model.bundle import Dit
 from ptq4dit.model.families.absorber import shared_maximum
 from ptq4dit.model.layers import balanced_layers
@@ -59,3 +60,16 @@ def amplify_salience(dit: Dit, strength: float, fraction: float = 0.03, seed: in
     """
     factors = amplification_factors(dit.transformer, strength, fraction, seed)
     return dit.with_transformer(reparameterize(dit.transformer, factors))
+
+
+def amplified(dit: Dit, stats: Calibration, strength: float) -> tuple[Dit, Calibration]:
+    """`amplify_salience` of a bundle, and what calibrating the result would give; both as they are at strength 1.
+
+    Raises:
+        ValueError: as `amplification_factors`.
+    """
+    if strength == 1:
+        return dit, stats
+    factors = amplification_factors(dit.transformer, strength)
+    raised = amplify_salience(dit, strength)
+    return raised, stats.rescaled_for(factors, raised.transformer)

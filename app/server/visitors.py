@@ -10,7 +10,7 @@ from gradio.queueing import Queue
 
 from app.server.doors import Refusal, Scope
 
-HEAVY = ("generation", "methods")  # concurrency ids of what draws or learns
+HEAVY = ("generation", "methods", "channel")  # concurrency ids of what draws or learns
 WAITING = 24  # of each of those, of all visitors
 OWN = 8  # of those, waiting or under way, of one visitor; a class behind one address shares them
 UNREAD = 32  # questions of one session whose answers it has not fetched

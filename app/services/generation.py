@@ -220,7 +220,7 @@ def _trajectory(model: Dit, request: Request, stop: Event) -> Iterator[DenoiseSt
 
     what: dict[str, Any] = {"class_labels": [request.class_id], "sampler": request.sampler}
     if model.text_conditioned:
-        what = {"prompts": _encoded(request.model, request.prompt)}
+        what = {"prompts": encoded(request.model, request.prompt)}
     return denoise(
         model,
         steps=request.steps,
@@ -232,7 +232,7 @@ def _trajectory(model: Dit, request: Request, stop: Event) -> Iterator[DenoiseSt
 
 
 @shared(maxsize=32)
-def _encoded(model: str, prompt: str) -> Any:
+def encoded(model: str, prompt: str) -> Any:
     """A prompt as the model's text encoders see it, which no rounding of the transformer changes."""
     from ptq4dit.sampling.prompts import encode_prompts
 

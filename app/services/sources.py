@@ -50,6 +50,7 @@ FILES = {
     "ssc_ways.json": Known(holds="Ways to make one salience of many timesteps", seen="README"),
     "full_size.json": Known(holds="What quantizing a model of DiT-XL/2's size takes", seen="README", of=XL),
     "feel.json": Known(holds="How the app feels: start, clicks, many visitors, memory", seen="Data & API"),
+    "sensitivity.json": Known(holds="What each layer's rounding alone does to the prediction", seen="Inspect"),
     "rounding.json": Known(holds="How every layer is rounded at all bits, and the errors", seen="Inspect"),
 }
 COMMAND = "a script of assets/recipes"

@@ -8,12 +8,13 @@ from app.components.controls import Shared
 from app.components.part import html_part
 from app.content import words
 from app.tabs import inspect_data
+from app.tabs.doing import create_doing
 from app.tabs.inspect_api import create_endpoints
 from app.tabs.inspect_files import download, offer_csv, offer_png, offer_svg
 
 SCRIPTS = (
     "store",
-    *(f"inspector/{name}" for name in ("core", "view", "channels", "time", "pairs", "effect", "overview")),
+    *(f"inspector/{name}" for name in ("core", "view", "channels", "time", "pairs", "effect", "hurts", "overview")),
 )
 QUESTIONS = (
     inspect_data.layer,
@@ -21,6 +22,7 @@ QUESTIONS = (
     inspect_data.channel,
     inspect_data.overview,
     inspect_data.errors,
+    inspect_data.hurts,
 )
 
 
@@ -35,6 +37,7 @@ def create_inspect_tab(shared: Shared) -> None:
         elem_id="inspector",
         server_functions=list(QUESTIONS),
     )
+    create_doing()
     with gr.Row():
         download("Charts' data as CSV", offer_csv, shared.inputs, "inspect-csv")
         download("Charts as PNG", offer_png, shared.inputs, "inspect-png")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from app.services import payloads
+from app.services import channel_grid, payloads, stored_sensitivity
 from app.services.loading import ModelMissing
 from app.services.shelf import entry
 from app.state import Selection
@@ -52,6 +52,33 @@ def errors(question: Question) -> dict[str, Any]:
         return payloads.errors_payload(one.model, *one.rounding)
 
     return _answer(respond, question, "weight_bits", "activation_bits", "strength", "tokens")
+
+
+def hurts(question: Question) -> dict[str, Any]:
+    """What each layer's rounding alone does to the prediction, as stored: [model, weight bits, csb, ssc, strength]."""
+
+    def respond(one: Selection) -> dict[str, Any]:
+        return stored_sensitivity.hurts(one.model, one.weight_bits, one.csb, one.ssc, one.strength)
+
+    return _answer(respond, question, "weight_bits", "csb", "ssc", "strength")
+
+
+def place(question: Question) -> dict[str, Any]:
+    """Where a channel stands on the grid of its layer's input: [model, layer, channel, activation bits, strength]."""
+
+    def respond(one: Selection) -> dict[str, Any]:
+        return channel_grid.channel_grid(one.model, one.layer, one.channel, one.activation_bits, one.strength)
+
+    return _answer(respond, question, "layer", "channel", "activation_bits", "strength")
+
+
+def salient(question: Question) -> dict[str, Any]:
+    """The most salient input channel of a layer: [model, layer, strength]."""
+
+    def respond(one: Selection) -> dict[str, Any]:
+        return {"channel": channel_grid.most_salient_channel(one.model, one.layer, one.strength)}
+
+    return _answer(respond, question, "layer", "strength")
 
 
 def _answer(respond: Callable[[Selection], dict[str, Any]], question: Question, *names: str) -> dict[str, Any]:

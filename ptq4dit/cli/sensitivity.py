@@ -1,6 +1,7 @@
 """``sensitivity``: how much each site's rounding shows, for `quantize --budget`."""
 
 import argparse
+import dataclasses
 from pathlib import Path
 
 import ptq4dit
@@ -18,18 +19,30 @@ def add_options(command: argparse.ArgumentParser) -> None:
     command.add_argument("--out", default=None, help="file to write; <model>-sensitivity.json here if not given")
     command.add_argument("--bits", type=int, nargs="+", default=[4, 8], help="weight bits to try")
     command.add_argument("--samples", type=int, default=16, help="calls' samples to compare")
+    text = "setting of the salience dial; 1 is the model as it is, and what a budget is chosen by"
+    command.add_argument("--strength", type=int, default=1, help=text)
     add_quantization(command)
     command.add_argument("--seed", type=int, default=0, help="seed of reconstruction, which is not run here")
 
 
 def run(options: argparse.Namespace) -> Report:
     """Measure, and save."""
+    import torch
+
+    from ptq4dit.benchmark.run import command_as_typed
+    from ptq4dit.salience_dial import amplified
+    from ptq4dit.storage.provenance import made_by
+
     source = model_source(options)
     file = options.out or f"{short_name(source)}-sensitivity.json"
     require_file(Path(file))
     config, stats = quantization(options, options.seed), open_calibration(options.calibration, source)
-    dit = open_float(source, options.device)
+    dit, stats = amplified(open_float(source, options.device), stats, options.strength)
     found = ptq4dit.sensitivity(dit, stats, config, bits=options.bits, samples=options.samples, progress=show_steps)
+    made = made_by(command_as_typed(), torch.get_num_threads())
+    made |= {"backend": "simulated", "model_fingerprint": found.model}
+    settings = {**found.settings, "strength": options.strength}
+    found = dataclasses.replace(found, settings=settings, made=made)
     found.save(file)
     fewest = min(options.bits)
     order = sorted(found.errors, key=lambda site: -found.errors[site][fewest])

@@ -3,7 +3,7 @@
 import dataclasses
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,9 @@ class Sensitivity:
         errors: site -> bits -> ``||e_q - e||^2 / ||e||^2`` of the (guided) prediction ``e``.
         bytes: site -> bits -> what is stored of it.
         fixed_bytes: what is stored besides.
+        settings: how the site was rounded beside its weight bits: ``activation_bits``, ``csb``, ``ssc``; and
+            ``strength``, the setting of the salience dial that the model is of.
+        made: provenance, see `ptq4dit.storage.provenance.made_by`; empty where nobody said.
     """
 
     model: str
@@ -31,6 +34,8 @@ class Sensitivity:
     errors: Mapping[str, Mapping[int, float]]
     bytes: Mapping[str, Mapping[int, int]]
     fixed_bytes: int
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    made: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not self.errors or set(self.errors) != set(self.bytes):

@@ -86,7 +86,14 @@ def sensitivity(
             done += 1
             if progress is not None:
                 progress(done, len(bits) * len(layers))
-    return Sensitivity(model=stats.model, samples=judge.count, errors=errors, bytes=sizes, fixed_bytes=fixed)
+    return Sensitivity(
+        model=stats.model,
+        samples=judge.count,
+        errors=errors,
+        bytes=sizes,
+        fixed_bytes=fixed,
+        settings={name: getattr(plain, name) for name in ("activation_bits", "csb", "ssc")},
+    )
 
 
 class _Judge:

@@ -30,3 +30,13 @@ def weight_salience(weights: Sequence[Float[Tensor, "_ channel"]]) -> Float[Tens
         ``(d_in,)``, the largest over all weights.
     """
     return torch.stack([channel_salience(weight) for weight in weights]).amax(dim=0)
+
+
+def most_salient(salience: Float[Tensor, "*rest channel"], count: int) -> list[int]:
+    """The channels of the largest salience over everything but the channel, the most salient first.
+
+    Args:
+        salience: such as ``(T, d_in)``.
+        count: how many, at least 0; all where there are fewer.
+    """
+    return [int(j) for j in channel_salience(salience).argsort(descending=True, stable=True)[:count]]

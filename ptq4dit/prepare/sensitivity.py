@@ -1,5 +1,7 @@
 """How much each site's rounding shows, as the model is: which layers a person should look at first."""
 
+import dataclasses
+
 from ptq4dit.config.prepare import PrepareConfig
 from ptq4dit.config.sensitivity import Sensitivity
 from ptq4dit.methods.sensitivity import sensitivity
@@ -24,7 +26,8 @@ def _run(work: Work) -> None:
     found = sensitivity(
         work.model, work.calibration, bits=BITS, samples=SAMPLES, progress=work.progress, cancelled=work.cancelled
     )
-    found.save(work.home / SENSITIVITY)
+    made = dict(work.made) | {"backend": "simulated", "model_fingerprint": found.model}
+    dataclasses.replace(found, made=made).save(work.home / SENSITIVITY)
 
 
 def _evaluations(config: PrepareConfig) -> int:

@@ -15,13 +15,14 @@ import gradio as gr
 import numpy as np
 import pytest
 
-from app.services import fitting, loading, models, shelf
+from app.services import doing, fitting, loading, models, shelf
 from app.services.result_files import FINGERPRINT
 from app.services.stored import load_results
 from app.state import FIELDS, Selection
 from app.tabs import (
     compare_handlers,
     data_handlers,
+    doing_view,
     game,
     inspect_api,
     inspect_data,
@@ -313,3 +314,15 @@ def test_a_link_says_which_model(others):
 
 def test_the_default_selection_is_the_demos():
     assert Selection().model == DEMO.name
+
+
+def test_a_channel_of_any_family_is_followed_to_the_picture():
+    """Sites by name: a text-conditioned model's too; a model without a calibration says what it lacks."""
+    layer = next(name for name in models.layers("sd3") if "context" in name)
+    chosen = replace(fitting.opening("sd3"), layer=layer, channel=1, guidance=2.0)
+    *_, frame = doing.run(doing.Question(selection=chosen, gain=0.0))
+    shown = doing_view.told(frame, 1)
+    assert frame.finished and [one["name"] for one in shown["cards"]][-1] == "scaled" and len(shown["cards"]) >= 4
+    assert all(one["db"] for one in shown["cards"][1:])
+    with pytest.raises(loading.ModelMissing, match="no calibration of bare"):
+        list(doing.run(doing.Question(selection=replace(fitting.opening("bare"), channel=1))))

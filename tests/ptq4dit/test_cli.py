@@ -155,6 +155,9 @@ def test_a_budget_of_bytes_is_spent_where_it_shows(model, tmp_path, capsys):
     file, folder = tmp_path / "s.json", tmp_path / "mixed"
     found = result(capsys, "sensitivity", model, "--out", file, "--samples", 2, "--weight-range", "minmax")
     assert found["sites"] == 8 and file.is_file() and len(found["most_sensitive_at_4_bits"]) == 5
+    stored = json.loads(file.read_text())
+    assert stored["made"]["model_fingerprint"] == stored["model"] and stored["made"]["commit"]
+    assert stored["settings"] == {"activation_bits": 8, "csb": True, "ssc": True, "strength": 1}
     budget = (found["least_bytes"] + found["most_bytes"]) // 2
     made = result(capsys, "quantize", model, "--out", folder, "--budget", budget, "--sensitivity", file)
     assert found["least_bytes"] < made["bytes"] <= budget

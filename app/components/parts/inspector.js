@@ -20,6 +20,7 @@ function drawAll() {
 function clear() {
   play(false);
   layer = effect = overview = shown = null;
+  forgetHurts(['model']);
   for (const box of element.querySelectorAll('.map, .reading, .variants, [data-table] .scroll, [data-chart]:not([data-chart="time"]), .over')) box.innerHTML = '';
   part('canvas').width = 0;
 }
@@ -56,6 +57,7 @@ async function survey(mine, model, w, a, strength, tokens) {
   if (mine !== asked) return;
   overview = { ...salience, measures: { ...salience.measures } };
   drawMap();
+  askHurts();
   const errors = await ask('errors', model, w, a, strength, tokens);
   if (mine !== asked) return;
   overview.measures = { ...salience.measures, ...errors.measures };
@@ -81,7 +83,7 @@ element.addEventListener('change', (event) => {
   else query.set(select.dataset.look, select.value);
   const search = query.toString();
   window.history.replaceState(null, '', window.location.pathname + (search ? '?' + search : '') + window.location.hash);
-  if (select.dataset.look === 'measure') drawMap();
+  if (select.dataset.look === 'measure') measureBy(select.value);
   else drawAll();
 });
 
@@ -92,8 +94,9 @@ element.addEventListener('toggle', (event) => {
 
 takeLooks();
 store.listen((news) => {
-  if (news.some((name) => ['model', 'layer', 'strength', 'weight_bits', 'activation_bits', 'tokens'].includes(name))) { drawMap(); follow(); }
+  if (news.some((name) => ['model', 'layer', 'strength', 'weight_bits', 'activation_bits', 'tokens'].includes(name))) { forgetHurts(news); drawMap(); follow(); }
   else if (news.some((name) => ['timestep', 'channel', 'csb', 'ssc'].includes(name))) drawAll();
+  if (overview && news.some((name) => ['csb', 'ssc'].includes(name))) askHurts();
 });
 // Drawn unseen nothing has a width: draw when the tab shows, and again when the page's width changes.
 let wide = 0;

@@ -1,7 +1,7 @@
 // Overview: every layer on a map, a row for each role of the model and a column for each block, and in a table.
 const READABLE = 27; // pixels of a column in which a number can be read
 let sorted = { by: -1, down: true };
-const measured = () => overview?.measures[look.measure];
+const measured = () => (overview ? measureOf(look.measure) : null);
 
 function drawMap() {
   if (!overview) return;
@@ -33,10 +33,17 @@ const short = (x) => (Math.abs(x) >= 9.95 ? x.toFixed(0) : Math.abs(x) >= 0.995 
 function layerTable() {
   if (!overview) return;
   const columns = Object.keys(LOOKS.measure), box = part('[data-table="layers"] .scroll');
-  const rows = overview.layers.map((name, i) => [name, ...columns.map((c) => overview.measures[c]?.[i] ?? NaN)]);
+  const rows = overview.layers.map((name, i) => [name, ...columns.map((c) => measureOf(c)?.[i] ?? NaN)]);
   if (sorted.by >= 0) rows.sort((a, b) => (sorted.by === 0 ? 0 : (Number.isFinite(a[sorted.by]) ? a[sorted.by] : -Infinity) - (Number.isFinite(b[sorted.by]) ? b[sorted.by] : -Infinity)) * (sorted.down ? -1 : 1));
   const head = ['layer', ...Object.values(LOOKS.measure)].map((text, i) => `<th scope="col" aria-sort="${i !== sorted.by ? 'none' : sorted.down ? 'descending' : 'ascending'}"><button type="button" data-sort="${i}">${safe(text)}</button></th>`).join('');
   box.innerHTML = `<table><thead><tr>${head}</tr></thead><tbody>${rows.map((row) => `<tr class="${row[0] === store.selection.layer ? 'chosen' : ''}"><th scope="row"><button type="button" data-layer="${row[0]}">${row[0]}</button></th>${row.slice(1).map((v) => `<td>${brief(v)}</td>`).join('')}</tr>`).join('')}</tbody></table>`;
+}
+
+// The table follows the map: what colours the one sorts the other, the largest first.
+function measureBy(name) {
+  sorted = { by: 1 + Object.keys(LOOKS.measure).indexOf(name), down: true };
+  tellHurts();
+  drawMap();
 }
 
 part('.overview').addEventListener('click', (event) => {
