@@ -7,7 +7,7 @@ import gradio as gr
 from app.components.controls import Shared
 from app.components.part import html_part
 from app.content import words
-from app.tabs import inspect_data
+from app.tabs import channel_api, inspect_data
 from app.tabs.inspect_api import create_endpoints
 from app.tabs.inspect_files import download, offer_csv, offer_png, offer_svg
 
@@ -40,3 +40,4 @@ def create_inspect_tab(shared: Shared) -> None:
         download("Charts as PNG", offer_png, shared.inputs, "inspect-png")
         download("Charts as SVG", offer_svg, shared.inputs, "inspect-svg")
     create_endpoints()
+    channel_api.create_endpoint()
