@@ -41,7 +41,7 @@ class Channel:
 
 
 def channel_view(chosen: Selection) -> Channel:
-    """The selection's channel. Raises ValueError for a layer that the model lacks, or a channel that the layer lacks."""
+    """The selection's channel. Raises ValueError for a layer that the model lacks, a channel that the layer lacks."""
     require_layer(chosen.model, chosen.layer)
     view = layer_view(chosen.model, chosen.layer, chosen.csb, chosen.ssc, chosen.strength)
     require_channel(chosen.layer, chosen.channel, len(view.weight))

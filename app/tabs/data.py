@@ -42,8 +42,8 @@ def create_data_tab(shared: Shared) -> None:
         follow(shared, ("model",), handlers.draw_files, views)
     with gr.Column(elem_classes="card", elem_id="data-api"):
         gr.Markdown(
-            "### Ask from a program\nWhat the page shows, a program can ask for: `pip install gradio_client`. Below with "
-            "what is chosen in the bar above, and this page's address. `/channel` answers with one channel and its link."
+            "### Ask from a program\nWhat the page shows, a program can ask for: `pip install gradio_client`. With "
+            "the selection of the bar above and this page's address; `/channel` answers with one channel and its link."
         )
         html_part(
             "code",

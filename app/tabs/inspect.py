@@ -7,13 +7,16 @@ import gradio as gr
 from app.components.controls import Shared
 from app.components.part import html_part
 from app.content import words
+from app.content.code import template
+from app.state import REFERRED
 from app.tabs import channel_api, inspect_data
 from app.tabs.inspect_api import create_endpoints
 from app.tabs.inspect_files import download, offer_csv, offer_png, offer_svg
 
 SCRIPTS = (
     "store",
-    *(f"inspector/{name}" for name in ("core", "view", "channels", "time", "pairs", "effect", "overview")),
+    "as_code",
+    *(f"inspector/{name}" for name in ("core", "view", "reference", "channels", "time", "pairs", "effect", "overview")),
 )
 QUESTIONS = (
     inspect_data.layer,
@@ -34,6 +37,8 @@ def create_inspect_tab(shared: Shared) -> None:
         apply_default_css=False,
         elem_id="inspector",
         server_functions=list(QUESTIONS),
+        code=template(),
+        referred=list(REFERRED),
     )
     with gr.Row():
         download("Charts' data as CSV", offer_csv, shared.inputs, "inspect-csv")
