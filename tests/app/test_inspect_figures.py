@@ -42,7 +42,7 @@ def test_channels_as_times_the_median_and_on_a_log_axis():
     figure = channels_figure(ACTIVATION, WEIGHT, None, np.arange(3), "median")
     np.testing.assert_allclose(figure.data[0].y, [2, 0.5, 1])
     assert figure.layout.annotations[0].y == 2
-    assert figure.layout.yaxis.title.text == "activation / median"
+    assert figure.layout.yaxis.title.text == "activation, x median"
     assert channels_figure(ACTIVATION, WEIGHT, None, np.arange(3), "log").layout.yaxis.type == "log"
 
 
