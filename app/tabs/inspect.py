@@ -11,7 +11,7 @@ from app.content.code import template
 from app.state import REFERRED
 from app.tabs import channel_api, inspect_data
 from app.tabs.inspect_api import create_endpoints
-from app.tabs.inspect_files import download, offer_csv, offer_png, offer_svg
+from app.tabs.inspect_files import create_downloads
 from app.tabs.paper_figures import create_paper_figures
 
 SCRIPTS = (
@@ -41,10 +41,7 @@ def create_inspect_tab(shared: Shared) -> None:
         code=template(),
         referred=list(REFERRED),
     )
-    with gr.Row():
-        download("Charts' data as CSV", offer_csv, shared.inputs, "inspect-csv")
-        download("Charts as PNG", offer_png, shared.inputs, "inspect-png")
-        download("Charts as SVG", offer_svg, shared.inputs, "inspect-svg")
+    create_downloads(shared)
     create_paper_figures(shared)
     create_endpoints()
     channel_api.create_endpoint()
