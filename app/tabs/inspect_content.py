@@ -64,7 +64,7 @@ def _quiet(chosen: Selection, look: Look) -> Quiet:
     salience = view.balanced_activation if balanced else view.activation
     balancing = way(view.balanced, view.ssc)
     return Quiet(
-        name=apart(other, chosen),
+        name=apart(other, view, chosen),
         activation=salience.max(axis=0) if look.span == "all" else salience[view.nearest(other.timestep)],
         weight=view.balanced_weight if balanced else view.weight,
         timesteps=view.timesteps,
@@ -75,18 +75,18 @@ def _quiet(chosen: Selection, look: Look) -> Quiet:
     )
 
 
-def apart(other: Selection, chosen: Selection) -> str:
+def apart(other: Selection, view: LayerView, chosen: Selection) -> str:
     """What sets a view apart from the chosen one, in words."""
 
-    def told(one: Selection) -> dict[str, str]:
+    def told(one: Selection, of: LayerView) -> dict[str, str]:
         return {
             "model": one.model,
             "layer": one.layer,
-            "timestep": f"timestep {one.timestep}",
+            "timestep": f"timestep {of.timesteps[of.nearest(one.timestep)]:g}",
             "bits": f"W{one.weight_bits}A{one.activation_bits}",
             "way": NAMES[way(one.csb, one.ssc)],
             "dial": f"salience x {one.strength}",
         }
 
-    usual = told(chosen)
-    return ", ".join(text for name, text in told(other).items() if text != usual[name]) or "the same view"
+    usual = told(chosen, view_of(chosen))
+    return ", ".join(text for name, text in told(other, view).items() if text != usual[name]) or "the same view"

@@ -38,8 +38,8 @@ def create_paper_figures(shared: Shared) -> None:
     with gr.Accordion("The paper's figures, of this model", open=False, elem_id="paper-figures"):
         with gr.Row():
             titles = [(title, name) for name, (title, _) in FIGURES.items()]
-            name = gr.Radio(titles, value="salience", label="Figure", elem_id="paper-figure", scale=3)
-            log = gr.Checkbox(False, label="Logarithmic salience", elem_id="paper-log", scale=1, min_width=180)
+            name = gr.Radio(titles, value="salience", label="Figure", elem_id="paper-figure", scale=3, min_width=300)
+            log = gr.Checkbox(False, label="Logarithmic salience", elem_id="paper-log", scale=1, min_width=240)
         figure = chart("The chosen figure of the paper", 340)
         told = gr.Markdown(elem_classes="source", elem_id="paper-told")
         own: list[Any] = [name, log]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -45,7 +45,7 @@ def draw_channels(place: FigureBase, content: Content) -> None:
     _side(lower, content, 1, "weight", WEIGHT)
     lower.invert_yaxis()
     _numbered(lower, content.order)
-    _legend(upper)
+    _legend(upper, 4)
 
 
 def _side(axes: Axes, content: Content, side: int, name: str, colour: str) -> None:
@@ -55,19 +55,20 @@ def _side(axes: Axes, content: Content, side: int, name: str, colour: str) -> No
     def shown(values: np.ndarray) -> np.ndarray:
         return (values / max(float(np.median(values)), 1e-12) if content.scale == "median" else values)[order]
 
-    before = shown((content.activation, content.weight)[side])
-    floor = max(float(before.min()), 1e-6) / 1.3 if log else 0.0
+    drawn: list[tuple[np.ndarray, dict[str, Any]]] = []
     alone = content.balanced is None
     if alone or content.stage != "after":
-        axes.stairs(before, edges, baseline=floor, fill=True, color=colour, alpha=0.8 if alone else 0.55, label=name)
-        axes.stairs(before, edges, baseline=floor, color=colour, linewidth=0.8)
+        before = shown((content.activation, content.weight)[side])
+        drawn.append((before, {"fill": True, "color": colour, "alpha": 0.8 if alone else 0.55, "label": name}))
+        drawn.append((before, {"color": colour, "linewidth": 0.8}))
     if content.balanced is not None and content.stage != "before":
-        axes.stairs(
-            shown(content.balanced[side]), edges, baseline=floor, color=BALANCED, linewidth=1.4, label="balanced"
-        )
+        drawn.append((shown(content.balanced[side]), {"color": BALANCED, "linewidth": 1.4, "label": "balanced"}))
     if content.beside is not None:
         quiet = shown((content.beside.activation, content.beside.weight)[side])
-        axes.stairs(quiet, edges, baseline=None, label=f"reference: {content.beside.name}", **QUIET)
+        drawn.append((quiet, {"label": f"reference: {content.beside.name}", **QUIET}))
+    floor = max(min(float(values.min()) for values, _ in drawn), 1e-6) / 1.3 if log else 0.0
+    for values, style in drawn:
+        axes.stairs(values, edges, baseline=None if style.get("linestyle") else floor, **style)
     axes.set(
         ylabel=f"{name} salience{', x median' if content.scale == 'median' else ''}", yscale="log" if log else "linear"
     )
@@ -153,7 +154,7 @@ def draw_channel_errors(place: FigureBase, content: Content) -> None:
     axes.set(ylabel="error in the channel,\n% of the output", ylim=(0, None), xlim=(edges[0], edges[-1]))
     _numbered(axes, content.order)
     _pinned(axes, content)
-    _legend(axes)
+    _legend(axes, 4)
 
 
 def _numbered(axes: Axes, order: np.ndarray) -> None:
@@ -168,9 +169,9 @@ def _pinned(axes: Axes, content: Content) -> None:
         axes.axvspan(i - 0.5, i + 0.5, color="black", alpha=0.15)
 
 
-def _legend(axes: Axes) -> None:
+def _legend(axes: Axes, columns: int = 2) -> None:
     """Above the data, never over them."""
-    axes.legend(frameon=False, fontsize=8, ncols=3, loc="lower left", bbox_to_anchor=(0, 1), borderaxespad=0.2)
+    axes.legend(frameon=False, fontsize=8, ncols=columns, loc="lower left", bbox_to_anchor=(0, 1), borderaxespad=0.2)
 
 
 CHARTS: dict[str, Callable[[FigureBase, Content], None]] = {

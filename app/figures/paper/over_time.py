@@ -44,12 +44,19 @@ class OverTime:
 class RhoPlate(OverTime):
     """values: Spearman's rho between activation and weight salience, -1..1, of each layer at each timestep."""
 
+    NARROWEST: ClassVar = 0.2  # what the axes reach at least to both sides of 0
+
     heading: ClassVar = ("layer", "role", "timestep", "rho")
 
     @property
     def height(self) -> float:
         """Inches: a line a layer in the map, as long as that fits on a page."""
         return 2.0 + min(max(1.2, 0.1 * len(self.layers)), 5.5)
+
+    @property
+    def reach(self) -> float:
+        """How far axis and colours reach to both sides of 0: as far as any value, to the next tenth."""
+        return max(self.NARROWEST, float(np.ceil(10 * np.abs(self.values).max())) / 10)
 
     def rows(self) -> Iterator[tuple[Any, ...]]:
         """A row a layer and timestep."""
@@ -63,7 +70,7 @@ class RhoPlate(OverTime):
             below + 290,
             hovermode="closest",
             xaxis=axis("timestep t, in sampling order", anchor="y2", **SAMPLING_ORDER),
-            yaxis=axis("rho", domain=[share + 0.04, 1], range=[-1.05, 1.05], dtick=0.5),
+            yaxis=axis("rho", domain=[share + 0.04, 1], range=[-self.reach, self.reach], nticks=5),
             yaxis2=axis(domain=[0, share - 0.04], autorange="reversed", showgrid=False, tickfont={"size": 10}),
         )
         return go.Figure(
@@ -75,9 +82,11 @@ class RhoPlate(OverTime):
         upper, lower = place.subplots(2, 1, height_ratios=(1.5, self.height - 2.0))
         self._lines(upper, self.values)
         upper.axhline(0, color="black", linewidth=0.5, linestyle=":")
-        upper.set(ylabel=r"$\rho(s(\mathbf{X}^{(t)}), s(\mathbf{W}))$", ylim=(-1, 1))
+        upper.set(ylabel=r"$\rho(s(\mathbf{X}^{(t)}), s(\mathbf{W}))$", ylim=(-self.reach, self.reach))
         count, last = self.values.shape
-        image = lower.imshow(self.values, cmap="RdBu_r", vmin=-1, vmax=1, aspect="auto", interpolation="nearest")
+        image = lower.imshow(
+            self.values, cmap="RdBu_r", vmin=-self.reach, vmax=self.reach, aspect="auto", interpolation="nearest"
+        )
         every = max(1, -(-count // READABLE))
         lower.set_yticks(range(0, count, every), self.layers[::every], fontsize=5.5)
         ticks = range(0, last, max(1, last // 9))
@@ -94,8 +103,8 @@ class RhoPlate(OverTime):
             "yaxis": "y2",
             "colorscale": "RdBu",
             "reversescale": True,
-            "zmin": -1,
-            "zmax": 1,
+            "zmin": -self.reach,
+            "zmax": self.reach,
             "hovertemplate": "%{y} at timestep %{x}: rho %{z:.2f}<extra></extra>",
             "colorbar": {"thickness": 10, "len": 0.5, "y": 0.25, "outlinewidth": 0, "title": {"text": "rho"}},
         }
