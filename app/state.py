@@ -19,6 +19,8 @@ _MODEL = re.compile(r"[\w.-]{1,64}")
 LONGEST_PROMPT = 200  # characters
 _LAYER = re.compile(r"[A-Za-z0-9_]{1,40}(\.[A-Za-z0-9_]{1,40}){0,11}")
 _KINDS: dict[type, str] = {list: "a list", tuple: "a list", dict: "an object"}
+REFERRED = ("model", "layer", "timestep", "weight_bits", "activation_bits", "csb", "ssc", "strength", "tokens")
+BETWEEN = "~"
 _TRUE, _FALSE = {"1", "true", "yes", "on"}, {"0", "false", "no", "off"}
 
 
@@ -28,8 +30,9 @@ class Selection:
 
     `model` is the name of the explored model; `timestep` a training index 0..999; `channel` the pinned input channel of
     the layer, -1 for none; `strength` the salience dial; `ssc` needs `csb`; `tokens` gives every token's input a scale
-    of its own; `class_id` counts where the model is given classes, `prompt` where it is given prompts. Raises
-    ValueError for a value out of range: the field, what it takes and what came.
+    of its own; `reference` is the view that this one is compared with, as `refer` writes it, empty for none; `class_id`
+    counts where the model is given classes, `prompt` where it is given prompts. Raises ValueError for a value out of
+    range: the field, what it takes and what came.
     """
 
     model: str = "demo"
@@ -41,6 +44,7 @@ class Selection:
     csb: bool = True
     ssc: bool = True
     strength: int = 8
+    reference: str = ""
     class_id: int = 8
     seed: int = 0
     steps: int = 25
@@ -69,6 +73,8 @@ class Selection:
         self._set("guidance", within, 1.0, 20.0)
         self._set("prompt", text, LONGEST_PROMPT)
         self._set("tokens", switch)
+        if self.reference != "":
+            object.__setattr__(self, "reference", refer(referred(self.reference)))
         if self.ssc and not self.csb:
             raise ValueError(
                 "ssc: needs csb, which it weighs the timesteps for; got csb=False. Switch csb on or ssc off"
@@ -126,6 +132,24 @@ class Selection:
 
 
 FIELDS = tuple(field.name for field in fields(Selection))
+
+
+def refer(selection: Selection) -> str:
+    """A view in one word, to compare others with: what `REFERRED` names, as links write it."""
+    return BETWEEN.join(selection.to_query(everything=True)[name] for name in REFERRED)
+
+
+def referred(reference: str) -> Selection:
+    """The view that `refer` wrote. Raises ValueError for anything else."""
+    parts = reference.split(BETWEEN) if isinstance(reference, str) else []
+    if len(parts) != len(REFERRED):
+        told = f"{', '.join(REFERRED)} with {BETWEEN!r} between them"
+        raise ValueError(f"reference: expected {told}; got {brief(reference)}")
+    kinds = {field.name: type(field.default) for field in fields(Selection)}
+    try:
+        return Selection(**{name: _parse(name, part, kinds[name]) for name, part in zip(REFERRED, parts, strict=True)})
+    except ValueError as error:
+        raise ValueError(f"reference: {error}") from None
 
 
 def brief(value: Any) -> str:

@@ -19,7 +19,7 @@ from app.state import BITS, FIELDS, LARGEST_SEED, LAST_CHANNEL, LAST_TIMESTEP, L
 
 UNSEEN = (
     *("model", "layer", "timestep", "channel", "weight_bits", "activation_bits", "csb", "ssc", "tokens", "strength"),
-    *("class_id", "prompt"),
+    *("class_id", "reference", "prompt"),
 )
 _QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
 

@@ -36,6 +36,7 @@ class Shared:
     csb: gr.Checkbox
     ssc: gr.Checkbox
     strength: gr.Dropdown
+    reference: gr.Textbox
     class_id: gr.Number
     seed: gr.Number
     steps: gr.Slider
@@ -92,6 +93,7 @@ def _selection_controls(outline: Outline) -> dict[str, Any]:
         model=gr.Textbox(start.model, label="Model", interactive=True, render=False),
         channel=gr.Number(start.channel, label="Channel", precision=0, interactive=True, render=False),
         layer=gr.Textbox(start.layer, label="Layer", interactive=True, render=False),
+        reference=gr.Textbox(start.reference, label="Reference", interactive=True, render=False),
         timestep=gr.Slider(0, LAST_TIMESTEP, start.timestep, step=1, label="Timestep", interactive=True, render=False),
         **_method_controls(start),
         **_picture_controls(start),

@@ -35,13 +35,15 @@ class LayerEffect:
     """One layer's rounding, simulated, keyed none / csb / csb+ssc; a layer that is not balanced has the first only.
 
     errors: of the whole output; channels: (channel,) error that rounding makes in each; inputs, weights: histograms
-    with low, high and counts, and the first level, step and number of levels where there is a grid.
+    with low, high and counts, and the first level, step and number of levels where there is a grid; weight_steps: the
+    median step of the output channels' grids, for those that have one.
     """
 
     errors: LayerErrors
     channels: Mapping[str, np.ndarray]
     inputs: Mapping[str, dict[str, Any]]
     weights: Mapping[str, dict[str, Any]]
+    weight_steps: Mapping[str, float]
 
 
 @shared(maxsize=256)
@@ -64,6 +66,11 @@ def layer_effect(
         channels={name: np.asarray(channel_errors(exact, one)) for name, one in operands.items()},
         inputs={name: _input_histogram(one, activation_bits) for name, one in operands.items()},
         weights={name: _weight_histogram(one, weight_bits) for name, one in operands.items()},
+        weight_steps={
+            name: float(np.median(np.asarray(one.weight_grid[0])))
+            for name, one in operands.items()
+            if one.weight_grid is not None
+        },
     )
 
 

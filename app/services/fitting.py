@@ -7,7 +7,7 @@ from pathlib import Path
 
 from app.services import shelf
 from app.services.models import Outline, outline
-from app.state import NO_CHANNEL, Selection, brief
+from app.state import NO_CHANNEL, Selection, brief, referred
 
 PROMPTS = 12  # examples to click
 AS_TRAINED = 1
@@ -32,6 +32,9 @@ def fit(selection: Selection, about: Outline, asked: frozenset[str] = frozenset(
         unknown["layer"] = f"layer: expected one of the model's, {about.layers[0]} ...; got {brief(selection.layer)}"
         first = usual.layer if usual.layer in about.layers else about.layers[0]
         changes |= {"layer": first, "channel": NO_CHANNEL}
+    if selection.reference and referred(selection.reference).model not in shelf.names():
+        unknown["reference"] = f"reference: expected a view of {', '.join(shelf.names())}; got another model's"
+        changes["reference"] = ""
     if about.labels and selection.class_id >= len(about.labels):
         unknown["class_id"] = f"class_id: expected 0 to {len(about.labels) - 1}; got {selection.class_id}"
         changes["class_id"] = 0

@@ -10,12 +10,12 @@ import numpy as np
 from app.balancing import SWITCHES, WAYS
 from app.content import readings
 from app.services.cache import shared
+from app.services.channel import require_channel
 from app.services.effect import layer_effect
 from app.services.inspection import layer_view, map_numbers
 from app.services.models import explored, outline
 from app.services.rounding import stored_errors
 from app.services.sites import places, require_layer, site, sites, variants_of
-from app.state import brief
 
 LARGEST = 40_000_000  # weights of a model whose layers' errors are all worked out when somebody looks
 
@@ -77,8 +77,7 @@ def channel_payload(model: str, layer: str, channel: int, strength: int) -> dict
     """
     require_layer(model, layer)
     samples = explored(model, strength).stats.samples[layer]
-    if not 0 <= channel < samples.shape[-1]:
-        raise ValueError(f"channel: expected 0 to {samples.shape[-1] - 1} in {layer}; got {brief(channel)}")
+    require_channel(layer, channel, samples.shape[-1])
     linears = sites(model, strength)[layer].linears
     weight = np.concatenate([linear.weight.detach().flatten(1)[:, channel].float().numpy() for linear in linears])
     return {"activation": packed(samples[..., channel].float()), "weight": packed(weight)}

@@ -11,6 +11,7 @@ from app.components.controls import Shared
 from app.components.follower import follow
 from app.components.part import html_part
 from app.content import words
+from app.content.code import template
 from app.state import FIELDS
 from app.tabs import data_handlers as handlers
 from app.tabs.inspect_files import download
@@ -40,8 +41,18 @@ def create_data_tab(shared: Shared) -> None:
         views = [files, html_part("table", felt), gr.Markdown(felt["source"], elem_classes="source")]
         follow(shared, ("model",), handlers.draw_files, views)
     with gr.Column(elem_classes="card", elem_id="data-api"):
-        gr.Markdown("### Ask from a program\nWhat the page shows, a program can ask for: `pip install gradio_client`.")
-        gr.Markdown(words("client"), elem_id="data-client")
+        gr.Markdown(
+            "### Ask from a program\nWhat the page shows, a program can ask for: `pip install gradio_client`. With "
+            "the selection of the bar above and this page's address; `/channel` answers with one channel and its link."
+        )
+        html_part(
+            "code",
+            {},
+            scripts=("store", "as_code"),
+            apply_default_css=False,
+            elem_id="data-client",
+            code=template(),
+        )
         gr.Markdown(
             "All endpoints with their arguments stand under *Use via API* at the foot of the page. As tools of an MCP "
             "server: `pip install 'gradio[mcp]'`, then `GRADIO_MCP_SERVER=True python app.py`."

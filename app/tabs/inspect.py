@@ -7,14 +7,19 @@ import gradio as gr
 from app.components.controls import Shared
 from app.components.part import html_part
 from app.content import words
-from app.tabs import inspect_data
+from app.content.code import template
+from app.state import REFERRED
+from app.tabs import channel_api, inspect_data
 from app.tabs.doing import create_doing
 from app.tabs.inspect_api import create_endpoints
-from app.tabs.inspect_files import download, offer_csv, offer_png, offer_svg
+from app.tabs.inspect_files import create_downloads
+from app.tabs.paper_figures import create_paper_figures
 
 SCRIPTS = (
     "store",
-    *(f"inspector/{name}" for name in ("core", "view", "channels", "time", "pairs", "effect", "hurts", "overview")),
+    "as_code",
+    *(f"inspector/{name}" for name in ("core", "view", "reference", "channels", "time", "pairs", "effect", "hurts")),
+    "inspector/overview",
 )
 QUESTIONS = (
     inspect_data.layer,
@@ -36,10 +41,11 @@ def create_inspect_tab(shared: Shared) -> None:
         apply_default_css=False,
         elem_id="inspector",
         server_functions=list(QUESTIONS),
+        code=template(),
+        referred=list(REFERRED),
     )
     create_doing()
-    with gr.Row():
-        download("Charts' data as CSV", offer_csv, shared.inputs, "inspect-csv")
-        download("Charts as PNG", offer_png, shared.inputs, "inspect-png")
-        download("Charts as SVG", offer_svg, shared.inputs, "inspect-svg")
+    create_downloads(shared)
+    create_paper_figures(shared)
     create_endpoints()
+    channel_api.create_endpoint()

@@ -189,4 +189,9 @@ def _view(chosen: Selection) -> inspection.LayerView:
 
 def _list(values: np.ndarray) -> list[float]:
     """An array as plain numbers with seven significant digits."""
-    return [float(f"{value:.7g}") for value in values]
+    return [number(value) for value in values]
+
+
+def number(value: float) -> float:
+    """A number with seven significant digits."""
+    return float(f"{value:.7g}")

@@ -5,7 +5,9 @@ import io
 import re
 import subprocess
 import sys
+from dataclasses import asdict, replace
 from pathlib import Path
+from urllib.parse import parse_qsl, urlsplit
 
 import gradio as gr
 import numpy as np
@@ -13,13 +15,14 @@ import plotly.graph_objects as go
 import pytest
 from PIL import Image
 
-from app.content import words
+from app.content.code import HOLE, template
 from app.figures.export.picture import chart_picture, printed
 from app.figures.export.table import HEADING, chart_rows
 from app.services.result_files import model_results
 from app.services.sources import sources
 from app.state import Selection
 from app.tabs import data_handlers as handlers
+from app.tabs import inspect_api
 from app.tabs.data_charts import CHARTS
 
 SELECTED = list(vars(Selection(model="demo", layer="blocks.0.fc1")).values())
@@ -106,14 +109,27 @@ def test_a_program_asks_for_a_charts_data(explored_once):
         handlers.chart_data(csb=False)
 
 
-def test_the_snippet_runs_as_pasted(explored_model, stored_page):
-    snippet = re.search(r"```python\n(.*?)```", words("client"), re.DOTALL)[1]
-    assert "http://127.0.0.1:7860" in snippet
-    pasted = snippet.replace("http://127.0.0.1:7860", stored_page).replace("blocks.3.fc1", "blocks.1.fc1")
-    ran = subprocess.run([sys.executable, "-c", pasted], capture_output=True, text=True, timeout=300)
+def filled(selection, address, channel):
+    """The program as the page's script fills it in."""
+    bits = f"W{selection.weight_bits}A{selection.activation_bits}"
+    holes = asdict(selection) | {"address": address, "bits": bits, "rounded": bits, "channel": channel}
+    return HOLE.sub(lambda hole: repr(holes[hole[1]]), template())
+
+
+def test_the_program_runs_as_copied(explored_model, stored_page):
+    chosen = Selection(model="tiny", layer="blocks.1.fc1", class_id=3, steps=3)
+    program = filled(chosen, stored_page, 5)
+    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=300)
     assert ran.returncode == 0, ran.stderr
     assert re.search(r"W4A8, \w+, CSB\+SSC [\d.]+ dB .*\.png", ran.stdout)
     assert "['series', 'x', 'y', 'value', 'low', 'high']" in ran.stdout
+    own = inspect_api.layer_salience("blocks.1.fc1", strength=8)
+    assert f"{max(own['activation'])} {max(own['balanced_activation'])}" in ran.stdout
+    (address,) = re.findall(rf"{stored_page}\S*channel=5\S*", ran.stdout)
+    assert Selection.from_query(dict(parse_qsl(urlsplit(address).query))) == (
+        replace(chosen, class_id=8, steps=25, channel=5),
+        [],
+    )
 
 
 @pytest.fixture

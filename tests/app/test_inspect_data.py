@@ -2,18 +2,22 @@
 
 import base64
 import json
-from dataclasses import asdict
+import re
+from dataclasses import asdict, replace
 
 import gradio as gr
 import numpy as np
 import pandas as pd
 import pytest
 
+from app.look import LOOKS, Look
 from app.services import inspection, models
-from app.state import FIELDS, Selection
+from app.state import FIELDS, Selection, refer
 from app.tabs import inspect_api, inspect_data, inspect_files
+from app.tabs.inspect_content import content_of, view_of
 
 pytestmark = pytest.mark.usefixtures("explored_once")
+USUAL = "~~~~"
 
 
 def values(**chosen):
@@ -109,12 +113,12 @@ def test_problems_are_answered_in_words(call, question, message):
 
 
 def test_csv_holds_every_number_and_what_made_them():
-    for file in inspect_files.offer_csv(*values(layer="blocks.0.proj", strength=2)):
+    for file in inspect_files.offer_csv("all", USUAL, *values(layer="blocks.0.proj", strength=2)):
         assert file.endswith("tiny-blocks.0.proj-w4a8-csb+ssc-x2.csv")
         with open(file) as text:
             assert "W4A8 simulated, CSB + SSC, salience x 2, function unchanged" in text.readline()
         table = pd.read_csv(file, comment="#", skiprows=1)
-    view = inspect_files.view_of(Selection(model="tiny", layer="blocks.0.proj", strength=2))
+    view = view_of(Selection(model="tiny", layer="blocks.0.proj", strength=2))
     at = table[(table.series == "balanced_activation") & (table.timestep == view.timesteps[1])]
     np.testing.assert_allclose(at.value, view.balanced_activation[1], rtol=1e-5)
     assert set(table[table.series == "rho"].timestep) == set(view.timesteps)
@@ -122,17 +126,70 @@ def test_csv_holds_every_number_and_what_made_them():
 
 
 @pytest.mark.parametrize(
-    ("offer", "opening"), [(inspect_files.offer_png, b"\x89PNG\r\n\x1a\n"), (inspect_files.offer_svg, b"<?xml ve")]
+    ("offer", "opening"),
+    [
+        (inspect_files.offer_png, b"\x89PNG\r\n\x1a\n"),
+        (inspect_files.offer_svg, b"<?xml ve"),
+        (inspect_files.offer_pdf, b"%PDF-1.4"),
+    ],
 )
 def test_pictures_are_pictures(offer, opening):
-    for file in offer(*values(csb=False, ssc=False)):
+    for file in offer("all", USUAL, *values(csb=False, ssc=False)):
         with open(file, "rb") as picture:
             assert picture.read(8) == opening
 
 
+def table_of(chart, look, **chosen):
+    """The first line and the rows of a CSV file."""
+    for file in inspect_files.offer_csv(chart, look, *values(**chosen)):
+        with open(file) as text:
+            first = text.readline()
+        return first, pd.read_csv(file, comment="#", skiprows=1)
+
+
+def test_one_chart_is_taken_away_as_it_is_seen():
+    first, table = table_of("channels", "after~log~activation~16~all", channel=3)
+    assert "channels logarithmic, after balancing, by activation, top 16, over all timesteps" in first
+    view = inspection.layer_view("tiny", "blocks.0.fc1", True, True, 1)
+    most = view.activation.max(axis=0)
+    shown = table[table.series == "activation"]
+    assert shown.channel.tolist() == np.argsort(-most, kind="stable")[:16].tolist()
+    np.testing.assert_allclose(shown.value, np.sort(most)[::-1][:16], rtol=1e-5)
+    assert set(table.series) == {"activation", "balanced_activation", "weight", "balanced_weight", "b_x"}
+    assert set(table_of("time", USUAL)[1].series) == {"rho", "rho_balanced", "eta"}
+
+
+def test_the_menus_are_those_of_the_page():
+    from app.components.part import script
+
+    text = script("inspector/view")
+    for name, options in LOOKS.items():
+        (menu,) = re.findall(rf"^  {name}: \{{ (.+) \}},$", text, re.MULTILINE)
+        assert [key.strip("'") for key in re.findall(r"('?[\w+]+'?): '", menu)] == sorted(options, key=menu.index)
+    assert Look.read(USUAL) == Look()
+    for wrong in ("after", "after~~~~~", "sideways~~~~"):
+        with pytest.raises(ValueError, match="expected"):
+            Look.read(wrong)
+
+
+def test_the_reference_is_in_the_files_and_named():
+    other = Selection(model="tiny", layer="blocks.1.qkv", timestep=0, strength=1, ssc=False)
+    chosen = Selection(model="tiny", layer="blocks.0.fc1", strength=1, reference=refer(other))
+    quiet = content_of(chosen, Look()).beside
+    view = inspection.layer_view("tiny", "blocks.1.qkv", True, False, 1)
+    assert quiet.name == "blocks.1.qkv, timestep 0, CSB"
+    np.testing.assert_array_equal(quiet.activation, view.balanced_activation[view.nearest(0)])
+    np.testing.assert_array_equal(content_of(chosen, Look(stage="before")).quiet.weight, view.weight)
+    errors = inspection.layer_errors("tiny", "blocks.1.qkv", 4, 8, 1).over_time["csb"]
+    np.testing.assert_array_equal(quiet.errors, errors)
+    _, table = table_of("errors", USUAL, reference=refer(other))
+    np.testing.assert_allclose(table[table.series.str.startswith("reference (blocks.1.qkv")].value, errors, rtol=1e-5)
+    assert content_of(replace(chosen, layer="blocks.0.fc2"), Look()).beside is None
+
+
 def test_a_file_of_a_layer_that_is_not_there_is_refused():
     with pytest.raises(gr.Error, match=r"blocks\.9\.fc1"):
-        next(inspect_files.offer_csv(*values(layer="blocks.9.fc1")))
+        next(inspect_files.offer_csv("all", USUAL, *values(layer="blocks.9.fc1")))
 
 
 def test_endpoints_answer_in_plain_numbers():

@@ -1,16 +1,19 @@
 """Inspect's charts by the data in them, not by their pixels."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
+from matplotlib.patches import StepPatch
 
 from app.components.chart import shown
 from app.figures.inspect.channels import channels_figure
 from app.figures.inspect.complementarity import complementarity_figure
+from app.figures.inspect.content import Content, Quiet
 from app.figures.inspect.error import error_figure, error_over_time_figure
 from app.figures.inspect.heatmap import heatmap_figure
-from app.figures.inspect.sheet import sheet_figure
+from app.figures.inspect.sheet import CHARTS, sheet_figure
 from app.figures.inspect.timesteps import timesteps_figure
 
 ACTIVATION, WEIGHT = np.array([4.0, 1.0, 2.0]), np.array([0.5, 0.1, 0.2])
@@ -42,7 +45,7 @@ def test_channels_as_times_the_median_and_on_a_log_axis():
     figure = channels_figure(ACTIVATION, WEIGHT, None, np.arange(3), "median")
     np.testing.assert_allclose(figure.data[0].y, [2, 0.5, 1])
     assert figure.layout.annotations[0].y == 2
-    assert figure.layout.yaxis.title.text == "activation / median"
+    assert figure.layout.yaxis.title.text == "activation, x median"
     assert channels_figure(ACTIVATION, WEIGHT, None, np.arange(3), "log").layout.yaxis.type == "log"
 
 
@@ -87,21 +90,81 @@ def test_a_shown_figure_is_valid_json_without_a_tool_bar():
     assert sent["data"][0]["y"] == [50.0]
 
 
+CONTENT = Content(
+    title="blocks.0.fc1",
+    activation=ACTIVATION,
+    weight=WEIGHT,
+    balanced=BALANCED,
+    order=np.array([2, 0]),
+    timesteps=TIMESTEPS,
+    rho=RHO,
+    rho_balanced=RHO + 0.1,
+    weights=ETA,
+    salience=np.ones((3, 3)),
+    errors=ERRORS,
+    errors_over_time=OVER_TIME,
+    channel_errors={"none": np.array([0.1, 0.2, 0.3]), "csb": np.array([0.3, 0.2, 0.1])},
+    timestep=500,
+)
+OTHER = Quiet(
+    name="another",
+    activation=2 * ACTIVATION,
+    weight=3 * WEIGHT,
+    timesteps=TIMESTEPS[:2],
+    rho=-RHO[:2],
+    weights=ETA[:2],
+    errors=np.array([0.5, 0.25]),
+    channel_errors=np.array([0.6, 0.5, 0.4]),
+)
+
+
+def axes_of(figure, label):
+    return next(axes for axes in figure.axes if axes.get_ylabel().startswith(label))
+
+
+def steps(axes):
+    """The staircases drawn, by label."""
+    return {patch.get_label(): patch.get_data().values for patch in axes.patches if isinstance(patch, StepPatch)}
+
+
 def test_sheet_holds_all_charts():
-    figure = sheet_figure(
-        title="blocks.0.fc1",
-        activation=ACTIVATION,
-        weight=WEIGHT,
-        balanced=BALANCED,
-        timesteps=TIMESTEPS,
-        rho=RHO,
-        weights=ETA,
-        salience=np.ones((3, 3)),
-        errors=ERRORS,
-        errors_over_time=OVER_TIME,
-        timestep=500,
-    )
+    figure = sheet_figure(CONTENT)
     labels = [axes.get_ylabel() for axes in figure.axes]
-    assert {"activation salience", "weight salience", "rho", "timestep", "error, % of the output"} <= set(labels)
-    errors = next(axes for axes in figure.axes if axes.get_ylabel().startswith("error"))
-    np.testing.assert_allclose(errors.lines[2].get_ydata(), 100 * OVER_TIME["csb+ssc"])
+    assert {"activation salience", "weight salience", "rho", "eta", "timestep", "error, % of the output"} <= set(labels)
+    np.testing.assert_allclose(axes_of(figure, "error, %").lines[2].get_ydata(), 100 * OVER_TIME["csb+ssc"])
+    np.testing.assert_allclose(steps(axes_of(figure, "error in"))["no balancing"], [30, 10])
+    for axes in figure.axes:  # a legend stands above the data
+        if axes.get_legend() is not None:
+            figure.draw_without_rendering()
+            assert axes.get_legend().get_window_extent().y0 >= axes.bbox.y1 - 2
+
+
+def test_charts_follow_the_readers_look():
+    seen = replace(CONTENT, scale="log", stage="after")
+    upper = axes_of(sheet_figure(seen, "channels"), "activation salience")
+    assert upper.get_yscale() == "log" and list(steps(upper)) == ["balanced"]
+    np.testing.assert_allclose(steps(upper)["balanced"], BALANCED[0][[2, 0]])
+    halved = replace(CONTENT, scale="median", stage="before", balanced=None)
+    upper = axes_of(sheet_figure(halved, "channels"), "activation salience, x median")
+    np.testing.assert_allclose(steps(upper)["activation"], [1, 2])
+    lower = sheet_figure(halved, "channels").axes[1]
+    assert [tick.get_text() for tick in lower.get_xticklabels()] == ["2", "0"]
+
+
+@pytest.mark.parametrize("chart", CHARTS)
+def test_every_chart_stands_alone_and_lies_over_the_reference(chart):
+    content = replace(CONTENT, quiet=OTHER, channel=0)
+    figure = sheet_figure(content, chart)
+    named = [text.get_text() for axes in figure.axes if axes.get_legend() for text in axes.get_legend().get_texts()]
+    assert ("reference: another" in named) == (chart != "heatmap")
+
+
+def test_the_reference_is_drawn_with_its_own_numbers():
+    figure = sheet_figure(replace(CONTENT, quiet=OTHER))
+    np.testing.assert_allclose(steps(axes_of(figure, "activation"))["reference: another"], [4, 8])
+    np.testing.assert_allclose(axes_of(figure, "rho").lines[2].get_ydata(), -RHO[:2])
+    np.testing.assert_allclose(axes_of(figure, "error, %").lines[3].get_ydata(), [50, 25])
+    few = replace(OTHER, activation=np.ones(2), weight=np.ones(2), channel_errors=np.ones(2))
+    alone = sheet_figure(replace(CONTENT, quiet=few))
+    assert "reference: another" not in steps(axes_of(alone, "activation"))
+    assert axes_of(alone, "rho").lines[2].get_label() == "reference: another"

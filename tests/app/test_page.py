@@ -18,7 +18,7 @@ from app.services.models import Outline
 from app.state import FIELDS, Selection
 from app.theme import look, theme
 
-LOOK_UPS = {"models", "layers", "layer_salience", "layer_correlation", "layer_error"}
+LOOK_UPS = {"models", "layers", "layer_salience", "layer_correlation", "layer_error", "channel"}
 
 
 @pytest.fixture(scope="module")

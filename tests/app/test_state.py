@@ -4,7 +4,9 @@ from dataclasses import asdict
 
 import pytest
 
-from app.state import FIELDS, Selection
+from app.state import FIELDS, REFERRED, Selection, refer, referred
+
+REFERENCE = Selection(model="other", layer="blocks.0.context.qkv", timestep=40, weight_bits=8, ssc=False, strength=1)
 
 FULL = Selection(
     model="other.model-2",
@@ -16,6 +18,7 @@ FULL = Selection(
     csb=True,
     ssc=False,
     strength=8,
+    reference=refer(REFERENCE),
     class_id=9,
     seed=123,
     steps=50,
@@ -33,6 +36,8 @@ FULL = Selection(
         ("layer", None),
         ("model", "a/b"),
         ("model", ""),
+        ("reference", "demo~blocks.2.fc1"),
+        ("reference", 3),
         ("channel", -2),
         ("channel", 1.5),
         ("channel", 99999),
@@ -61,6 +66,27 @@ def test_a_prompt_is_one_line_of_bounded_length():
     assert Selection(prompt="  a red\n cube ").prompt == "a red cube"
     with pytest.raises(ValueError, match=r"^prompt: expected a text of at most 200 characters; got 'xxx"):
         Selection(prompt="x" * 201)
+
+
+def test_a_reference_and_back():
+    assert referred(refer(REFERENCE)) == REFERENCE
+    assert referred(refer(FULL)) == Selection(**{name: getattr(FULL, name) for name in REFERRED})
+    assert refer(Selection()) == "demo~blocks.2.fc1~500~4~8~1~1~8"
+
+
+@pytest.mark.parametrize(
+    ("reference", "message"),
+    [
+        ("demo~blocks.2.fc1~1000~4~8~1~1~8", "reference: timestep: expected a whole number from 0 to 999; got 1000"),
+        ("demo~blocks.2.fc1~500~4~8~0~1~8", "reference: ssc: needs csb"),
+        ("demo~blocks.2.fc1~500~4~8~maybe~1~8", "reference: csb: expected 0 or 1; got 'maybe'"),
+        ("a/b~blocks.2.fc1~500~4~8~1~1~8", "reference: model: expected a name"),
+    ],
+)
+def test_a_reference_that_no_view_can_be_is_refused(reference, message):
+    with pytest.raises(ValueError, match=f"^{message}"):
+        Selection(reference=reference)
+    assert Selection.from_query({"reference": reference, "seed": "4"})[0] == Selection(seed=4)
 
 
 def test_ssc_needs_csb():

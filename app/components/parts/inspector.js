@@ -14,6 +14,7 @@ function drawAll() {
   drawTime();
   drawPairs();
   drawEffect();
+  tellReference();
 }
 
 // Nothing of another model, or of a layer that cannot be shown, stays.
@@ -28,6 +29,7 @@ function clear() {
 async function follow() {
   const mine = ++asked, { model, layer: name, strength, weight_bits: w, activation_bits: a, tokens } = store.selection;
   if (!name || !element.offsetParent) return;
+  followReference();
   if (model !== shownOf) { clear(); shownOf = model; tellStatus(LOADING); }
   try {
     const raw = await ask('layer', model, name, strength);
@@ -97,6 +99,7 @@ store.listen((news) => {
   if (news.some((name) => ['model', 'layer', 'strength', 'weight_bits', 'activation_bits', 'tokens'].includes(name))) { forgetHurts(news); drawMap(); follow(); }
   else if (news.some((name) => ['timestep', 'channel', 'csb', 'ssc'].includes(name))) drawAll();
   if (overview && news.some((name) => ['csb', 'ssc'].includes(name))) askHurts();
+  if (news.includes('reference')) { tellReference(); followReference(); }
 });
 // Drawn unseen nothing has a width: draw when the tab shows, and again when the page's width changes.
 let wide = 0;

@@ -10,7 +10,7 @@ import plotly.graph_objects as go
 from app.figures.style import ACTIVATION, BALANCED, WEIGHT, axis, layout
 
 Scale = Literal["linear", "log", "median"]
-UNITS = {"linear": "", "log": "", "median": " / median"}
+UNITS = {"linear": "", "log": "", "median": ", x median"}
 
 
 def channels_figure(

@@ -34,8 +34,8 @@ def salience_figure(
         bargap=0.0,
         barmode="overlay",
         xaxis=axis("input channel", anchor="y2", showgrid=False, zeroline=False),
-        yaxis=axis("activation", domain=[0.5, 1], rangemode="tozero", nticks=5),
-        yaxis2=axis("weight", domain=[0, 0.5], autorange="reversed", rangemode="tozero", nticks=5),
+        yaxis=axis("activation, x median", domain=[0.5, 1], rangemode="tozero", nticks=5),
+        yaxis2=axis("weight, x median", domain=[0, 0.5], autorange="reversed", rangemode="tozero", nticks=5),
         hoversubplots="axis",
     )
     return go.Figure({"data": traces, "layout": figure_layout}, skip_invalid=True)

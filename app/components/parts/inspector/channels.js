@@ -28,14 +28,23 @@ function side(name, base, end, x, width, stage) {
   const unit = (values) => { const by = look.scale === 'median' ? median(values) || 1 : 1; return pick(values).map((v) => v / by); };
   const by = crowd(order.length, width), at = (i) => x(Math.min(i * by, order.length));
   const before = peaks(unit(shown[name]), by), after = stage === 'before' ? null : peaks(unit(shown.after[name]), by);
-  const drawn = [...(stage === 'after' ? [] : before), ...(after ?? [])];
+  const quiet = overlaid() ? peaks(unit(otherChannels(stage)[name]), by) : null;
+  const drawn = [...(stage === 'after' ? [] : before), ...(after ?? []), ...(quiet ?? [])];
   const [low, high] = spanOf(drawn.map((v) => Math.max(v, 1e-6)));
   const log = look.scale === 'log', scale = log ? line(Math.log10(low / 1.3), Math.log10(high), base, end) : line(0, high * 1.06, base, end);
   const y = log ? (v) => scale(Math.log10(Math.max(v, low / 1.3))) : scale;
   const axis = axisY(log ? decades(low, high) : nice(0, high, 3), y, width);
-  const fill = stage === 'after' ? '' : `<path d="${stairs(before, at, y, base)}" fill="${COLOUR[name]}" fill-opacity="${after ? 0.45 : 0.8}"/>`;
+  const fill = stage === 'after' ? '' : `<path d="${stairs(before, at, y, base)}" fill="${COLOUR[name]}" fill-opacity="${after ? 0.45 : 0.8}" stroke="${COLOUR[name]}" stroke-width="0.9"/>`;
   const outline = after ? `<path d="${stairs(after, at, y)}" fill="none" stroke="${COLOUR.balanced}" stroke-width="${by > 1 ? 1 : 1.6}"/>` : '';
-  return axis + fill + outline + rule(PAD.left, base, width - PAD.right, base, 'axis');
+  return axis + fill + outline + (quiet ? `<path class="quiet" d="${stairs(quiet, at, y)}"/>` : '') + rule(PAD.left, base, width - PAD.right, base, 'axis') + title(name, (base + end) / 2) + peak(name, stage, unit, x, y, end < base ? -4 : 12);
+}
+
+const title = (name, y) => words(11, y, `${name} s(${name === 'weight' ? 'W' : 'X'})${look.scale === 'median' ? ', x median' : ''}`, `text-anchor="middle" transform="rotate(-90 11 ${y})"`);
+
+// The number of the most salient channel of a side, at its peak; the pinned one is named anyway.
+function peak(name, stage, unit, x, y, away) {
+  const values = stage === 'after' ? shown.after[name] : shown[name], j = topOf(values, 1)[0], i = shown.order.indexOf(j);
+  return i < 0 || j === pinned() ? '' : words(x(i + 0.5), y(unit(values)[i]) + away, j, 'class="peak" text-anchor="middle"');
 }
 
 function numbersBelow(order, x, y) {
@@ -53,7 +62,8 @@ function pin(order, x, width, height = 2 * HALF + 2, top = 20) {
 
 function channelKey(stage) {
   const before = stage === 'after' ? [] : [['activation', COLOUR.activation], ['weight', COLOUR.weight]];
-  return key(stage === 'before' ? before : [...before, [`after ${VARIANTS[variant()]}`, COLOUR.balanced, true]]);
+  const after = stage === 'before' ? [] : [[`after ${VARIANTS[variant()]}`, COLOUR.balanced, true]];
+  return key([...before, ...after, ...(overlaid() ? quietKey() : [])]);
 }
 
 function inWords(j) {
@@ -69,7 +79,7 @@ function tellPinned(box) {
   box.setAttribute('aria-valuetext', inWords(j).replaceAll('*', ''));
   const stands = (values) => `${(values[topOf(values, 1)[0]] / median(values)).toFixed(1)}x`;
   const tamed = shown.after ? ` Balanced, the largest is ${stands(shown.after.activation)} the median in the activation and ${stands(shown.after.weight)} in the weight.` : '';
-  say('channels', `${pinned() >= 0 ? 'Pinned' : 'Most salient activation'}: ${inWords(j)}. The largest activation is **${stands(shown.activation)}** the median, the largest weight ${stands(shown.weight)}.${tamed}${layer.note ? ` ${layer.note}` : ''}`);
+  say('channels', `${pinned() >= 0 ? 'Pinned' : 'Most salient activation'}: ${inWords(j)}. ${look.span === 'all' ? 'Over all timesteps' : `At timestep ${layer.timesteps[at()]}`} the largest activation is **${stands(shown.activation)}** the median, the largest weight ${stands(shown.weight)}.${tamed}${layer.note ? ` ${layer.note}` : ''}`);
 }
 
 function channelTable() {

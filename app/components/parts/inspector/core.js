@@ -39,7 +39,7 @@ const words = (x, y, text, more = '') => `<text x="${x.toFixed(1)}" y="${y.toFix
 const rule = (x1, y1, x2, y2, kind = 'grid') => `<line x1="${x1.toFixed(1)}" y1="${y1.toFixed(1)}" x2="${x2.toFixed(1)}" y2="${y2.toFixed(1)}" class="${kind}"/>`;
 const axisY = (values, y, width) => values.map((v) => rule(PAD.left, y(v), width - PAD.right, y(v)) + words(PAD.left - 6, y(v) + 4, brief(v), 'text-anchor="end"')).join('');
 const sheet = (width, height, inner) => `<svg width="${width}" height="${height}" viewBox="0 0 ${width} ${height}" aria-hidden="true">${inner}</svg>`;
-const key = (entries) => entries.map(([text, colour, open]) => `<span><i style="${open ? `border:2px solid ${colour}` : `background:${colour}`}"></i>${safe(text)}</span>`).join('');
+const key = (entries) => entries.map(([text, colour, open]) => `<span><i ${colour === null ? 'class="quiet"' : `style="${open ? `border:2px solid ${colour}` : `background:${colour}`}"`}></i>${safe(text)}</span>`).join('');
 
 // A staircase through `values`, one step a channel; closed down to `floor` where it is to be filled.
 function stairs(values, x, y, floor) {

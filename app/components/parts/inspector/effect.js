@@ -14,7 +14,7 @@ function variantCard(name) {
   const one = effect.variants[name], chosen = name === variant();
   const switches = { none: 'csb 0', csb: 'csb 1 ssc 0', 'csb+ssc': 'csb 1 ssc 1' }[name];
   return `<button type="button" class="variant" data-variant="${name}" aria-pressed="${chosen}" aria-label="${VARIANTS[name]}: error ${brief(100 * one.error)} % of the output. Choose it" title="${switches}">
-    <span class="name"><i style="background:${COLOUR[name]}"></i>${VARIANTS[name]}</span><strong>${brief(100 * one.error)} %</strong><span class="unit">of the output, simulated</span>
+    <span class="name"><i style="background:${COLOUR[name]}"></i>${VARIANTS[name]}</span><strong>${brief(100 * one.error)} %</strong><span class="unit">of the output, simulated</span>${name in (other?.effect?.variants ?? {}) ? `<span class="unit referred">reference: <b>${brief(100 * other.effect.variants[name].error)} %</b></span>` : ''}
     ${histogram(one.input, one.input.steps ? "input X, in steps of its token's grid" : 'input X', COLOUR.activation)}${histogram(one.weight, 'weight W, in steps of its output channel', COLOUR.weight)}</button>`;
 }
 
@@ -35,10 +35,11 @@ function drawErrors() {
   if (!width || !effect || !shown) return;
   const { order } = shown, x = line(0, order.length, PAD.left, width - PAD.right), names = Object.keys(effect.channels);
   const percent = Object.fromEntries(names.map((name) => [name, order.map((j) => 100 * effect.channels[name][j])]));
-  const high = spanOf(...names.map((name) => percent[name]))[1] || 1, y = line(0, high * 1.05, 20 + tall, 20);
+  const quiet = other?.effect && overlaid() ? order.map((j) => 100 * other.effect.channels[otherWay()][j]) : null;
+  const high = spanOf(...names.map((name) => percent[name]), quiet ?? [])[1] || 1, y = line(0, high * 1.05, 20 + tall, 20);
   const by = crowd(order.length, width), at = (i) => x(Math.min(i * by, order.length));
   const areas = names.map((name) => `<path d="${name === 'none' ? stairs(peaks(percent[name], by), at, y, 20 + tall) : stairs(peaks(percent[name], by), at, y)}" fill="${name === 'none' ? COLOUR.none : 'none'}" fill-opacity="0.35" stroke="${COLOUR[name]}" stroke-width="${name === variant() ? 1.8 : 0.9}" stroke-opacity="${name === variant() ? 1 : 0.7}"/>`).join('');
-  box.innerHTML = sheet(width, tall + 44, axisY(nice(0, high, 3), y, width) + areas + numbersBelow(order, x, tall + 38) + pin(order, x, width, tall)) + `<p class="key">${key(names.map((name) => [VARIANTS[name], COLOUR[name], name !== 'none']))}</p>`;
+  box.innerHTML = sheet(width, tall + 44, axisY(nice(0, high, 3), y, width) + areas + (quiet ? `<path class="quiet" d="${stairs(peaks(quiet, by), at, y)}"/>` : '') + numbersBelow(order, x, tall + 38) + pin(order, x, width, tall)) + `<p class="key">${key([...names.map((name) => [VARIANTS[name], COLOUR[name], name !== 'none']), ...(quiet ? quietKey() : [])])}</p>`;
   const chosen = effect.channels[variant()], worst = topOf(chosen, 1)[0];
   say('errors', `${errorsInWords(pinned() >= 0 ? pinned() : worst)}. With ${VARIANTS[variant()]} the largest is in channel **${worst}**. Channels' errors partly cancel in the sum, so they do not add up to the layer's.`);
 }

@@ -14,7 +14,7 @@ function drawMap() {
   const cell = (name, row, column) => {
     const value = numbers[overview.layers.indexOf(name)], is = Number.isFinite(value), colour = is ? heat((value - low) / (high - low || 1)) : null;
     const bright = colour && luminance(colour) > 0.179; // where black stands out as much as white does
-    return `<button type="button" role="gridcell" data-layer="${name}" data-row="${row}" data-column="${column}" aria-selected="${name === chosen}" tabindex="${name === chosen ? 0 : -1}" aria-label="${name}, ${LOOKS.measure[look.measure]}: ${is ? brief(value) : 'not known'}" style="${is ? `background:rgb(${colour});color:${bright ? '#000' : '#fff'}` : ''}">${wide ? (is ? short(value) : '-') : ''}</button>`;
+    return `<button type="button" role="gridcell" data-layer="${name}" data-row="${row}" data-column="${column}" aria-selected="${name === chosen}"${referredTo(name) ? ' data-referred' : ''} tabindex="${name === chosen ? 0 : -1}" aria-label="${name}, ${LOOKS.measure[look.measure]}: ${is ? brief(value) : 'not known'}" style="${is ? `background:rgb(${colour});color:${bright ? '#000' : '#fff'}` : ''}">${wide ? (is ? short(value) : '-') : ''}</button>`;
   };
   const place = (r, i) => (stands.has(`${r},${i}`) ? cell(stands.get(`${r},${i}`), r, i) : '<span role="gridcell" class="none"></span>');
   const columns = [...Array(blocks).keys()];

@@ -9,8 +9,9 @@ function drawTime() {
   const x = line(0, count, PAD.left, width - PAD.right);
   drawHeat(box.querySelector('canvas'), width);
   const rhoTop = TALL.top + TALL.heat + TALL.gap, etaTop = rhoTop + TALL.rho + TALL.gap, height = etaTop + TALL.eta + 40;
+  const most = Math.max(...layer.eta, ...(other?.layer.eta ?? []));
   const after = layer.rho[variant()], used = variant() === 'csb+ssc';
-  const y = line(-1, 1, rhoTop + TALL.rho, rhoTop), bar = line(0, Math.max(...layer.eta) * 1.1, etaTop + TALL.eta, etaTop);
+  const y = line(-1, 1, rhoTop + TALL.rho, rhoTop), bar = line(0, most * 1.1, etaTop + TALL.eta, etaTop);
   const dots = (values, colour) => `<path d="${values.map((v, i) => `${i ? 'L' : 'M'}${x(i + 0.5).toFixed(1)} ${y(v).toFixed(1)}`).join('')}" fill="none" stroke="${colour}" stroke-width="2.2"/>` + values.map((v, i) => `<circle cx="${x(i + 0.5).toFixed(1)}" cy="${y(v).toFixed(1)}" r="2.6" fill="${colour}"/>`).join('');
   const bars = layer.eta.map((v, i) => `<rect x="${(x(i) + 1.5).toFixed(1)}" y="${bar(v).toFixed(1)}" width="${(x(1) - x(0) - 3).toFixed(1)}" height="${(etaTop + TALL.eta - bar(v)).toFixed(1)}" fill="${used ? COLOUR.balanced : COLOUR.none}" fill-opacity="${used ? 0.85 : 0.4}"/>`).join('');
   const names = layer.timesteps.map((t, i) => (i % Math.ceil(count / (width < 500 ? 5 : 9)) ? '' : words(x(i + 0.5), height - 20, t, 'text-anchor="middle"'))).join('');
@@ -18,7 +19,8 @@ function drawTime() {
   const mark = j < 0 ? '' : rule(PAD.left, row, width - PAD.right, row, 'pinline') + words(PAD.left - 6, row + 4, pinned(), 'class="pinned" text-anchor="end"');
   const here = `<rect class="here" x="${x(at()).toFixed(1)}" y="${TALL.top}" width="${(x(1) - x(0)).toFixed(1)}" height="${height - 40 - TALL.top}"/>`;
   const titles = words(PAD.left, TALL.top - 5, `activation salience${factorsOf(variant()) && look.stage !== 'before' ? `, after ${VARIANTS[variant()]}` : ''}${width < 600 ? '' : ': a row a channel, dark low, yellow high (log)'}`) + words(PAD.left, rhoTop - 6, `rho${after && variant() !== 'none' ? ': before (pink), balanced (green)' : ''}`) + words(PAD.left, etaTop - 6, `eta${width < 600 ? '' : ', what a timestep counts in SSC'}${used ? '' : ' (not in use)'}`) + words(width / 2, height - 3, 'timestep, in sampling order', 'text-anchor="middle"');
-  box.querySelector('.over').innerHTML = sheet(width, height, axisY([-1, -0.5, 0, 0.5, 1], y, width) + axisY(nice(0, Math.max(...layer.eta), 2), bar, width) + bars + dots(layer.rho.none, COLOUR.rho) + (variant() === 'none' ? '' : dots(after, COLOUR.balanced)) + names + titles + mark + here);
+  part('.time > .key').innerHTML = other ? key([['rho', COLOUR.rho], ...(variant() === 'none' ? [] : [['rho balanced', COLOUR.balanced]]), ...quietKey(otherWay() === 'none' ? '' : ' (rho balanced dotted)')]) : '';
+  box.querySelector('.over').innerHTML = sheet(width, height, axisY([-1, -0.5, 0, 0.5, 1], y, width) + axisY(nice(0, most, 2), bar, width) + bars + quietTime(x, y, bar, rhoTop, etaTop + TALL.eta) + dots(layer.rho.none, COLOUR.rho) + (variant() === 'none' ? '' : dots(after, COLOUR.balanced)) + names + titles + mark + here);
   tellTime(box);
 }
 

@@ -1,6 +1,6 @@
 // What is on show: the layer's data, the selection, and how the reader looks at it; fetched once, drawn from here.
 const LOOKS = {
-  measure: { activation: 'activation salience, max / median', weight: 'weight salience, max / median', rho: 'mean rho over timesteps', none: 'error without balancing, %', csb: 'error with CSB, %', 'csb+ssc': 'error with CSB + SSC, %', hurts: 'what hurts the picture, %' },
+  measure: { activation: 'activation over all timesteps, max / median', weight: 'weight salience, max / median', rho: 'mean rho over timesteps', none: 'error without balancing, %', csb: 'error with CSB, %', 'csb+ssc': 'error with CSB + SSC, %', hurts: 'what hurts the picture, %' },
   stage: { both: 'before and after', before: 'before', after: 'after' },
   scale: { median: 'times the median', linear: 'linear', log: 'log' },
   sort: { number: 'by number', activation: 'by activation', weight: 'by weight', factor: 'by factor b' },
