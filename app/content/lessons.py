@@ -75,6 +75,30 @@ LESSONS = (
         answers=("bring them closer to full precision", "change next to nothing", "take them further away"),
         right=None,
     ),
+    Lesson(
+        key="scales",
+        title="Instead: more scales",
+        short="More scales",
+        question="On this layer, at these bits: what takes away more of the error than balancing does?",
+        answers=("a scale for every token does", "only groups as well", "none of it does"),
+        right=None,
+    ),
+    Lesson(
+        key="rotation",
+        title="Instead: rotate the channels",
+        short="Rotation",
+        question="Rotate this layer's channels: what becomes of the largest value that the grid must span?",
+        answers=("it shrinks", "it stays about the same", "it grows"),
+        right=None,
+    ),
+    Lesson(
+        key="branch",
+        title="Instead: a thin branch in float",
+        short="Float branch",
+        question="A float branch of rank 16 beside this layer: how many multiplications does it add to its own?",
+        answers=("fewer than 5%", "5 to 15%", "more than 15%"),
+        right=None,
+    ),
 )
 
 
