@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -24,13 +25,26 @@ from app.tabs import learn_answers as answers
 from app.tabs import learn_handlers as handlers
 from app.tabs.learn_card import SIDE, START_BITS, START_OUTLIER, Card, create_card, markdown
 
-QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
+PRIVATE: dict[str, Any] = {"api_visibility": "private"}
+QUIET: dict[str, Any] = {"show_progress": "hidden", **PRIVATE}
+NEXT: tuple[tuple[str, str, dict[str, Any]], ...] = (
+    (
+        "See it break and mend: W8A8 with outliers",
+        "Start",
+        {"strength": 8, "weight_bits": 8, "activation_bits": 8, "csb": False},
+    ),
+    ("Tell pictures apart: ten rounds", "Methods", {}),
+    ("Draw from a noise of your own", "Compare", {}),
+    ("Look at every layer and channel", "Inspect", {}),
+)
+"""What to try after the lessons: text, tab, and what is selected there."""
 
 
 def create_learn_tab(shared: Shared) -> None:
     """Build the lessons one below the other, and let them follow their controls and the shared selection."""
     markdown(words("learn/intro"))
-    html_part("lessons", {"lessons": [{"anchor": one.anchor, "short": one.short} for one in LESSONS]}, padding=False)
+    lessons = [{"key": one.key, "anchor": one.anchor, "short": one.short, "idea": one.idea} for one in LESSONS]
+    html_part("lessons", {"lessons": lessons}, scripts=("learned",), padding=False)
     start, _ = fit(Selection(), shared.outline)
     controls: dict[str, Callable[[], gr.components.Component]] = {
         "rounding": lambda: gr.Slider(2, 8, START_BITS, step=1, label="Bits"),
@@ -46,7 +60,7 @@ def create_learn_tab(shared: Shared) -> None:
         "branch": lambda: _ways("branch", "Rank of the branch"),
     }
     cards = {one.key: create_card(number, one, controls[one.key]) for number, one in enumerate(LESSONS, 1)}
-    _closing()
+    _closing(lessons)
     _wire_numbers(cards)
     _wire_outlier(cards["outlier"])
     _wire_selection(shared, cards)
@@ -59,14 +73,18 @@ def _ways(key: str, label: str) -> gr.Radio:
     return gr.Radio(alternatives.WAYS[key], value=alternatives.FIRST[key], label=label)
 
 
-def _closing() -> None:
-    """Where the pictures are, and the words once more."""
-    with gr.Column(elem_classes="card"):
+def _closing(lessons: list[dict[str, str]]) -> None:
+    """The last page: what was predicted, what to try next, and the words once more."""
+    with gr.Column(elem_classes="card", elem_id="learn-finish"):
         markdown(words("learn/closing"))
-        with gr.Row():
-            for name in ("Start", "Compare", "Inspect"):
-                go = gr.Button(f"To {name}", size="sm", scale=0, min_width=140)
-                go.click(None, js=f"() => ({script('go_to_tab')})('{name}')", api_visibility="private")
+        html_part("finish", {"lessons": lessons}, scripts=("learned",), apply_default_css=False)
+        gr.Markdown("### What to try next")
+        with gr.Row(elem_id="learn-next"):
+            for text, tab, wanted in NEXT:
+                go = gr.Button(text, size="sm", min_width=220)
+                moved = f"ptq4dit.set({json.dumps(wanted)}); " if wanted else ""
+                go.click(None, js=f"() => {{ {moved}return ({script('go_to_tab')})('{tab}'); }}", **PRIVATE)
+        markdown(words("learn/further"))
     with gr.Accordion("Glossary", open=False, elem_id="learn-glossary"):
         markdown(words("learn/glossary"))
 
@@ -169,7 +187,8 @@ def _wire_questions(shared: Shared, cards: dict[str, Card]) -> None:
     }
     for key, (reveal, inputs) in asked.items():
         card = cards[key]
-        card.reveal.click(reveal, [card.picked, *inputs], card.answer, **QUIET)
+        count: Any = {"js": f"(text) => {{ window.ptq4ditLearned?.answered('{key}', text); return []; }}", **PRIVATE}
+        card.reveal.click(reveal, [card.picked, *inputs], card.answer, **QUIET).then(None, card.answer, None, **count)
         card.picked.input(None, None, card.answer, js="() => ''", api_visibility="private")
 
 

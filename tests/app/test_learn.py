@@ -17,6 +17,7 @@ from app.figures.learn.timesteps import timestep_figure
 from app.services import learning
 from app.services.stored import Choice, load_results
 from app.state import Selection
+from app.tabs import learn_alternatives as alternatives
 from app.tabs import learn_answers as answers
 from app.tabs import learn_handlers as handlers
 
@@ -248,7 +249,7 @@ def test_the_sixth_answer_is_what_was_measured():
     plain, balanced = (stored.mean(Choice(csb=on, ssc=on)) for on in (False, True))
     said = answers.reveal_pictures(0, *vars(Selection(strength=1)).values())
     assert f"{plain.psnr:.1f} dB without" in said and f"{balanced.psnr:.1f} dB with CSB" in said
-    assert said.startswith("**Right.**") == (balanced.psnr > plain.psnr + answers.NOTICEABLE)
+    assert said.startswith(answers.RIGHT) == (balanced.psnr > plain.psnr + answers.NOTICEABLE)
 
 
 def test_an_unknown_layer_gets_a_clear_message(model):
@@ -260,14 +261,17 @@ def test_an_unknown_layer_gets_a_clear_message(model):
 
 @pytest.mark.parametrize("key", [one.key for one in LESSONS])
 def test_every_question_can_be_answered_right_and_wrong(model, key):
-    arguments = {"rounding": (4,), "outlier": (), "salience": ("tiny", 1), "pictures": vars(Selection()).values()}.get(
-        key, ("tiny", LAYER, 1)
-    )
-    reveal = getattr(answers, f"reveal_{key}")
-    said = [reveal(i, *arguments) for i in range(len(lesson(key).answers))]
-    assert sum(text.startswith("**Right.**") for text in said) == 1
-    assert sum(text.startswith("**Not quite:**") for text in said) == len(said) - 1
-    assert len({text.split("**", 2)[2] for text in said}) <= 2  # the reason is the same
+    tiny = vars(Selection(model="tiny", layer=LAYER, strength=1)).values()
+    arguments = {"rounding": (4,), "outlier": (), "salience": ("tiny", 1), "pictures": vars(Selection()).values()}
+    arguments |= dict.fromkeys(("scales", "rotation", "branch"), tiny)
+    reveal = getattr(answers, f"reveal_{key}", None) or getattr(alternatives, f"reveal_{key}")
+    given = arguments.get(key, ("tiny", LAYER, 1))
+    said = [reveal(i, *given) for i in range(len(lesson(key).answers))]
+    assert sum(text.startswith(answers.RIGHT) for text in said) == 1
+    assert sum(text.startswith(answers.WRONG) for text in said) == len(said) - 1
+    why = next(text.removeprefix(answers.RIGHT) for text in said if text.startswith(answers.RIGHT))
+    assert all(text.endswith(why) for text in said)  # the reason is the same
+    arguments = given
     assert reveal(None, *arguments).startswith("Predict first")
 
 
@@ -278,7 +282,7 @@ def test_the_third_answer_counts_all_layers(model):
 
 
 def test_every_lesson_has_its_words_and_formulas_close():
-    for name in [one.key for one in LESSONS] + ["intro", "closing", "glossary"]:
+    for name in [one.key for one in LESSONS] + ["intro", "closing", "further", "glossary"]:
         assert words(f"learn/{name}").count("$") % 2 == 0
     for formula in (handlers.draw_rounding(4)[1], handlers.draw_outlier(6)[1], say.salience_formula(1, 2.0, 3.0)):
         assert formula.startswith("$$") and formula.endswith("$$") and formula.count("{") == formula.count("}")
