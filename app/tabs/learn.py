@@ -23,7 +23,7 @@ from app.state import LAST_TIMESTEP, Selection
 from app.tabs import learn_alternatives as alternatives
 from app.tabs import learn_answers as answers
 from app.tabs import learn_handlers as handlers
-from app.tabs.learn_card import SIDE, START_BITS, START_OUTLIER, Card, create_card, markdown
+from app.tabs.learn_card import NO_LADDER, SIDE, START_BITS, START_OUTLIER, Card, create_card, markdown
 
 PRIVATE: dict[str, Any] = {"api_visibility": "private"}
 QUIET: dict[str, Any] = {"show_progress": "hidden", **PRIVATE}
@@ -158,7 +158,7 @@ def _follow_selection(shared: Shared, cards: dict[str, Card]) -> None:
             moved = {"own": [control], "triggers": [control.input], "instead": _undrawn}
             follow(shared, rounded, draw, cards[key].drawn, **moved)
     with pictures.place:
-        outputs = [pictures.control, *pictures.drawn]
+        outputs = [pictures.control, *pictures.drawn, pictures.extra]
         follow(shared, pictured, handlers.follow_pictures, outputs, instead=_unpictured)
 
 
@@ -169,7 +169,7 @@ def _undrawn(message: str) -> list[Any]:
 
 def _unpictured(message: str) -> list[Any]:
     """The same of the lesson that shows pictures, whose switch stays as it is."""
-    return [gr.skip(), {"left": SIDE, "right": SIDE}, "", message]
+    return [gr.skip(), {"left": SIDE, "right": SIDE}, "", message, NO_LADDER]
 
 
 def _wire_questions(shared: Shared, cards: dict[str, Card]) -> None:

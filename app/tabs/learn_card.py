@@ -22,6 +22,7 @@ LOADING = "The model is loading; the chart appears by itself in a few seconds."
 HEIGHTS = {"rounding": 340, "outlier": 400, "salience": 400, "balance": 400}
 USUAL_HEIGHT = 440
 START_BITS, START_OUTLIER = 4, 6
+NO_LADDER: dict[str, Any] = {"grade": "", "ladder": []}
 SIDE = {"src": "", "alt": "", "name": ""}
 
 
@@ -54,6 +55,7 @@ def create_card(number: int, about: Lesson, make_control: Callable[[], gr.compon
                 height = HEIGHTS.get(about.key, USUAL_HEIGHT)
                 plot = _pictures() if about.key == "pictures" else chart(about.title, height)
                 reading = markdown(LOADING, "reading")
+                extra = html_part("ladder", NO_LADDER, padding=False) if about.key == "pictures" else extra
         picked, reveal, answer = _question(about)
     drawn: list[Any] = [plot, formula, reading]
     asked: dict[str, Any] = {"picked": picked, "reveal": reveal, "answer": answer}

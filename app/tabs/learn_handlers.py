@@ -9,6 +9,7 @@ import numpy as np
 from app.components.chart import shown
 from app.components.messages import explained
 from app.content import learn_readings as say
+from app.content.grades import grade, scale
 from app.figures.learn.balance import balance_figure
 from app.figures.learn.outlier import outlier_figure
 from app.figures.learn.rounding import rounding_figure
@@ -17,7 +18,7 @@ from app.figures.learn.timesteps import timestep_figure
 from app.services import learning
 from app.services.stored import Choice, load_results
 from app.state import NO_CHANNEL, Selection, within
-from app.tabs import start_view
+from app.tabs import ladder, start_view
 
 
 def draw_rounding(bits: int, stretch: float = 1.0, shift: int = 0) -> list[Any]:
@@ -137,7 +138,7 @@ def drag_outlier(part: dict[str, Any] | None) -> list[Any]:
 
 
 def draw_pictures(*values: Any) -> list[Any]:
-    """Both pictures, formula and reading of the sixth lesson, from stored results; values: those of the selection."""
+    """Both pictures, formula, reading and what dB look like, of the sixth lesson; values: those of the selection."""
     with explained():
         selection = Selection.from_controls(*values)
         results = load_results(selection.model)
@@ -148,7 +149,8 @@ def draw_pictures(*values: Any) -> list[Any]:
     return [
         start_view.wipe(results, index, choice),
         say.pictures_formula(psnr),
-        f"**{psnr:.1f} dB** (simulated). {' '.join(told).strip()}",
+        f"**{grade(psnr).word}, {psnr:.1f} dB** (simulated; {scale()}). {' '.join(told).strip()}",
+        {"grade": grade(psnr).key, "ladder": ladder.rungs(results)},
     ]
 
 

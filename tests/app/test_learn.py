@@ -8,6 +8,7 @@ import pytest
 
 from app.content import learn_readings as say
 from app.content import words
+from app.content.grades import grade
 from app.content.lessons import LESSONS, lesson
 from app.figures.learn.balance import balance_figure
 from app.figures.learn.outlier import outlier_figure
@@ -236,11 +237,12 @@ def test_the_lessons_follow_the_selection(model):
 @pytest.mark.parametrize(("csb", "ssc", "variant"), [(0, 0, "none"), (1, 0, "csb"), (1, 1, "csb+ssc")])
 def test_the_pictures_are_the_stored_ones_of_the_selection(csb, ssc, variant):
     values = vars(Selection(csb=bool(csb), ssc=bool(ssc), class_id=4, seed=0, strength=1)).values()
-    switch, wipe, formula, reading = handlers.follow_pictures(*values)
+    switch, wipe, formula, reading, decibels = handlers.follow_pictures(*values)
     stored = load_results("demo")
     psnr = stored.picture(0, Choice(csb=bool(csb), ssc=bool(ssc))).psnr
     assert switch == variant
-    assert f"**{psnr:.1f} dB** (simulated)" in reading and f"{psnr:.1f}" in formula
+    assert f"**{grade(psnr).word}, {psnr:.1f} dB** (simulated" in reading and f"{psnr:.1f}" in formula
+    assert decibels["grade"] == grade(psnr).key and len(decibels["ladder"]) == 5
     assert wipe["left"]["src"] != wipe["right"]["src"] and "torus" in wipe["right"]["alt"]
 
 
