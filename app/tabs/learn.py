@@ -24,6 +24,7 @@ from app.tabs import learn_alternatives as alternatives
 from app.tabs import learn_answers as answers
 from app.tabs import learn_handlers as handlers
 from app.tabs.learn_card import NO_LADDER, SIDE, START_BITS, START_OUTLIER, Card, create_card, markdown
+from app.tabs.story import create_story
 
 PRIVATE: dict[str, Any] = {"api_visibility": "private"}
 QUIET: dict[str, Any] = {"show_progress": "hidden", **PRIVATE}
@@ -44,7 +45,10 @@ def create_learn_tab(shared: Shared) -> None:
     """Build the lessons one below the other, and let them follow their controls and the shared selection."""
     markdown(words("learn/intro"))
     lessons = [{"key": one.key, "anchor": one.anchor, "short": one.short, "idea": one.idea} for one in LESSONS]
-    html_part("lessons", {"lessons": lessons}, scripts=("learned",), padding=False)
+    html_part("lessons", {"lessons": lessons}, scripts=("store", "learned"), padding=False)
+    _why(shared)
+    with gr.Column(elem_classes="card"):
+        create_story()
     start, _ = fit(Selection(), shared.outline)
     controls: dict[str, Callable[[], gr.components.Component]] = {
         "rounding": lambda: gr.Slider(2, 8, START_BITS, step=1, label="Bits"),
@@ -66,6 +70,17 @@ def create_learn_tab(shared: Shared) -> None:
     _wire_selection(shared, cards)
     _follow_selection(shared, cards)
     _wire_questions(shared, cards)
+
+
+def _why(shared: Shared) -> None:
+    """Why anything is quantized, and where: words beside a drawn block."""
+    with gr.Column(elem_classes="card", elem_id="learn-why"), gr.Row():
+        with gr.Column(scale=6, min_width=280):
+            markdown(words("learn/why"))
+            measured = gr.Markdown(elem_classes="reading")
+            follow(shared, ("model",), handlers.draw_why, measured)
+        with gr.Column(scale=5, min_width=280):
+            html_part("block", {}, scripts=("store",), apply_default_css=False, elem_id="learn-block")
 
 
 def _ways(key: str, label: str) -> gr.Radio:

@@ -17,6 +17,7 @@ from app.figures.learn.salience import salience_figure
 from app.figures.learn.timesteps import timestep_figure
 from app.services import learning
 from app.services.stored import Choice, load_results
+from app.services.stored_speed import load_speed
 from app.state import NO_CHANNEL, Selection, within
 from app.tabs import ladder, start_view
 
@@ -89,6 +90,7 @@ def draw_timesteps(model: str, layer: str, strength: int, timestep: int) -> list
     """Salience, rho and weights at one timestep, formula and reading of the fifth lesson."""
     with explained():
         view = learning.layer(model, layer, strength)
+        liveliest, most = learning.liveliest(model, strength)
     at = view.nearest(timestep)
     now, rho, weight = view.timesteps[at].item(), float(view.rho[at]), float(view.weights[at])
     figure = timestep_figure(
@@ -103,7 +105,9 @@ def draw_timesteps(model: str, layer: str, strength: int, timestep: int) -> list
     return [
         shown(figure),
         say.timestep_formula(now, rho, weight, float(np.exp(-view.rho).sum())),
-        say.timestep_reading(now, rho, weight, len(view.timesteps), *learning.misfit(view, at)),
+        say.timestep_reading(now, rho, weight, len(view.timesteps), *learning.misfit(view, at))
+        + " "
+        + say.timestep_effect(learning.spread(view.weights), layer, most, liveliest),
     ]
 
 
@@ -152,6 +156,19 @@ def draw_pictures(*values: Any) -> list[Any]:
         f"**{grade(psnr).word}, {psnr:.1f} dB** (simulated; {scale()}). {' '.join(told).strip()}",
         {"grade": grade(psnr).key, "ladder": ladder.rungs(results)},
     ]
+
+
+def draw_why(*values: Any) -> str:
+    """What quantizing saves on the open model, as it was measured; empty where it was not."""
+    model = Selection.from_controls(*values).model
+    try:
+        timings, _ = load_speed(model)
+    except ValueError:
+        return ""
+    floats = [(one.name, one.milliseconds or 0.0) for one in timings if one.execution == "float"]
+    integers = [(one.name, one.milliseconds or 0.0) for one in timings if one.execution == "integer"]
+    usual = [one for one in floats if "torch" in one[0] and "eager" in one[0] and "32" in one[0]]
+    return say.why_reading(model, usual[0], floats[0], integers[0]) if usual and integers else ""
 
 
 def follow_pictures(*values: Any) -> list[Any]:

@@ -220,6 +220,34 @@ def test_timestep_figure_shows_the_arrays():
     assert figure.data[4].marker.color[0] != figure.data[4].marker.color[1]
 
 
+def test_a_small_effect_of_ssc_is_called_small(model):
+    view = learning.layer("tiny", LAYER, 1)
+    name, most = learning.liveliest("tiny", 1)
+    spreads = {one: learning.spread(learning.layer("tiny", one, 1).weights) for one in view_layers()}
+    assert most == pytest.approx(max(spreads.values()), rel=1e-4) and spreads[name] == pytest.approx(most, rel=1e-4)
+    assert f"{spreads[LAYER]:.2f}-fold" in handlers.draw_timesteps("tiny", LAYER, 1, 400)[2]
+    assert "the effect is small here" in say.timestep_effect(
+        1.04, "a", 1.35, "b"
+    ) and "#layer=b" in say.timestep_effect(1.04, "a", 1.35, "b")
+    assert "small" not in say.timestep_effect(1.35, "a", 1.35, "a")
+    assert "no layer moves more" in say.timestep_effect(1.04, "a", 1.04, "a")
+
+
+def view_layers():
+    from app.services.models import layers
+
+    return layers("tiny")
+
+
+def test_why_is_told_by_what_was_measured(model):
+    usual, best = ("torch fp32, eager", 11.4), ("OpenVINO bf16", 2.5)
+    assert "faster than the fastest float" in say.why_reading("demo", usual, best, ("ours", 2.0))
+    assert "slower than the fastest float" in say.why_reading("demo", usual, best, ("ours", 3.0))
+    assert "as fast as the fastest float" in say.why_reading("demo", usual, best, ("ours", 2.51))
+    assert handlers.draw_why(*vars(Selection(model="tiny")).values()) == ""
+    assert "**Measured on demo**" in handlers.draw_why(*vars(Selection()).values())
+
+
 def test_misfit_names_the_channel_that_a_common_factor_serves_worst(model):
     view = learning.layer("tiny", LAYER, 1)
     channel, off = learning.misfit(view, 0)

@@ -11,6 +11,14 @@ element.addEventListener('click', (event) => {
   go(id, calm ? 'auto' : 'smooth');
 });
 
+// A layer that a reading names is one press away.
+document.addEventListener('click', (event) => {
+  const link = event.target.closest('.lesson a[href^="#layer="]');
+  if (!link) return;
+  event.preventDefault();
+  store.set({ layer: link.getAttribute('href').slice('#layer='.length) });
+});
+
 // A lesson whose question was answered is ticked; how it was answered shows by sign and shape.
 learned.listen(() => {
   for (const link of element.querySelectorAll('a[data-lesson]')) {
