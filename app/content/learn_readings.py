@@ -173,6 +173,6 @@ def why_reading(model: str, float_: tuple[str, float], fastest: tuple[str, float
     best, quick = fastest[1], integer[1]
     verdict = "as fast as" if 0.95 <= quick / best <= 1.05 else "faster than" if quick < best else "slower than"
     return (
-        f"**Measured on {model}**: one pass takes {float_[1]:.1f} ms by {float_[0]}, {best:.1f} ms by the fastest float "
-        f"({fastest[0]}), and **{quick:.1f} ms** on integers ({integer[0]}), {verdict} the fastest float."
+        f"**Measured on {model}**: one pass takes {float_[1]:.1f} ms by {float_[0]}, {best:.1f} ms by the fastest "
+        f"float ({fastest[0]}), and **{quick:.1f} ms** on integers ({integer[0]}), {verdict} the fastest float."
     )

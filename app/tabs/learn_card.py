@@ -55,7 +55,7 @@ def create_card(number: int, about: Lesson, make_control: Callable[[], gr.compon
                 height = HEIGHTS.get(about.key, USUAL_HEIGHT)
                 plot = _pictures() if about.key == "pictures" else chart(about.title, height)
                 reading = markdown(LOADING, "reading")
-                extra = html_part("ladder", NO_LADDER, padding=False) if about.key == "pictures" else extra
+                extra = _decibels() if about.key == "pictures" else extra
         picked, reveal, answer = _question(about)
     drawn: list[Any] = [plot, formula, reading]
     asked: dict[str, Any] = {"picked": picked, "reveal": reveal, "answer": answer}
@@ -80,6 +80,11 @@ def _outlier() -> gr.HTML:
 def _pictures() -> gr.HTML:
     """Full precision against quantized, with a divider; empty until the lesson is opened."""
     return html_part("wipe", {"left": SIDE, "right": SIDE}, elem_id="learn-wipe")
+
+
+def _decibels() -> gr.HTML:
+    """What decibels look like, with this picture's own."""
+    return html_part("ladder", NO_LADDER, apply_default_css=False, elem_id="learn-ladder")
 
 
 def _question(about: Lesson) -> tuple[gr.Radio, gr.Button, gr.Markdown]:

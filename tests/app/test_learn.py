@@ -221,7 +221,6 @@ def test_timestep_figure_shows_the_arrays():
 
 
 def test_a_small_effect_of_ssc_is_called_small(model):
-    view = learning.layer("tiny", LAYER, 1)
     name, most = learning.liveliest("tiny", 1)
     spreads = {one: learning.spread(learning.layer("tiny", one, 1).weights) for one in view_layers()}
     assert most == pytest.approx(max(spreads.values()), rel=1e-4) and spreads[name] == pytest.approx(most, rel=1e-4)
