@@ -34,7 +34,8 @@ def effect(error: float, plain: float) -> str:
     if error <= 0:
         return "nothing left"
     factor = plain / error if change < 0 else error / plain
-    return f"{factor:.2g} times {'less' if change < 0 else 'more'} than without"
+    told = f"{factor:.2g}" if factor < 100 else f"{factor:.0f}"
+    return f"{told} times {'less' if change < 0 else 'more'} than without"
 
 
 def percent(fraction: float) -> str:

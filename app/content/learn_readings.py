@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-LIVELY = 1.1  # largest over smallest eta from which it is not called small
+LIVELY = 1.25  # largest over smallest eta from which it is not called small
 
 
 def rounding_formula(

@@ -218,12 +218,13 @@ def spread(weights: np.ndarray) -> float:
 
 @shared(maxsize=8)
 def liveliest(model: str, strength: int) -> tuple[str, float]:
-    """The layer whose timestep weights (PTQ4DiT eq. 11) differ most, and their spread."""
+    """The balanced layer whose timestep weights (PTQ4DiT eq. 11) differ most, and their spread."""
     from ptq4dit.paper.ssc import timestep_weights
 
     stats = explored(model, strength).stats
     found = {
         name: spread(np.asarray(timestep_weights(stats.activation_salience[name], stats.weight_salience[name])))
         for name in stats.layers
+        if site(model, name).balanced
     }
     return max(found.items(), key=lambda one: one[1])

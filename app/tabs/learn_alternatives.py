@@ -107,7 +107,8 @@ def reveal_scales(picked: int | None, *values: Any) -> str:
     right = 0 if errors["token"] < beaten else 1 if any(value < beaten for value in groups) else 2
     told = ", ".join(f"{say.NAMES[way]} {say.percent(errors[way])}" for way in errors if way != against)
     reference = "CSB + SSC leave" if against == other.BALANCED else f"{say.NOT_BALANCED} Rounded as it is it has"
-    return verdict("scales", picked, f"{reference} {say.percent(errors[against])} of error; {told}.", right)
+    worse = " Balancing itself adds to the error here." if errors[against] > errors[other.NONE] * (1 + say.MUCH) else ""
+    return verdict("scales", picked, f"{reference} {say.percent(errors[against])} of error; {told}.{worse}", right)
 
 
 def reveal_rotation(picked: int | None, *values: Any) -> str:

@@ -141,6 +141,7 @@ class SimpleExplored:
     [
         (0.01, 0.04, "4 times less than without"),
         (0.04, 0.01, "4 times more than without"),
+        (0.001, 0.5, "500 times less than without"),
         (0.0102, 0.01, "about the same as without"),
         (0.0, 0.01, "nothing left"),
         (0.0, 0.0, "nothing to take away"),

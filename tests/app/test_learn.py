@@ -221,8 +221,10 @@ def test_timestep_figure_shows_the_arrays():
 
 
 def test_a_small_effect_of_ssc_is_called_small(model):
+    """Where the effect is looked for, layers that nothing balances do not count: fc2."""
     name, most = learning.liveliest("tiny", 1)
     spreads = {one: learning.spread(learning.layer("tiny", one, 1).weights) for one in view_layers()}
+    spreads = {one: value for one, value in spreads.items() if not one.endswith("fc2")}
     assert most == pytest.approx(max(spreads.values()), rel=1e-4) and spreads[name] == pytest.approx(most, rel=1e-4)
     assert f"{spreads[LAYER]:.2f}-fold" in handlers.draw_timesteps("tiny", LAYER, 1, 400)[2]
     assert "the effect is small here" in say.timestep_effect(
