@@ -7,8 +7,8 @@ from collections.abc import Mapping
 NAMES = {
     "none": "one for all",
     "token": "per token",
-    "weights": "+ groups of weights",
-    "both": "+ groups of both",
+    "weights": "W in groups",
+    "both": "both in groups",
     "rotated": "rotated",
     "csb+ssc": "CSB + SSC",
 }

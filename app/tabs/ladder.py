@@ -42,5 +42,5 @@ def _rung(picture: Picture, name: str) -> dict[str, Any]:
     if picture.psnr is None:
         return shown | {"psnr": "original", "word": "", "grade": "original", "alt": f"{name}, full precision"}
     found = grade(picture.psnr)
-    told = {"psnr": f"{picture.psnr:.0f} dB", "word": found.word, "grade": found.key}
+    told = {"psnr": f"{picture.psnr:.1f} dB", "word": found.word, "grade": found.key}
     return shown | told | {"alt": f"The same {name}, quantized: {picture.psnr:.1f} dB"}

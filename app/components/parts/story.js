@@ -15,7 +15,7 @@ const draw = {
     let ticks = '';
     for (let q = 0; q < count; q += every) ticks += `<line class="tick" x1="${x(one.low + q * one.step)}" x2="${x(one.low + q * one.step)}" y1="164" y2="${q % (8 * every) ? 174 : 182}"/>`;
     const rows = one.rows.map((row, i) => `<text class="strong" x="10" y="${24 + 76 * i}">${plain(row.name)}</text>` + row.values.map((v, k) => `<circle class="dot ${i ? '' : 'own'}" cx="${x(v)}" cy="${44 + 76 * i + (k % 5) * 5}" r="3.5"/>`).join('')).join('');
-    return svg(width, `Values of ${one.rows.map((row) => row.name).join(' and ')} on one grid`, `${rows}<line class="axis" x1="0" x2="${width}" y1="164" y2="164"/>${ticks}<text x="10" y="202">${brief(one.low)}</text><text x="${width - 10}" y="202" text-anchor="end">${brief(one.high)}</text><text x="${width / 2}" y="202" text-anchor="middle">${every > 1 ? `every ${every}th level` : 'levels'}</text>`);
+    return svg(width, `Values of ${one.rows.map((row) => row.name).join(' and ')} on one grid`, `${rows}<line class="axis" x1="0" x2="${width}" y1="164" y2="164"/>${ticks}<text x="10" y="202">${brief(one.low)}</text><text x="${width - 10}" y="202" text-anchor="end">${brief(one.high)}</text><text x="${width / 2}" y="202" text-anchor="middle">${every > 1 ? `a mark for every ${every} levels` : 'a mark for every level'}</text>`);
   },
   bars(one, width) {
     const n = one.before.length, w = (width - 44) / n, top = Math.log2(one.of), y = (v) => 180 - (Math.log2(Math.max(v, 1)) / top) * 160;
@@ -23,7 +23,7 @@ const draw = {
     const marks = [1, 4, 16, 64, 256].filter((v) => v <= one.of).map((v) => `<text x="34" y="${y(v) + 4}" text-anchor="end">${v}</text><line class="axis" x1="38" x2="${width}" y1="${y(v)}" y2="${y(v)}" stroke-opacity="0.35"/>`).join('');
     const both = one.after.length ? side(one.after, 'after') + side(one.before, 'before') : side(one.before, 'before');
     const said = one.after.length ? 'levels that each channel covers: grey before, green balanced, orange the channel' : 'levels that each channel covers, orange the channel';
-    return svg(width, said, `${marks}${both}<text x="40" y="202">${said}</text>`);
+    return svg(width, said, `${marks}${both}`) + `<p class="legend">${said}</p>`;
   },
   flow(one) {
     const list = (paths) => paths.map((path) => `<span>${plain(path)}</span>`).join('<br>');

@@ -39,6 +39,6 @@ def error_axes(errors: Mapping[str, float]) -> dict[str, Any]:
     """Their two axes: room for the numbers at the right, the first way on top."""
     most = 100 * max(errors.values(), default=0.0)
     return {
-        "xaxis2": axis("error, % of the output", anchor="y2", range=[0, 1.22 * most or 1], nticks=5),
+        "xaxis2": axis("error, % of the output", anchor="y2", range=[0, 1.35 * most or 1], nticks=5),
         "yaxis2": axis(anchor="x2", domain=[0, LEAST], autorange="reversed", showgrid=False, ticks=""),
     }

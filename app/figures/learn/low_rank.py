@@ -18,7 +18,7 @@ def low_rank_figure(
     figure_layout = layout(
         440,
         hovermode="closest",
-        xaxis=axis("singular values of the weight, the largest first", anchor="y", showgrid=False, zeroline=False),
+        xaxis=axis("singular values, largest first", anchor="y", showgrid=False, zeroline=False),
         yaxis=axis("size", domain=[0.62, 1], rangemode="tozero", nticks=4),
         xaxis2=axis("rank of the branch", anchor="y2", showgrid=False, zeroline=False),
         yaxis2=axis("error, %", domain=[0, 0.4], rangemode="tozero", nticks=4),

@@ -23,12 +23,12 @@ def scales_figure(
     traces = [_line("all tokens, all timesteps", place[[0, -1]], np.full(2, whole), WEIGHT)]
     traces.append(_line("one token", place, tokens, ACTIVATION))
     if groups is not None:
-        traces.append(_line("a group in it, in the middle", place, np.median(groups, axis=1), BALANCED))
+        traces.append(_line("a group in it", place, np.median(groups, axis=1), BALANCED))
     figure_layout = layout(
         440,
         hovermode="closest",
         bargap=0.35,
-        xaxis=axis("kept tokens, by their range", anchor="y", showgrid=False, zeroline=False),
+        xaxis=axis("kept tokens by range", anchor="y", showgrid=False, zeroline=False),
         yaxis=axis("range to span", domain=[0.58, 1], rangemode="tozero", nticks=5),
         **error_axes(errors),
     )
