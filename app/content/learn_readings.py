@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+LIVELY = 1.25  # largest over smallest eta from which it is not called small
+
 
 def rounding_formula(
     bits: int,
@@ -123,6 +125,15 @@ def timestep_reading(timestep: float, rho: float, weight: float, count: int, cha
     )
 
 
+def timestep_effect(ratio: float, layer: str, best: float, name: str) -> str:
+    """How much SSC's weights differ in this layer; where they hardly do, which layer moves most."""
+    told = f"Over all timesteps η varies **{ratio:.2f}-fold** in {layer}"
+    if ratio >= LIVELY:
+        return f"{told}."
+    where = f"it moves most in [{name}](#layer={name}), {best:.2f}-fold" if name != layer else "no layer moves more"
+    return f"{told}: **the effect is small here**; {where}."
+
+
 def _aligned(*lines: str) -> str:
     """Lines of LaTeX, aligned at their `&`, as a formula of its own."""
     return r"$$\begin{aligned}" + r" \\[4pt] ".join(lines) + r"\end{aligned}$$"
@@ -154,4 +165,14 @@ def pictures_answer(plain: float, balanced: float, pictures: int, setting: str) 
     return (
         f"At {setting} the mean PSNR of {pictures} pictures is {plain:.1f} dB without balancing and {balanced:.1f} dB "
         "with CSB and SSC (simulated). Balancing pays where channels are salient: turn the salience dial in the bar."
+    )
+
+
+def why_reading(model: str, float_: tuple[str, float], fastest: tuple[str, float], integer: tuple[str, float]) -> str:
+    """What quantizing saves on this very model: name and milliseconds of a pass, in floats, at best, by integers."""
+    best, quick = fastest[1], integer[1]
+    verdict = "as fast as" if 0.95 <= quick / best <= 1.05 else "faster than" if quick < best else "slower than"
+    return (
+        f"**Measured on {model}**: one pass takes {float_[1]:.1f} ms by {float_[0]}, {best:.1f} ms by the fastest "
+        f"float ({fastest[0]}), and **{quick:.1f} ms** on integers ({integer[0]}), {verdict} the fastest float."
     )

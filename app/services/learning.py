@@ -209,3 +209,22 @@ def misfit(view: LayerView, at: int) -> tuple[int, float]:
     common = np.sqrt(np.maximum(view.weight, 1e-12) / np.maximum(calibrated(view), 1e-12))
     off = np.exp(np.abs(np.log(alone / common)))
     return int(off.argmax()), float(off.max())
+
+
+def spread(weights: np.ndarray) -> float:
+    """How many times as much the timestep that counts most counts as the one that counts least; weights (t,)."""
+    return float(weights.max() / weights.min())
+
+
+@shared(maxsize=8)
+def liveliest(model: str, strength: int) -> tuple[str, float]:
+    """The balanced layer whose timestep weights (PTQ4DiT eq. 11) differ most, and their spread."""
+    from ptq4dit.paper.ssc import timestep_weights
+
+    stats = explored(model, strength).stats
+    found = {
+        name: spread(np.asarray(timestep_weights(stats.activation_salience[name], stats.weight_salience[name])))
+        for name in stats.layers
+        if site(model, name).balanced
+    }
+    return max(found.items(), key=lambda one: one[1])

@@ -20,7 +20,6 @@ from app.state import LONGEST_PROMPT, Selection
 from app.tabs import compare_api
 from app.tabs import compare_handlers as handlers
 from app.tabs import compare_view as view
-from app.tabs.game import create_game
 from app.tabs.inspect_files import download
 
 AT_ONCE: dict[str, Any] = {"concurrency_limit": 2, "concurrency_id": "generation"}  # further runs queue
@@ -70,7 +69,6 @@ def create_compare_tab(shared: Shared) -> None:
         gr.Markdown("### Speed and memory, measured apart\nEvery contestant in turn on this model.")
         outputs = [html_part("table", handlers.NOTHING_MEASURED), gr.Markdown(elem_classes="source")]
         follow(shared, ("model",), handlers.draw_speed, outputs)
-    create_game(shared)
     _wire(shared, controls, gain, views)
     compare_api.create_endpoints(AT_ONCE)
 

@@ -7,6 +7,7 @@ from typing import Any
 import plotly.graph_objects as go
 
 from app.balancing import SWITCHES
+from app.content.grades import grade
 from app.figures.difference import difference_map
 from app.figures.drift import drift
 from app.figures.picture import data_uri
@@ -65,6 +66,7 @@ def _card(frame: Frame, index: int, gain: float) -> dict[str, Any]:
             "difference": data_uri(difference_map(picture, reference, gain), enlarge=1),
             "difference_alt": f"Where {variant.name} differs from full precision, times {gain:g}",
             "psnr": f"{frame.psnr[index - 1]:.1f}",
+            "word": grade(frame.psnr[index - 1]).word,
             "ssim": f"{frame.ssim[index - 1]:.3f}",
         }
     return card

@@ -48,7 +48,8 @@ def title(chosen: Selection, look: Look) -> str:
     dial = f", salience x {chosen.strength}, function unchanged" if chosen.strength > 1 else ""
     method, bits = NAMES[way(chosen.csb, chosen.ssc)], f"W{chosen.weight_bits}A{chosen.activation_bits}"
     looked = f"; channels {look.told}" if look.told else ""
-    return f"{chosen.model}: {chosen.layer}, timestep {chosen.timestep}, {bits} simulated, {method}{TOKENS[chosen.tokens]}{dial}{looked}"
+    how = f"{bits} simulated, {method}{TOKENS[chosen.tokens]}"
+    return f"{chosen.model}: {chosen.layer}, timestep {chosen.timestep}, {how}{dial}{looked}"
 
 
 def _effect(chosen: Selection) -> LayerEffect:

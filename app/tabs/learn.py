@@ -1,58 +1,54 @@
-"""Learn: six ideas, each with one control, one chart, the reader's own numbers and a question to predict."""
+"""Learn: nine ideas, each with one control, one chart, the reader's own numbers and a question to predict."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import gradio as gr
 from gradio.context import Context
 
 from app.balancing import NAMES, WAYS
-from app.components.chart import chart
 from app.components.controls import Shared
 from app.components.follower import follow
 from app.components.messages import explained
 from app.components.part import html_part, script
 from app.content import words
-from app.content.lessons import LESSONS, Lesson
+from app.content.lessons import LESSONS
 from app.services import learning
 from app.services.fitting import fit
 from app.services.models import layers
 from app.state import LAST_TIMESTEP, Selection
+from app.tabs import learn_alternatives as alternatives
 from app.tabs import learn_answers as answers
 from app.tabs import learn_handlers as handlers
+from app.tabs.learn_card import NO_LADDER, SIDE, START_BITS, START_OUTLIER, Card, create_card, markdown
+from app.tabs.story import create_story
 
-LATEX: list[dict[str, str | bool]] = [
-    {"left": "$$", "right": "$$", "display": True},
-    {"left": "$", "right": "$", "display": False},
-]
-LOADING = "The model is loading; the chart appears by itself in a few seconds."
-HEIGHTS = {"rounding": 340, "outlier": 400, "salience": 400, "balance": 400, "timesteps": 440}
-QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
-START_BITS, START_OUTLIER = 4, 6
-_SIDE = {"src": "", "alt": "", "name": ""}
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Card:
-    """The parts of one lesson that events name: its control, what is drawn, and its question."""
-
-    place: gr.Column
-    control: gr.components.Component
-    more: list[gr.components.Component]
-    drawn: list[Any]
-    extra: gr.HTML | None
-    picked: gr.Radio
-    reveal: gr.Button
-    answer: gr.Markdown
+PRIVATE: dict[str, Any] = {"api_visibility": "private"}
+QUIET: dict[str, Any] = {"show_progress": "hidden", **PRIVATE}
+NEXT: tuple[tuple[str, str, dict[str, Any]], ...] = (
+    (
+        "See it break and mend: W8A8 with outliers",
+        "Start",
+        {"strength": 8, "weight_bits": 8, "activation_bits": 8, "csb": False},
+    ),
+    ("Tell pictures apart: ten rounds", "Methods", {}),
+    ("Draw from a noise of your own", "Compare", {}),
+    ("Look at every layer and channel", "Inspect", {}),
+)
+"""What to try after the lessons: text, tab, and what is selected there."""
 
 
 def create_learn_tab(shared: Shared) -> None:
     """Build the lessons one below the other, and let them follow their controls and the shared selection."""
-    _markdown(words("learn/intro"))
-    html_part("lessons", {"lessons": [{"anchor": one.anchor, "short": one.short} for one in LESSONS]}, padding=False)
+    markdown(words("learn/intro"))
+    lessons = [{"key": one.key, "anchor": one.anchor, "short": one.short, "idea": one.idea} for one in LESSONS]
+    html_part("lessons", {"lessons": lessons}, scripts=("store", "learned"), padding=False)
+    _why(shared)
+    with gr.Column(elem_classes="card"):
+        create_story()
     start, _ = fit(Selection(), shared.outline)
     controls: dict[str, Callable[[], gr.components.Component]] = {
         "rounding": lambda: gr.Slider(2, 8, START_BITS, step=1, label="Bits"),
@@ -63,9 +59,12 @@ def create_learn_tab(shared: Shared) -> None:
         "balance": lambda: gr.Slider(0, 100, 0, step=5, label="How far balanced, %"),
         "timesteps": lambda: gr.Slider(0, LAST_TIMESTEP, start.timestep, step=1, label="Timestep"),
         "pictures": lambda: gr.Radio([(NAMES[key], key) for key in WAYS], value="csb+ssc", label="Balancing"),
+        "scales": lambda: _ways("scales", "What shares a scale"),
+        "rotation": lambda: _ways("rotation", "The layer's channels"),
+        "branch": lambda: _ways("branch", "Rank of the branch"),
     }
-    cards = {one.key: _card(number, one, controls[one.key]) for number, one in enumerate(LESSONS, 1)}
-    _closing()
+    cards = {one.key: create_card(number, one, controls[one.key]) for number, one in enumerate(LESSONS, 1)}
+    _closing(lessons)
     _wire_numbers(cards)
     _wire_outlier(cards["outlier"])
     _wire_selection(shared, cards)
@@ -73,73 +72,39 @@ def create_learn_tab(shared: Shared) -> None:
     _wire_questions(shared, cards)
 
 
-def _card(number: int, about: Lesson, make_control: Callable[[], gr.components.Component]) -> _Card:
-    """One lesson: words, control and formula on one side, chart, reading and question on the other."""
-    with gr.Column(elem_id=about.anchor, elem_classes=["card", "lesson"]) as place:
-        gr.Markdown(f"### <span class='lesson-number'>{number}</span> {about.title}")
-        with gr.Row(elem_classes="lesson-body"):
-            with gr.Column(scale=5, min_width=280):
-                _markdown(words(f"learn/{about.key}"), "lesson-words")
-                control = make_control()
-                more = _grid() if about.key == "rounding" else []
-                formula = _markdown("", "formula")
-            with gr.Column(scale=7, min_width=280):
-                extra = _outlier() if about.key == "outlier" else None
-                plot = _pictures() if about.key == "pictures" else chart(about.title, HEIGHTS[about.key])
-                reading = _markdown(LOADING, "reading")
-        picked, reveal, answer = _question(about)
-    drawn: list[Any] = [plot, formula, reading]
-    asked: dict[str, Any] = {"picked": picked, "reveal": reveal, "answer": answer}
-    return _Card(place=place, control=control, more=more, drawn=drawn, extra=extra, **asked)
+def _why(shared: Shared) -> None:
+    """Why anything is quantized, and where: words beside a drawn block."""
+    with gr.Column(elem_classes="card", elem_id="learn-why"), gr.Row():
+        with gr.Column(scale=6, min_width=280):
+            markdown(words("learn/why"))
+            measured = gr.Markdown(elem_classes="reading")
+            follow(shared, ("model",), handlers.draw_why, measured)
+        with gr.Column(scale=5, min_width=280):
+            html_part("block", {}, scripts=("store",), apply_default_css=False, elem_id="learn-block")
 
 
-def _grid() -> list[gr.components.Component]:
-    """Scale and zero point, for a reader who wants another grid than the one that spans the values."""
-    most, far = learning.MOST_STRETCH, learning.MOST_SHIFT
-    return [
-        gr.Slider(0.2, most, 1, step=0.05, label="Scale, times the one that spans the values", elem_id="learn-scale"),
-        gr.Slider(-far, far, 0, step=1, label="Zero point, moved by", elem_id="learn-zero"),
-    ]
+def _ways(key: str, label: str) -> gr.Radio:
+    """The control of a lesson about another method."""
+    return gr.Radio(alternatives.WAYS[key], value=alternatives.FIRST[key], label=label)
 
 
-def _outlier() -> gr.HTML:
-    """The outlier on the whole number line, to drag."""
-    value = {"size": START_OUTLIER, "ordinary": learning.ORDINARY.round(4).tolist()}
-    return html_part("outlier", value, apply_default_css=False, elem_id="learn-outlier-line")
-
-
-def _pictures() -> gr.HTML:
-    """Full precision against quantized, with a divider; empty until the lesson is opened."""
-    return html_part("wipe", {"left": _SIDE, "right": _SIDE}, elem_id="learn-wipe")
-
-
-def _question(about: Lesson) -> tuple[gr.Radio, gr.Button, gr.Markdown]:
-    """What the reader predicts before it is revealed."""
-    with gr.Row(elem_classes="question"):
-        choices = [(text, i) for i, text in enumerate(about.answers)]
-        picked = gr.Radio(choices, label=f"Predict: {about.question}", value=None, scale=1, min_width=260)
-        reveal = gr.Button("Reveal", size="sm", scale=0, min_width=96)
-    return picked, reveal, _markdown("", "answer")
-
-
-def _closing() -> None:
-    """Where the pictures are, and the words once more."""
-    with gr.Column(elem_classes="card"):
-        _markdown(words("learn/closing"))
-        with gr.Row():
-            for name in ("Start", "Compare", "Inspect"):
-                go = gr.Button(f"To {name}", size="sm", scale=0, min_width=140)
-                go.click(None, js=f"() => ({script('go_to_tab')})('{name}')", api_visibility="private")
+def _closing(lessons: list[dict[str, str]]) -> None:
+    """The last page: what was predicted, what to try next, and the words once more."""
+    with gr.Column(elem_classes="card", elem_id="learn-finish"):
+        markdown(words("learn/closing"))
+        html_part("finish", {"lessons": lessons}, scripts=("learned",), apply_default_css=False)
+        gr.Markdown("### What to try next")
+        with gr.Row(elem_id="learn-next"):
+            for text, tab, wanted in NEXT:
+                go = gr.Button(text, size="sm", min_width=220)
+                moved = f"ptq4dit.set({json.dumps(wanted)}); " if wanted else ""
+                go.click(None, js=f"() => {{ {moved}return ({script('go_to_tab')})('{tab}'); }}", **PRIVATE)
+        markdown(words("learn/further"))
     with gr.Accordion("Glossary", open=False, elem_id="learn-glossary"):
-        _markdown(words("learn/glossary"))
+        markdown(words("learn/glossary"))
 
 
-def _markdown(text: str, *classes: str) -> gr.Markdown:
-    """Markdown with formulas between dollar signs."""
-    return gr.Markdown(text, latex_delimiters=LATEX, elem_classes=list(classes))
-
-
-def _wire_numbers(cards: dict[str, _Card]) -> None:
+def _wire_numbers(cards: dict[str, Card]) -> None:
     """The lessons that need no model: plain arithmetic, drawn without the queue."""
     drawers: dict[str, Callable[..., list[Any]]] = {
         "rounding": handlers.draw_rounding,
@@ -152,7 +117,7 @@ def _wire_numbers(cards: dict[str, _Card]) -> None:
         gr.on(moved, draw, controls, card.drawn, trigger_mode="always_last", queue=False, **QUIET)
 
 
-def _wire_outlier(card: _Card) -> None:
+def _wire_outlier(card: Card) -> None:
     """Dragging the outlier moves the slider, and the slider the outlier."""
     assert card.extra is not None
     card.extra.select(
@@ -163,7 +128,7 @@ def _wire_outlier(card: _Card) -> None:
     )
 
 
-def _wire_selection(shared: Shared, cards: dict[str, _Card]) -> None:
+def _wire_selection(shared: Shared, cards: dict[str, Card]) -> None:
     """Layer, timestep and balancing are the shared ones: the lessons' controls move them and stand as they do."""
     moves = {
         "salience": "(layer) => { ptq4dit.set({ layer }); return []; }",
@@ -186,7 +151,7 @@ def offered(model: str, layer: str) -> Any:
         return gr.update(choices=list(layers(model)), value=layer)
 
 
-def _follow_selection(shared: Shared, cards: dict[str, _Card]) -> None:
+def _follow_selection(shared: Shared, cards: dict[str, Card]) -> None:
     """The lessons that look at the model are drawn for what is selected."""
     amount: Any = cards["balance"].control
     pictured = ("model", "csb", "ssc", "strength", "weight_bits", "activation_bits", "class_id", "prompt", "seed")
@@ -200,8 +165,15 @@ def _follow_selection(shared: Shared, cards: dict[str, _Card]) -> None:
         follow(shared, fields, handlers.follow_balance, cards["balance"].drawn, **moved)
     with cards["timesteps"].place:
         follow(shared, timed, handlers.follow_timesteps, cards["timesteps"].drawn, instead=_undrawn)
+    rounded = ("model", "layer", "strength", "weight_bits", "activation_bits")
+    drawers = {"scales": alternatives.draw_scales, "rotation": alternatives.draw_rotation}
+    for key, draw in (drawers | {"branch": alternatives.draw_branch}).items():
+        control: Any = cards[key].control
+        with cards[key].place:
+            moved = {"own": [control], "triggers": [control.input], "instead": _undrawn}
+            follow(shared, rounded, draw, cards[key].drawn, **moved)
     with pictures.place:
-        outputs = [pictures.control, *pictures.drawn]
+        outputs = [pictures.control, *pictures.drawn, pictures.extra]
         follow(shared, pictured, handlers.follow_pictures, outputs, instead=_unpictured)
 
 
@@ -212,10 +184,10 @@ def _undrawn(message: str) -> list[Any]:
 
 def _unpictured(message: str) -> list[Any]:
     """The same of the lesson that shows pictures, whose switch stays as it is."""
-    return [gr.skip(), {"left": _SIDE, "right": _SIDE}, "", message]
+    return [gr.skip(), {"left": SIDE, "right": SIDE}, "", message, NO_LADDER]
 
 
-def _wire_questions(shared: Shared, cards: dict[str, _Card]) -> None:
+def _wire_questions(shared: Shared, cards: dict[str, Card]) -> None:
     """Each question's answer, with the numbers on show."""
     asked: dict[str, tuple[Callable[..., str], Sequence[gr.components.Component]]] = {
         "rounding": (answers.reveal_rounding, [cards["rounding"].control]),
@@ -224,10 +196,14 @@ def _wire_questions(shared: Shared, cards: dict[str, _Card]) -> None:
         "balance": (answers.reveal_balance, [shared.model, shared.layer, shared.strength]),
         "timesteps": (answers.reveal_timesteps, [shared.model, shared.layer, shared.strength]),
         "pictures": (answers.reveal_pictures, shared.inputs),
+        "scales": (alternatives.reveal_scales, shared.inputs),
+        "rotation": (alternatives.reveal_rotation, shared.inputs),
+        "branch": (alternatives.reveal_branch, shared.inputs),
     }
     for key, (reveal, inputs) in asked.items():
         card = cards[key]
-        card.reveal.click(reveal, [card.picked, *inputs], card.answer, **QUIET)
+        count: Any = {"js": f"(text) => {{ window.ptq4ditLearned?.answered('{key}', text); return []; }}", **PRIVATE}
+        card.reveal.click(reveal, [card.picked, *inputs], card.answer, **QUIET).then(None, card.answer, None, **count)
         card.picked.input(None, None, card.answer, js="() => ''", api_visibility="private")
 
 

@@ -13,6 +13,7 @@ from app.state import Selection
 from app.tabs import start_view
 
 MOST, ABOUT_HALF = 0.7, 0.3  # shares of the layers
+RIGHT, WRONG = "<span class='mark right'>Right.</span>", "<span class='mark wrong'>Not quite:</span>"
 NOTICEABLE = 0.3  # dB; less counts as next to nothing
 
 
@@ -105,5 +106,6 @@ def verdict(key: str, picked: int | None, because: str, right: int | None = None
     right = asked.right if right is None else right
     if picked is None or right is None:
         return "Predict first: choose an answer above."
-    opening = "**Right.**" if picked == right else f"**Not quite:** {asked.answers[right]}."
-    return f"{opening} {because}"
+    if picked == right:
+        return f"{RIGHT} {because}"
+    return f"{WRONG} **{asked.answers[right]}**. {because}"

@@ -9,6 +9,7 @@ import numpy as np
 from app.components.chart import shown
 from app.components.messages import explained
 from app.content import learn_readings as say
+from app.content.grades import grade, scale
 from app.figures.learn.balance import balance_figure
 from app.figures.learn.outlier import outlier_figure
 from app.figures.learn.rounding import rounding_figure
@@ -16,8 +17,9 @@ from app.figures.learn.salience import salience_figure
 from app.figures.learn.timesteps import timestep_figure
 from app.services import learning
 from app.services.stored import Choice, load_results
+from app.services.stored_speed import load_speed
 from app.state import NO_CHANNEL, Selection, within
-from app.tabs import start_view
+from app.tabs import ladder, start_view
 
 
 def draw_rounding(bits: int, stretch: float = 1.0, shift: int = 0) -> list[Any]:
@@ -88,6 +90,7 @@ def draw_timesteps(model: str, layer: str, strength: int, timestep: int) -> list
     """Salience, rho and weights at one timestep, formula and reading of the fifth lesson."""
     with explained():
         view = learning.layer(model, layer, strength)
+        liveliest, most = learning.liveliest(model, strength)
     at = view.nearest(timestep)
     now, rho, weight = view.timesteps[at].item(), float(view.rho[at]), float(view.weights[at])
     figure = timestep_figure(
@@ -102,7 +105,9 @@ def draw_timesteps(model: str, layer: str, strength: int, timestep: int) -> list
     return [
         shown(figure),
         say.timestep_formula(now, rho, weight, float(np.exp(-view.rho).sum())),
-        say.timestep_reading(now, rho, weight, len(view.timesteps), *learning.misfit(view, at)),
+        say.timestep_reading(now, rho, weight, len(view.timesteps), *learning.misfit(view, at))
+        + " "
+        + say.timestep_effect(learning.spread(view.weights), layer, most, liveliest),
     ]
 
 
@@ -137,7 +142,7 @@ def drag_outlier(part: dict[str, Any] | None) -> list[Any]:
 
 
 def draw_pictures(*values: Any) -> list[Any]:
-    """Both pictures, formula and reading of the sixth lesson, from stored results; values: those of the selection."""
+    """Both pictures, formula, reading and what dB look like, of the sixth lesson; values: those of the selection."""
     with explained():
         selection = Selection.from_controls(*values)
         results = load_results(selection.model)
@@ -148,8 +153,22 @@ def draw_pictures(*values: Any) -> list[Any]:
     return [
         start_view.wipe(results, index, choice),
         say.pictures_formula(psnr),
-        f"**{psnr:.1f} dB** (simulated). {' '.join(told).strip()}",
+        f"**{grade(psnr).word}, {psnr:.1f} dB** (simulated; {scale()}). {' '.join(told).strip()}",
+        {"grade": grade(psnr).key, "ladder": ladder.rungs(results)},
     ]
+
+
+def draw_why(*values: Any) -> str:
+    """What quantizing saves on the open model, as it was measured; empty where it was not."""
+    model = Selection.from_controls(*values).model
+    try:
+        timings, _ = load_speed(model)
+    except ValueError:
+        return ""
+    floats = [(one.name, one.milliseconds or 0.0) for one in timings if one.execution == "float"]
+    integers = [(one.name, one.milliseconds or 0.0) for one in timings if one.execution == "integer"]
+    usual = [one for one in floats if "torch" in one[0] and "eager" in one[0] and "32" in one[0]]
+    return say.why_reading(model, usual[0], floats[0], integers[0]) if usual and integers else ""
 
 
 def follow_pictures(*values: Any) -> list[Any]:

@@ -13,6 +13,7 @@ from app.components.part import html_part
 from app.content import words
 from app.services.stored_benchmark import load_benchmark
 from app.tabs import methods_handlers as handlers
+from app.tabs.game import create_game
 from app.tabs.methods_live import create_live_pair
 from app.tabs.methods_view import MEASURES, measures
 
@@ -20,7 +21,8 @@ PRIVATE: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden
 
 
 def create_methods_tab(shared: Shared) -> None:
-    """Build the tab: what was measured, PTQ4DiT's parts, then a pair to run."""
+    """Build the tab: a look without labels, what was measured, PTQ4DiT's parts, then a pair to run."""
+    create_game(shared)
     gr.Markdown(words("methods"))
     with gr.Column(elem_classes="card", elem_id="methods") as results:
         setting, measure = _choices(shared)

@@ -7,16 +7,19 @@ from functools import lru_cache
 from typing import Any
 
 from app.balancing import NAMES, SWITCHES, TOKENS, WAYS
+from app.content.grades import grade
 from app.figures.picture import data_uri
 from app.services.stored import Choice, Example, Picture, StoredResults
 from app.state import BITS, STRENGTHS, Selection
+from app.tabs import ladder
 
-WIDEST = 50.0  # dB at which a bar is full
+BARS = 15.0, 45.0  # dB at which a bar is empty, and full: what a picture can look like lies between
 JUST_NOTICEABLE = 0.05  # dB; less is called no change
 _SIDE = {"src": "", "name": "", "alt": ""}
 NOTHING: dict[str, Any] = {
-    **{name: "" for name in ("number", "unit", "sentence", "caption", "source", "remark", "problem")},
+    **{name: "" for name in ("word", "grade", "number", "unit", "sentence", "caption", "source", "remark", "problem")},
     **{"left": _SIDE, "right": _SIDE, "rows": [], "choices": [], "items": [], "label": "Examples", "chosen": 0},
+    "ladder": ladder.NOTHING,
     **{"csb": {"on": "false"}, "ssc": {"on": "false", "off": True}, "tokens": {"on": "false", "off": True}},
 }
 """What Start shows where nothing is stored of a model."""
@@ -73,6 +76,7 @@ def opening(results: StoredResults, index: int, choice: Choice) -> dict[str, Any
         **verdict(results, index, choice),
         **switchboard(results, choice),
         **filmstrip(results, index),
+        "ladder": ladder.rungs(results),
         "remark": "",
     }
 
@@ -105,14 +109,16 @@ def ways(results: StoredResults) -> dict[str, Any]:
 
 def switchboard(results: StoredResults, choice: Choice) -> dict[str, Any]:
     """The switches as they stand."""
-    strengths = [("strength", n, "as trained" if n == 1 else f"x {n}, function unchanged") for n in results.strengths]
+    strengths = [
+        ("strength", n, "as trained" if n == 1 else f"like a large model's (x {n})") for n in results.strengths
+    ]
     bits = [("bits", name, name) for name in results.bits]
     return {
         "csb": {"on": _text(choice.csb)},
         "ssc": {"on": _text(choice.ssc), "off": not choice.csb},
         "tokens": {"on": _text(choice.tokens), "off": not results.tokens},
         "choices": [
-            {"label": "Salience", "options": [_option(option, choice.strength) for option in strengths]},
+            {"label": "Outliers", "options": [_option(option, choice.strength) for option in strengths]},
             {"label": "Bits", "options": [_option(option, choice.bits) for option in bits]},
         ],
     }
@@ -155,19 +161,23 @@ def filmstrip(results: StoredResults, index: int) -> dict[str, Any]:
 
 
 def verdict(results: StoredResults, index: int, choice: Choice) -> dict[str, Any]:
-    """One measured number, one sentence, and the means of the three variants at these bits and this dial."""
+    """A word with its number, one sentence, and the means of the three variants at these bits and this dial."""
     means = {name: results.mean(_variant(choice, name)) for name in WAYS}
-    behind = f"Mean of {means['none'].pictures} pictures"
+    psnr, (low, high) = _psnr(results, index, choice), BARS
+    mean_of = f"Mean of {means['none'].pictures} pictures at {choice.bits}{TOKENS[choice.tokens]}, {_dial(choice)}"
     return {
-        "number": f"{results.picture(index, choice).psnr:.1f} dB",
-        "unit": "PSNR of this picture against full precision, simulated; higher is closer",
+        "word": grade(psnr).word,
+        "grade": grade(psnr).key,
+        "number": f"{psnr:.1f} dB",
+        "unit": "of PSNR between this picture and full precision, simulated; higher is closer",
         "sentence": sentence(results, index, choice),
-        "caption": f"{behind} at {choice.bits}{TOKENS[choice.tokens]}, {_dial(choice)}",
+        "caption": f"{mean_of}; bars from {low:g} to {high:g} dB",
         "rows": [
             {
                 "name": NAMES[name],
                 "psnr": f"{mean.psnr:.1f}",
-                "width": f"{100 * min(1.0, mean.psnr / WIDEST):.1f}",
+                "word": grade(mean.psnr).word,
+                "width": f"{100 * min(1.0, max(0.02, (mean.psnr - low) / (high - low))):.1f}",
                 "state": "chosen" if name == choice.variant else "other",
             }
             for name, mean in means.items()
@@ -220,4 +230,4 @@ def _variant(choice: Choice, name: str) -> Choice:
 
 
 def _dial(choice: Choice) -> str:
-    return "as trained" if choice.strength == 1 else f"salience x {choice.strength}, function unchanged"
+    return "as trained" if choice.strength == 1 else f"outliers like a large model's (x {choice.strength})"

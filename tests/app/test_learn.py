@@ -8,6 +8,7 @@ import pytest
 
 from app.content import learn_readings as say
 from app.content import words
+from app.content.grades import grade
 from app.content.lessons import LESSONS, lesson
 from app.figures.learn.balance import balance_figure
 from app.figures.learn.outlier import outlier_figure
@@ -17,6 +18,7 @@ from app.figures.learn.timesteps import timestep_figure
 from app.services import learning
 from app.services.stored import Choice, load_results
 from app.state import Selection
+from app.tabs import learn_alternatives as alternatives
 from app.tabs import learn_answers as answers
 from app.tabs import learn_handlers as handlers
 
@@ -218,6 +220,35 @@ def test_timestep_figure_shows_the_arrays():
     assert figure.data[4].marker.color[0] != figure.data[4].marker.color[1]
 
 
+def test_a_small_effect_of_ssc_is_called_small(model):
+    """Where the effect is looked for, layers that nothing balances do not count: fc2."""
+    name, most = learning.liveliest("tiny", 1)
+    spreads = {one: learning.spread(learning.layer("tiny", one, 1).weights) for one in view_layers()}
+    spreads = {one: value for one, value in spreads.items() if not one.endswith("fc2")}
+    assert most == pytest.approx(max(spreads.values()), rel=1e-4) and spreads[name] == pytest.approx(most, rel=1e-4)
+    assert f"{spreads[LAYER]:.2f}-fold" in handlers.draw_timesteps("tiny", LAYER, 1, 400)[2]
+    assert "the effect is small here" in say.timestep_effect(
+        1.04, "a", 1.35, "b"
+    ) and "#layer=b" in say.timestep_effect(1.04, "a", 1.35, "b")
+    assert "small" not in say.timestep_effect(1.35, "a", 1.35, "a")
+    assert "no layer moves more" in say.timestep_effect(1.04, "a", 1.04, "a")
+
+
+def view_layers():
+    from app.services.models import layers
+
+    return layers("tiny")
+
+
+def test_why_is_told_by_what_was_measured(model):
+    usual, best = ("torch fp32, eager", 11.4), ("OpenVINO bf16", 2.5)
+    assert "faster than the fastest float" in say.why_reading("demo", usual, best, ("ours", 2.0))
+    assert "slower than the fastest float" in say.why_reading("demo", usual, best, ("ours", 3.0))
+    assert "as fast as the fastest float" in say.why_reading("demo", usual, best, ("ours", 2.51))
+    assert handlers.draw_why(*vars(Selection(model="tiny")).values()) == ""
+    assert "**Measured on demo**" in handlers.draw_why(*vars(Selection()).values())
+
+
 def test_misfit_names_the_channel_that_a_common_factor_serves_worst(model):
     view = learning.layer("tiny", LAYER, 1)
     channel, off = learning.misfit(view, 0)
@@ -235,11 +266,12 @@ def test_the_lessons_follow_the_selection(model):
 @pytest.mark.parametrize(("csb", "ssc", "variant"), [(0, 0, "none"), (1, 0, "csb"), (1, 1, "csb+ssc")])
 def test_the_pictures_are_the_stored_ones_of_the_selection(csb, ssc, variant):
     values = vars(Selection(csb=bool(csb), ssc=bool(ssc), class_id=4, seed=0, strength=1)).values()
-    switch, wipe, formula, reading = handlers.follow_pictures(*values)
+    switch, wipe, formula, reading, decibels = handlers.follow_pictures(*values)
     stored = load_results("demo")
     psnr = stored.picture(0, Choice(csb=bool(csb), ssc=bool(ssc))).psnr
     assert switch == variant
-    assert f"**{psnr:.1f} dB** (simulated)" in reading and f"{psnr:.1f}" in formula
+    assert f"**{grade(psnr).word}, {psnr:.1f} dB** (simulated" in reading and f"{psnr:.1f}" in formula
+    assert decibels["grade"] == grade(psnr).key and len(decibels["ladder"]) == 5
     assert wipe["left"]["src"] != wipe["right"]["src"] and "torus" in wipe["right"]["alt"]
 
 
@@ -248,7 +280,7 @@ def test_the_sixth_answer_is_what_was_measured():
     plain, balanced = (stored.mean(Choice(csb=on, ssc=on)) for on in (False, True))
     said = answers.reveal_pictures(0, *vars(Selection(strength=1)).values())
     assert f"{plain.psnr:.1f} dB without" in said and f"{balanced.psnr:.1f} dB with CSB" in said
-    assert said.startswith("**Right.**") == (balanced.psnr > plain.psnr + answers.NOTICEABLE)
+    assert said.startswith(answers.RIGHT) == (balanced.psnr > plain.psnr + answers.NOTICEABLE)
 
 
 def test_an_unknown_layer_gets_a_clear_message(model):
@@ -260,14 +292,17 @@ def test_an_unknown_layer_gets_a_clear_message(model):
 
 @pytest.mark.parametrize("key", [one.key for one in LESSONS])
 def test_every_question_can_be_answered_right_and_wrong(model, key):
-    arguments = {"rounding": (4,), "outlier": (), "salience": ("tiny", 1), "pictures": vars(Selection()).values()}.get(
-        key, ("tiny", LAYER, 1)
-    )
-    reveal = getattr(answers, f"reveal_{key}")
-    said = [reveal(i, *arguments) for i in range(len(lesson(key).answers))]
-    assert sum(text.startswith("**Right.**") for text in said) == 1
-    assert sum(text.startswith("**Not quite:**") for text in said) == len(said) - 1
-    assert len({text.split("**", 2)[2] for text in said}) <= 2  # the reason is the same
+    tiny = vars(Selection(model="tiny", layer=LAYER, strength=1)).values()
+    arguments = {"rounding": (4,), "outlier": (), "salience": ("tiny", 1), "pictures": vars(Selection()).values()}
+    arguments |= dict.fromkeys(("scales", "rotation", "branch"), tiny)
+    reveal = getattr(answers, f"reveal_{key}", None) or getattr(alternatives, f"reveal_{key}")
+    given = arguments.get(key, ("tiny", LAYER, 1))
+    said = [reveal(i, *given) for i in range(len(lesson(key).answers))]
+    assert sum(text.startswith(answers.RIGHT) for text in said) == 1
+    assert sum(text.startswith(answers.WRONG) for text in said) == len(said) - 1
+    why = next(text.removeprefix(answers.RIGHT) for text in said if text.startswith(answers.RIGHT))
+    assert all(text.endswith(why) for text in said)  # the reason is the same
+    arguments = given
     assert reveal(None, *arguments).startswith("Predict first")
 
 
@@ -278,7 +313,7 @@ def test_the_third_answer_counts_all_layers(model):
 
 
 def test_every_lesson_has_its_words_and_formulas_close():
-    for name in [one.key for one in LESSONS] + ["intro", "closing", "glossary"]:
+    for name in [one.key for one in LESSONS] + ["intro", "closing", "further", "glossary"]:
         assert words(f"learn/{name}").count("$") % 2 == 0
     for formula in (handlers.draw_rounding(4)[1], handlers.draw_outlier(6)[1], say.salience_formula(1, 2.0, 3.0)):
         assert formula.startswith("$$") and formula.endswith("$$") and formula.count("{") == formula.count("}")

@@ -5,6 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from app.content.grades import grade
 from app.services import models
 from app.services.stored import Choice, load_results, read_results
 from app.state import BITS, STRENGTHS, Selection
@@ -23,7 +24,9 @@ def results(stored_folder, monkeypatch):
 @pytest.mark.parametrize("choice", ALL)
 def test_the_number_is_the_stored_one(results, choice):
     shown = view.verdict(results, 1, choice)
-    assert shown["number"] == f"{results.picture(1, choice).psnr:.1f} dB"
+    psnr = results.picture(1, choice).psnr
+    assert shown["number"] == f"{psnr:.1f} dB"
+    assert (shown["word"], shown["grade"]) == (grade(psnr).word, grade(psnr).key)
     (row,) = [row for row in shown["rows"] if row["state"] == "chosen"]
     assert row["psnr"] == f"{results.mean(choice).psnr:.1f}"
     assert "simulated" in shown["unit"]

@@ -11,7 +11,7 @@ from tests.browser.conftest import PATIENCE
 expect.set_options(timeout=PATIENCE)
 
 KEYS = [one.key for one in LESSONS]
-ALL_DRAWN = "[...document.querySelectorAll('.lesson')].filter((one) => one.querySelector('.main-svg')).length === 5"
+ALL_DRAWN = "[...document.querySelectorAll('.lesson')].filter((one) => one.querySelector('.main-svg')).length === 8"
 
 
 @pytest.fixture
@@ -49,7 +49,7 @@ def set_slider(page, key, value):
 def test_every_lesson_is_drawn_and_fits(learn, width, theme):
     page = learn(width=width, theme=theme)
     assert page.evaluate("document.documentElement.scrollWidth") <= width
-    assert page.locator(".lesson .formula .katex").count() == 6
+    assert page.locator(".lesson .formula .katex").count() == 9
     assert page.locator(".katex-error").count() == 0
     assert "$" not in page.locator("#tabs").inner_text()
     for chart in page.locator(".lesson .js-plotly-plot").all():
@@ -81,6 +81,13 @@ def test_each_control_moves_its_lesson(learn):
     assert "outlier of 20" in changes(page, "outlier", lambda: set_slider(page, "outlier", 20))
     assert "Balanced" in changes(page, "balance", lambda: set_slider(page, "balance", 100))
     assert "At timestep" in changes(page, "timesteps", lambda: set_slider(page, "timesteps", 10))
+    for key, choice, said in (
+        ("scales", "groups of both", "minima and maxima"),
+        ("rotation", "as it is", "as it is"),
+        ("branch", "64", "rank 64"),
+    ):
+        radio = page.locator(f"#learn-{key} .lesson-body").get_by_label(choice, exact=True)
+        assert said in changes(page, key, radio.check)
 
 
 def test_a_layer_chosen_here_is_chosen_everywhere_and_the_other_way_round(learn):
@@ -152,6 +159,60 @@ def test_predict_then_reveal(learn):
         lesson.locator(".prose.answer").filter(has_text=re.compile("Right|Not quite")).wait_for()
 
 
+def test_predictions_are_ticked_counted_and_kept(learn):
+    page = learn()
+    score = page.locator("#learn-finish .score")
+    expect(score).to_contain_text("Nothing predicted yet")
+
+    def predict(key, answer):
+        lesson = page.locator(f"#learn-{key}")
+        lesson.locator(".question").get_by_role("radio").nth(answer).check()
+        lesson.get_by_role("button", name="Reveal").click()
+        lesson.locator(".answer .mark").wait_for()
+
+    predict("rounding", 1)
+    expect(score).to_have_text("You predicted 1 of 1 right; 8 questions are open.")
+    predict("outlier", 0)
+    expect(score).to_have_text("You predicted 1 of 2 right; 7 questions are open.")
+    predict("outlier", 2)  # the first answer counts
+    expect(page.locator("#learn-outlier .answer .mark.right")).to_be_visible()
+    expect(score).to_have_text("You predicted 1 of 2 right; 7 questions are open.")
+    marks = [page.locator(f'nav.lessons a[data-lesson="{key}"]') for key in ("rounding", "outlier", "salience")]
+    assert [mark.get_attribute("data-mark") for mark in marks] == ["right", "wrong", ""]
+    assert marks[1].inner_text() == "Outliers, predicted otherwise"
+    page.reload()
+    expect(score).to_have_text("You predicted 1 of 2 right; 7 questions are open.")
+    page.get_by_role("button", name="Forget my answers").click()
+    expect(score).to_contain_text("Nothing predicted yet")
+
+
+def test_the_drawn_block_and_the_story_follow_the_selection(learn):
+    page = learn()
+    block, story = page.locator("#learn-block"), page.locator("#learn-story")
+    expect(block.locator('[data-role="fc1"]')).to_have_attribute("aria-pressed", "true")
+    expect(story.locator(".which")).to_contain_text("of blocks.2.fc1")
+    block.locator('[data-role="proj"]').focus()
+    page.keyboard.press("Enter")
+    expect(page.locator("#bar").get_by_label("Layer")).to_have_value("blocks.2.proj")
+    expect(story.locator(".which")).to_contain_text("of blocks.2.proj")
+    told = []
+    for step in range(6):
+        expect(story.locator(f'[data-step="{step}"]')).to_have_attribute("aria-pressed", "true")
+        assert story.locator(".stage > *").count() == 1
+        told.append(story.locator(".text").inner_text())
+        story.locator(".next").click()
+    assert len(set(told)) == 6 and "to_v" not in told[0]
+    expect(story.locator('[data-step="0"]')).to_have_attribute("aria-pressed", "true")
+
+
+def test_a_layer_that_a_reading_names_is_one_press_away(learn):
+    page = learn("?tab=learn&strength=1&layer=blocks.4.fc1")
+    link = page.locator('#learn-timesteps .reading a[href^="#layer="]')
+    name = link.inner_text()
+    link.click()
+    expect(page.locator("#bar").get_by_label("Layer")).to_have_value(name)
+
+
 def test_links_lead_to_the_lessons_and_back_to_the_pictures(learn):
     page = learn("?tab=learn#learn-balance")
     in_view = "(id) => Math.abs(document.getElementById(id).getBoundingClientRect().top) < 400"
@@ -159,5 +220,5 @@ def test_links_lead_to_the_lessons_and_back_to_the_pictures(learn):
     page.locator("nav.lessons a", has_text="Timesteps").click()
     page.wait_for_function(in_view, arg="learn-timesteps")
     assert page.url.endswith("?tab=learn#learn-timesteps")
-    page.get_by_role("button", name="To Compare", exact=True).click()
+    page.get_by_role("button", name="Draw from a noise of your own").click()
     page.locator('[role=tab][aria-selected=true]:has-text("Compare")').wait_for()

@@ -45,15 +45,20 @@ def test_a_chart_is_taken_away_as_csv_and_svg(open_page):
 
 
 def test_the_game_is_played_with_the_keyboard(open_page):
-    page = open_page("?tab=compare")
-    pictures = page.locator("#game-part button")
-    pictures.first.focus()
-    page.keyboard.press("Enter")
-    page.get_by_text("of 1 right").wait_for()
-    assert page.locator("#game-part button.quantized").count() == 1
-    before = page.locator("#game-part img").first.get_attribute("src")
-    page.locator("#game-next").click()
-    page.wait_for_function("b => document.querySelector('#game-part img').src !== b", arg=before)
+    page = open_page("?tab=methods")
+    page.locator("#game-part button").first.wait_for()
+    assert page.locator("#game-next").is_disabled()
+    for number in range(1, 11):
+        page.get_by_text(f"Round {number} of 10").wait_for()
+        assert page.locator("#game-part img").count() == 3
+        page.locator("#game-part button").first.focus()
+        page.keyboard.press("Enter")
+        page.get_by_text(f"of {number} right").wait_for()
+        assert (
+            page.locator("#game-part button.closer").count() == page.locator("#game-part button.further").count() == 1
+        )
+        page.locator("#game-next:enabled").click()
+    page.get_by_text("No answer yet").wait_for()
     assert page.locator("#game-part button:enabled").count() == 2
 
 

@@ -28,7 +28,7 @@ def shows(page, choice, example=FIRST):
     """Picture, number and bar say what was chosen."""
     number = f"{load_results('demo').picture(example, choice).psnr:.1f} dB"
     page.wait_for_function(
-        "n => document.querySelector('#start .verdict-part .number strong').textContent === n", arg=number
+        "n => document.querySelector('#start .verdict-part .number b').textContent === n", arg=number
     )
     name = f"{choice.bits}, {NAMES[choice.variant]}"
     page.wait_for_function("n => document.querySelector('#start .wipe-part .tag.right').innerText === n", arg=name)

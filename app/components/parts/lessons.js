@@ -11,6 +11,23 @@ element.addEventListener('click', (event) => {
   go(id, calm ? 'auto' : 'smooth');
 });
 
+// A layer that a reading names is one press away.
+document.addEventListener('click', (event) => {
+  const link = event.target.closest('.lesson a[href^="#layer="]');
+  if (!link) return;
+  event.preventDefault();
+  store.set({ layer: link.getAttribute('href').slice('#layer='.length) });
+});
+
+// A lesson whose question was answered is ticked; how it was answered shows by sign and shape.
+learned.listen(() => {
+  for (const link of element.querySelectorAll('a[data-lesson]')) {
+    const mark = learned.mark(link.dataset.lesson);
+    link.dataset.mark = mark;
+    link.querySelector('.state').textContent = { right: ', predicted right', wrong: ', predicted otherwise' }[mark] ?? '';
+  }
+});
+
 // The page opens on another tab first and moves while charts arrive: hold on to the lesson until the reader acts.
 const wanted = window.location.hash.slice(1);
 let held = wanted.startsWith('learn-');

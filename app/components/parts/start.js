@@ -1,5 +1,5 @@
 // Start: every stored picture of an example is here before a switch is pressed, so nothing waits for the server.
-const nothing = { ...props.value, left: { src: '', name: '', alt: '' }, right: { src: '', name: '', alt: '' }, rows: [], choices: [], items: [], number: '', unit: '', sentence: '', caption: '', source: '', remark: '', problem: '' };
+const nothing = { ...props.value, left: { src: '', name: '', alt: '' }, right: { src: '', name: '', alt: '' }, rows: [], choices: [], items: [], number: '', unit: '', sentence: '', caption: '', source: '', remark: '', problem: '', word: '', grade: '', ladder: [] };
 const kept = { [props.model]: Promise.resolve(props.stored) }; // what is stored, by model
 let shownOf = props.model; // the model that the part shows
 let wanted = '';

@@ -39,7 +39,7 @@ def timestep_figure(
         yaxis=axis("salience", domain=[0.68, 1], range=[0, 1.05 * highest], nticks=4),
         xaxis2=axis("timestep, in sampling order", anchor="y3", autorange="reversed", showgrid=False, zeroline=False),
         yaxis2=axis("ρ", domain=[0.26, 0.5], range=[-1.05, 1.05], dtick=1),
-        yaxis3=axis("η", domain=[0, 0.2], rangemode="tozero", nticks=3),
+        yaxis3=axis("η, % off equal", domain=[0, 0.2], nticks=3),
         shapes=[_mark(float(timesteps[at]))],
     )
     return go.Figure({"data": traces, "layout": figure_layout}, skip_invalid=True)
@@ -102,16 +102,17 @@ def _dot(timestep: float, rho: float) -> dict[str, Any]:
 
 
 def _bars(timesteps: np.ndarray, weights: np.ndarray, at: int) -> dict[str, Any]:
-    """How much each timestep counts, the chosen one in its own colour."""
+    """How much each timestep counts beside an equal share, in percent, the chosen one in its own colour."""
     return {
         "type": "bar",
         "x": timesteps,
-        "y": weights,
+        "y": 100 * (weights * len(weights) - 1),
+        "customdata": weights,
         "xaxis": "x2",
         "yaxis": "y3",
         "marker": {"color": [WEIGHT if i == at else BALANCED for i in range(len(weights))], "line": {"width": 0}},
         "showlegend": False,
-        "hovertemplate": "timestep %{x}: weight %{y:.4f}<extra></extra>",
+        "hovertemplate": "timestep %{x}: weight %{customdata:.4f}, %{y:+.1f}% off an equal share<extra></extra>",
     }
 
 
