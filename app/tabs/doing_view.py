@@ -91,7 +91,7 @@ def _balanced(frame: Frame) -> str:
     """What balancing gets, or why there is nothing to balance."""
     chosen = frame.question.selection
     if "balanced" in frame.drawn:
-        return f" Balanced, all in integers: {decibels(frame.drawn['balanced'].psnr[0])} dB."
+        return f" Balanced, with none in float: {decibels(frame.drawn['balanced'].psnr[0])} dB."
     about = site(chosen.model, chosen.layer)
     return "" if about.balanced else f" Nothing balances this layer{f': {about.why}' if about.why else ''}."
 

@@ -40,7 +40,10 @@ def test_from_a_click_to_the_pixel(inspect):
     expect(page.locator("#doing .who")).to_contain_text("of blocks.2.fc1")
     expect(page.locator("#doing .rows figure")).to_have_count(3)
     expect(page.locator("#doing .shown figure")).to_have_count(0)  # nothing is drawn before somebody asks
-    page.get_by_role("button", name="Draw the pictures").click()
+    chart.focus()
+    page.keyboard.press("Enter")  # leads from the chart to the button
+    expect(page.get_by_role("button", name="Draw the pictures")).to_be_focused()
+    page.keyboard.press("Enter")
     finished(page)
     expect(page.locator("#doing .shown figure")).to_have_count(4)
     expect(page.locator("#doing .shown .difference")).to_have_count(3)

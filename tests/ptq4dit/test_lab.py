@@ -9,7 +9,7 @@ from ptq4dit.metrics import psnr
 from ptq4dit.model.layers import balanced_layers
 from ptq4dit.paper.reparam import reparameterize
 from ptq4dit.quantized.balance import model_factors
-from ptq4dit.salience_dial import amplification_factors, amplify_salience
+from ptq4dit.salience_dial import amplification_factors, amplified, amplify_salience
 from ptq4dit.sampling.denoise import generate
 
 CALIBRATION = CalibrationConfig(timesteps=3, samples_per_timestep=4, steps=5)
@@ -50,6 +50,15 @@ def test_salience_of_the_chosen_channels_grows_by_the_strength(dit):
         torch.testing.assert_close(
             louder.activation_salience[name], stats.activation_salience[name] * factor, rtol=1e-3, atol=1e-4
         )
+
+
+def test_the_calibration_goes_along(dit):
+    stats = calibrate(dit, CALIBRATION)
+    assert amplified(dit, stats, 1) == (dit, stats)
+    raised, rescaled = amplified(dit, stats, 8)
+    rescaled.require_model(raised.transformer)
+    with pytest.raises(ValueError, match="the model that was calibrated"):
+        stats.require_model(raised.transformer)
 
 
 def test_rounding_breaks_and_balancing_repairs(dit):

@@ -102,5 +102,13 @@ store.told = (found) => { // by the part that shows the drawings
 if (query.get('gain') !== null && Number(query.get('gain')) >= 0) gain.value = query.get('gain');
 part('.gain output').textContent = gain.value;
 if ([...curve.options].some((one) => one.value === query.get('curve'))) curve.value = query.get('curve');
+// A link that asks for pictures leads to them, once the charts above have taken their place.
+if (live && query.get('tab') === 'inspect') {
+  const jump = window.setInterval(() => {
+    if (document.querySelector('.inspector')?.getAttribute('aria-busy') !== 'false') return;
+    window.clearInterval(jump);
+    if (window.scrollY < 60) part('.doing').scrollIntoView();
+  }, 250);
+}
 new ResizeObserver(() => { if (element.offsetParent) { follow(); soon(); } }).observe(element); // it has a width once its tab shows
 new IntersectionObserver((seen) => { inSight = seen[seen.length - 1].isIntersecting; if (inSight) { follow(); soon(); } }).observe(element);

@@ -79,6 +79,7 @@ function tellPinned(box) {
   box.setAttribute('aria-valuetext', inWords(j).replaceAll('*', ''));
   const stands = (values) => `${(values[topOf(values, 1)[0]] / median(values)).toFixed(1)}x`;
   const tamed = shown.after ? ` Balanced, the largest is ${stands(shown.after.activation)} the median in the activation and ${stands(shown.after.weight)} in the weight.` : '';
+  part('.onward').hidden = pinned() < 0;
   say('channels', `${pinned() >= 0 ? 'Pinned' : 'Most salient activation'}: ${inWords(j)}. ${look.span === 'all' ? 'Over all timesteps' : `At timestep ${layer.timesteps[at()]}`} the largest activation is **${stands(shown.activation)}** the median, the largest weight ${stands(shown.weight)}.${tamed}${layer.note ? ` ${layer.note}` : ''}`);
 }
 
@@ -87,12 +88,21 @@ function channelTable() {
   fillTable('channels', ['channel', 's(X)', 's(W)', 'factor b', 's(X) after', 's(W) after'], shown.order.map((j) => [j, shown.activation[j], shown.weight[j], b ? b[j] : 1, shown.after ? shown.after.activation[j] : shown.activation[j], shown.after ? shown.after.weight[j] : shown.weight[j]]));
 }
 
+// From a pinned channel on to what it does to the picture, which stands further down.
+function onward() {
+  const card = document.getElementById('doing');
+  card?.querySelector('.doing').scrollIntoView({ behavior: calm ? 'auto' : 'smooth' });
+  card?.querySelector('[data-do="draw"]').focus({ preventScroll: true });
+}
+part('[data-onward]').addEventListener('click', onward);
+
 const pinChannel = (j) => store.set({ channel: j === pinned() ? -1 : j });
 
 function walkChannels(event) {
   if (!layer) return;
   const { order } = shown, here = order.indexOf(pinned());
   const to = { ArrowRight: here + 1, ArrowUp: here + 1, ArrowLeft: here - 1, ArrowDown: here - 1, PageUp: here + 10, PageDown: here - 10, Home: 0, End: order.length - 1 }[event.key];
+  if (event.key === 'Enter' && pinned() >= 0) onward();
   if (event.key === 'Escape') store.set({ channel: -1 });
   if (to === undefined) return;
   event.preventDefault();
