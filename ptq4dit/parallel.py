@@ -148,10 +148,7 @@ class Job:
         Raises:
             ValueError: if the folder holds units of other settings.
         """
-        here = processes()
-        missing = here.agree(self._found() if here.first else None)
-        if isinstance(missing, str):
-            raise ValueError(missing)
+        here, missing = processes(), self.claim()
         begun, waiting = time.monotonic(), set(missing)
         with self._nothing_for_nothing():
             for unit in here.part(missing[:1] if only_first else missing):
@@ -165,9 +162,26 @@ class Job:
         progress = here.agree(self._progress(waiting, begun, here.count if only_first else 1) if here.first else None)
         return Taken(files=[self._file(unit) for unit in self.units], progress=progress)
 
-    def clear(self) -> None:
-        """Remove what is the job's, once the result is written; the folder, too, unless it holds other files."""
-        for file in (self.folder / _SETTINGS, *self._unfinished(), *map(self._file, self.units)):
+    def claim(self) -> list[str]:
+        """The units that are missing, after a look at what the folder is of, in all processes.
+
+        Raises:
+            ValueError: if it holds units of other settings.
+        """
+        here = processes()
+        missing: list[str] | str = here.agree(self._found() if here.first else None)
+        if isinstance(missing, str):
+            raise ValueError(missing)
+        return missing
+
+    def clear(self, *patterns: str) -> None:
+        """Remove what is the job's, once the result is written; the folder, too, unless it holds other files.
+
+        Args:
+            patterns: of further files that are the job's.
+        """
+        more = [file for pattern in patterns for file in self.folder.glob(pattern) if file.is_file()]
+        for file in (self.folder / _SETTINGS, *self._unfinished(), *map(self._file, self.units), *more):
             file.unlink(missing_ok=True)
         if not any(self.folder.iterdir()):
             self.folder.rmdir()

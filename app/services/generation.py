@@ -6,6 +6,7 @@ they happen. Whoever takes the frames may stop at any of them; a set `cancelled`
 
 from __future__ import annotations
 
+import math
 import statistics
 import time
 from collections.abc import Generator, Iterator
@@ -19,7 +20,7 @@ from numpy.typing import NDArray
 
 from app.services.cache import shared
 from app.services.contenders import contender, making, megabytes
-from app.services.gpu import on_gpu
+from app.services.gpu import Refused, on_gpu
 from app.services.loading import QUANTIZED, ModelMissing, is_loaded, opened
 from app.services.models import outline
 from app.services.request import DEFAULT_BITS, Request, parse_variants
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 PREVIEW_SECONDS = 0.25  # between two intermediate pictures; decoding one takes a fraction of it
 FINISHED_RUNS = 128  # kept for all visitors, about 100 kB each
 LONGEST = 180.0  # seconds that one run may draw
+GPU_START, GPU_STEP = 10.0, 0.2  # seconds that a GPU is asked for: to bring the models there; a step of one of them
 DRAWING = Line(width=2, longest=32, what="runs")
 
 Image = NDArray[np.uint8]
@@ -97,9 +99,10 @@ def _in_turn(models: list[Dit], start: Frame, stop: Event) -> Iterator[Frame]:
         for words in DRAWING.turn(place, stop):
             yield replace(start, note=f"Waiting to draw: {words}")
         begun = time.monotonic()
-        for frame in _denoise(models, start, stop):
+        for frame in _drawn(models, start, stop):
             seconds = time.monotonic() - begun
-            place.seconds_left = seconds / frame.step * (start.request.steps - frame.step)
+            if frame.step:
+                place.seconds_left = seconds / frame.step * (start.request.steps - frame.step)
             if seconds > LONGEST and not frame.finished:
                 raise ValueError(
                     f"steps: expected a run of at most {LONGEST:g} s; this one came to step {frame.step} of "
@@ -132,13 +135,13 @@ def _ready(request: Request, stop: Event, begun: float) -> Generator[Frame, None
     return models
 
 
-@on_gpu
 def single(request: Request) -> Image:
     """The picture of the request's last contender alone. Raises as `run` does."""
     require_subject(request)
     model = contender(request.model, request.contenders[-1], request.strength)
-    *_, last = _trajectory(model, request, Event())
-    return _pixels(_decode(model, [last.latents]))[0]
+    *_, last = _drawn([model], Frame(request=request, note="Starting"), Event(), alone=True)
+    assert last.pictures is not None
+    return last.pictures[0]
 
 
 def remember(frame: Frame) -> None:
@@ -177,10 +180,50 @@ def require_subject(request: Request) -> None:
         raise ValueError(f"class_id: expected 0 to {len(about.labels) - 1} ({named}); got {request.class_id}")
 
 
-def _denoise(contenders: list[Dit], frame: Frame, stop: Event) -> Iterator[Frame]:
+def _drawn(models: list[Dit], start: Frame, stop: Event, *, alone: bool = False) -> Iterator[Frame]:
+    """The frames of a drawing by a Space's GPU where it lends one, else here; `alone`: the last contender's, unseen."""
+    if _by_gpu is not None:
+        try:
+            for frame in _by_gpu(start, alone):
+                if stop.is_set():
+                    return
+                yield frame
+            return
+        except Refused:
+            yield replace(start, note="No GPU is free; drawing without")
+    yield from _denoise(models, start, stop, previews=not alone)
+
+
+def _frames(start: Frame, alone: bool, device: str) -> Iterator[Frame]:
+    """The same on a device of this process: what a Space runs where its GPU is."""
+    request = start.request
+    chosen = request.contenders[-1:] if alone else request.contenders
+    models = [_moved(contender(request.model, variant, request.strength), device) for variant in chosen]
+    yield from _denoise(models, start, Event(), previews=not alone)
+
+
+def _moved(model: Dit, device: str) -> Dit:
+    """A model on a device; what runs integers is built anew for it."""
+    from ptq4dit.backends.dispatch import with_backend
+
+    record = getattr(model.transformer, "ptq4dit_record", None)
+    if record is None or record.config.backend == "simulated":
+        return model.to(device)
+    return with_backend(with_backend(model, "simulated").to(device), record.config.backend)
+
+
+def _gpu_seconds(start: Frame, alone: bool) -> float:
+    """How long a GPU is asked for."""
+    return GPU_START + GPU_STEP * start.request.steps * (1 if alone else len(start.request.contenders))
+
+
+_by_gpu = on_gpu(_frames, _gpu_seconds)
+
+
+def _denoise(contenders: list[Dit], frame: Frame, stop: Event, *, previews: bool = True) -> Iterator[Frame]:
     last = frame.request.steps
     runs = [_Clocked(_trajectory(model, frame.request, stop)) for model in contenders]
-    next_preview = 0.0
+    next_preview = 0.0 if previews else math.inf
     for states in zip(*runs, strict=False):
         frame = replace(_advance(frame, states), milliseconds=tuple(run.milliseconds for run in runs))
         if frame.step == last:

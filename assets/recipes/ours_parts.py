@@ -31,7 +31,7 @@ from ptq4dit.methods.ours import RECONSTRUCTION
 from ptq4dit.methods.registry import METHODS
 from ptq4dit.metrics.image import psnr
 from ptq4dit.metrics.interval import paired_difference
-from ptq4dit.reconstruction.run import training_data
+from ptq4dit.reconstruction.training import training_data
 
 COMMAND = "python assets/recipes/ours_parts.py"
 BASE, PUBLISHED, OURS = "PTQ4DiT", "PTQ4DiT, AdaRound", "ours"

@@ -21,7 +21,7 @@ from ptq4dit.config.quantization import QuantConfig
 from ptq4dit.methods.registry import METHODS, quantize
 from ptq4dit.metrics.interval import mean_interval
 from ptq4dit.model.bundle import Dit
-from ptq4dit.reconstruction.run import training_data
+from ptq4dit.reconstruction.training import training_data
 from ptq4dit.salience_dial import amplification_factors, amplify_salience
 from ptq4dit.storage.json_file import locked, write_json
 
@@ -52,7 +52,7 @@ def benchmark(
         out: JSON file.
         made_by: command, commit, hardware and versions, stored beside the numbers.
         judged: classifier and real features, for the metrics that need them.
-        progress: told (key, jobs done, jobs in all).
+        progress: told (key, jobs in the file, jobs in all) before each, and at the end; those of all processes.
         cancelled: asked between pieces of work.
         part: which of the jobs are this process's, where several share them; None for all.
 
@@ -75,16 +75,23 @@ def benchmark(
     }
     content |= _costs_in(out)
     bench = _Bench(dit, stats, config, judged, cancelled)
-    jobs = config.jobs() if part is None else part(config.jobs())
-    for done, (key, strength, wanted) in enumerate(jobs):
-        if progress is not None:
-            progress(key, done, len(jobs))
+    everything = [key for key, _, _ in config.jobs()]
+    for key, strength, wanted in config.jobs() if part is None else part(config.jobs()):
         if key not in results:
+            _tell(progress, key, results, everything)
             results[key] = bench.measure(strength, wanted) | {"commit": made_by.get("commit", "unknown")}
             with locked(out):  # another process may have added rows of its own meanwhile
                 results |= _resumed(out, config, basis) | {key: results[key]}
                 write_json(out, content)
+    _tell(progress, everything[-1], results, everything)
     return content
+
+
+def _tell(
+    progress: Callable[[str, int, int], None] | None, key: str, results: Mapping[str, Any], jobs: Sequence[str]
+) -> None:
+    if progress is not None:
+        progress(key, sum(job in results for job in jobs), len(jobs))
 
 
 def add_costs(

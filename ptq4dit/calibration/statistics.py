@@ -17,6 +17,7 @@ from ptq4dit.config.calibration import CalibrationConfig
 from ptq4dit.model.families.family import Call
 from ptq4dit.model.fingerprint import fingerprint, is_fingerprint_of
 from ptq4dit.model.layers import Layer, balanced_layers
+from ptq4dit.model.streamed import weights
 from ptq4dit.paper.reparam import reparameterize
 from ptq4dit.paper.salience import weight_salience
 from ptq4dit.storage.tensors import read_tensors, write_tensors
@@ -218,10 +219,11 @@ class Calibration:
 
 def layer_weight_salience(layers: Mapping[str, Layer]) -> dict[str, Float[Tensor, " channel"]]:
     """Layer name -> salience of its weight's input channels, ``(d_in,)`` (PTQ4DiT eq. 4)."""
-    return {
-        name: weight_salience([linear.weight.detach().flatten(1) for linear in layer.linears])
-        for name, layer in layers.items()
-    }
+    found = {}
+    for name, layer in layers.items():
+        with weights(*layer.linears):
+            found[name] = weight_salience([linear.weight.detach().flatten(1) for linear in layer.linears])
+    return found
 
 
 def to_half(rows: Float[Tensor, "..."]) -> Float16[Tensor, "..."]:

@@ -2,19 +2,23 @@
 
 import argparse
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from ptq4dit.benchmark.config import BenchmarkConfig
 from ptq4dit.cli.judge import add_judge, open_judge
-from ptq4dit.cli.options import add_prompts, given_prompts
-from ptq4dit.cli.report import Report, show_job
+from ptq4dit.cli.options import add_dry_run, add_prompts, given_prompts
+from ptq4dit.cli.progress import Bar, FirstUnit, PricedError, priced, told
+from ptq4dit.cli.report import Report, say
 from ptq4dit.cli.source import add_model, model_source, open_calibration, open_float
 from ptq4dit.config.methods import method_names
 from ptq4dit.config.reconstruction import ReconstructionConfig
 from ptq4dit.parallel import processes
 from ptq4dit.storage.whole_file import require_file, require_place
 
+_BYTES = 3000
+"""Of a row in the file, about."""
 HELP = "Measure every method from the same noise; goes on where it stopped. Simulated quantization."
 
 
@@ -36,6 +40,7 @@ def add_options(command: argparse.ArgumentParser) -> None:
     add_prompts(command)
     command.add_argument("--steps", type=int, default=25, help="sampling steps")
     command.add_argument("--guidance", type=float, default=4.0, help="guidance scale, 1 for none")
+    add_dry_run(command)
 
 
 def run(options: argparse.Namespace) -> Report:
@@ -68,13 +73,40 @@ def run(options: argparse.Namespace) -> Report:
     judged = open_judge(options, dit)
     made = made_by(command_as_typed(), torch.get_num_threads())
     here = processes()
+    if options.dry_run:
+        return _price(lambda progress: benchmark(dit, stats, config, out, made, judged=judged, progress=progress))
+    rows, bar = _rows(Bar("row")), _rows(Bar("cost"))
     if here.count > 1:  # the rows are shared out, and meet in the file
-        benchmark(dit, stats, config, out, made, judged=judged, progress=show_job, part=here.part)
+        benchmark(dit, stats, config, out, made, judged=judged, progress=rows, part=here.part)
         here.wait()
-    content = benchmark(dit, stats, config, out, made, judged=judged, progress=show_job)
+    content = benchmark(dit, stats, config, out, made, judged=judged, progress=rows)
     if options.costs:
-        content = add_costs(out, CostMeter(dit, stats).cost, config, made, progress=show_job)
+        content = add_costs(out, CostMeter(dit, stats).cost, config, made, progress=bar)
     return Report(content=content, text=f"All of it is in {out}.\n" + _tables(content, config.strengths, options.bits))
+
+
+def _rows(bar: Bar) -> Callable[[str, int, int], None]:
+    """Progress that names what is measured next."""
+
+    def show(key: str, done: int, total: int) -> None:
+        bar(done, total)
+        if processes().first and done < total:
+            say(f"{done} of {total}: {key}\n")
+
+    return show
+
+
+def _price(measure: Callable[[Callable[[str, int, int], None]], object]) -> Report:
+    """What all rows take, by the first that is missing, which is measured and kept; methods that learn take longer."""
+    unit, cost = FirstUnit(), priced(0, 0, 0.0, disk=_BYTES)
+    if processes().first:
+        try:
+            measure(lambda _key, done, total: unit(done, total))
+        except PricedError:
+            left = unit.total - unit.done
+            cost = priced(unit.total, unit.done, unit.each * left / processes().count, disk=_BYTES * unit.total)
+    processes().wait()
+    return Report(content=cost, text=told(cost))
 
 
 def parse_bits(text: str) -> tuple[int, int]:

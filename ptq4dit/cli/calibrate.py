@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 import ptq4dit
 from ptq4dit.cli.options import add_dry_run, add_prompts, add_sampling
-from ptq4dit.cli.report import Report, lines, price, show_parts, show_steps
+from ptq4dit.cli.progress import Parts, price, sampling_bar, told
+from ptq4dit.cli.report import Report, lines
 from ptq4dit.cli.source import add_model, model_source, open_float, short_name
 from ptq4dit.config.calibration import CalibrationConfig
-from ptq4dit.parallel import processes
 from ptq4dit.storage.whole_file import require_file
 
 if TYPE_CHECKING:
@@ -49,11 +49,11 @@ def run(options: argparse.Namespace) -> Report:
     model = open_float(source, options.device)
     prompts = _prompts(model, options.prompts)
     taken = calibrate_in_parts(
-        model, config, Path(file), only_first=options.dry_run, show=show_parts, progress=show_steps, **prompts
+        model, config, Path(file), only_first=options.dry_run, show=Parts().job, progress=sampling_bar(), **prompts
     )
     if options.dry_run:
-        cost = price(taken, processes().count)
-        return Report(content=cost, text=lines(cost))
+        cost = price(taken)
+        return Report(content=cost, text=told(cost))
     stats = ptq4dit.Calibration.load(file)
     content = {
         "file": file,

@@ -14,7 +14,8 @@ from ptq4dit.cli.options import (
     given_prompts,
     quantization,
 )
-from ptq4dit.cli.report import Report, lines, price, show_parts, show_reconstruction
+from ptq4dit.cli.progress import Bar, Parts, price, told
+from ptq4dit.cli.report import Report, lines
 from ptq4dit.cli.source import (
     add_model,
     demo_path,
@@ -23,7 +24,6 @@ from ptq4dit.cli.source import (
     open_float,
     open_model,
 )
-from ptq4dit.parallel import processes
 from ptq4dit.storage.whole_file import require_file
 
 if TYPE_CHECKING:
@@ -73,11 +73,11 @@ def run(options: argparse.Namespace) -> Report:
         folder=None if options.parts is None else Path(options.parts),
         npz=None if options.npz is None else Path(options.npz),
         only_first=options.dry_run,
-        show=show_parts,
+        show=Parts().job,
     )
     if options.dry_run:
-        cost = price(taken, processes().count)
-        return Report(content=cost, text=lines(cost))
+        cost = price(taken)
+        return Report(content=cost, text=told(cost))
     about = ptq4dit.describe(model)
     shown = {name: about[name] for name in ("source", "label", "backend")}
     shown |= {name: round(value, 4) for name, value in numbers.items() if isinstance(value, float)}
@@ -95,7 +95,7 @@ def _models(options: argparse.Namespace) -> tuple["Dit", "Dit"]:
     record = getattr(model.transformer, "ptq4dit_record", None)
     if record is None:
         stats, config = open_calibration(options.calibration, source), quantization(options, options.seed)
-        return ptq4dit.quantize(model, stats, config, progress=show_reconstruction), model
+        return ptq4dit.quantize(model, stats, config, progress=Bar("reconstruction step")), model
     from ptq4dit.model.fingerprint import is_fingerprint_of
 
     dit = open_float(options.reference or _known(model.source, source), options.device)

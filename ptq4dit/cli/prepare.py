@@ -3,14 +3,20 @@
 import argparse
 import dataclasses
 import shlex
+from collections import defaultdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from ptq4dit.cli.options import add_prompts, given_prompts
-from ptq4dit.cli.report import Report, duration, lines, say, show_steps
+from ptq4dit.cli.options import add_dry_run, add_prompts, given_prompts
+from ptq4dit.cli.progress import Bar, priced, told
+from ptq4dit.cli.report import Report, duration, lines, say
 from ptq4dit.cli.source import add_model, model_source, open_float
 from ptq4dit.config.calibration import CalibrationConfig
 from ptq4dit.config.prepare import PrepareConfig
 from ptq4dit.parallel import processes
+
+if TYPE_CHECKING:
+    import ptq4dit
 
 HELP = "Make what the explorer shows of a model: calibration, sensitivity, examples, a benchmark if asked; resumable."
 
@@ -35,6 +41,7 @@ def add_options(command: argparse.ArgumentParser) -> None:
     command.add_argument("--guidance", type=float, default=usual.guidance_scale, help="guidance scale, 1 for none")
     command.add_argument("--benchmark", action="store_true", help="measure every method too, which takes hours")
     add_prompts(command)
+    add_dry_run(command)
 
 
 def run(options: argparse.Namespace) -> Report:
@@ -51,15 +58,33 @@ def run(options: argparse.Namespace) -> Report:
     told = ", ".join(f"{name} about {duration(seconds)}" for name, seconds in needed.items())
     say(f"Kept in {kept}. Where nothing is made yet: {told}.\n")
     here = processes()
+    if options.dry_run:
+        return _price(model, kept, config, needed)
     if not here.first:  # shares the calibration; the first process makes the rest of it
         config = dataclasses.replace(config, sensitivity=False, examples=0, benchmark=False)
     made = made_by(
         shlex.join(["python -m ptq4dit prepare", Path(source).name]).replace("'", ""), torch.get_num_threads()
     )
-    worked = prepare(model, kept, config, made, tell=lambda _stage, done, total: show_steps(done, total))
+    bars: dict[str, Bar] = defaultdict(lambda: Bar("step"))
+    worked = prepare(
+        model, kept, config, made, tell=lambda stage, done, total: bars[stage](done, total) if here.count == 1 else None
+    )
     here.wait()
     content = {"kept": str(kept), "made": worked, "seconds_expected": {k: round(v, 1) for k, v in needed.items()}}
     return Report(content=content, text=lines(content))
+
+
+def _price(model: "ptq4dit.Bundle", kept: Path, config: PrepareConfig, needed: dict[str, float]) -> Report:
+    """What it takes, by a step of sampling and the first part of the calibration, which is kept."""
+    from ptq4dit.prepare.calibration import first_part
+
+    first = first_part(model, kept, config)
+    seconds, parts = dict(needed), (len(needed), 0)
+    seconds["calibration"] = 0.0 if first is None else first.seconds_left
+    disk = 0 if first is None else first.bytes * (1 + first.total)
+    each = {name: round(value, 1) for name, value in seconds.items()}
+    cost = priced(*parts, sum(seconds.values()), disk=disk, seconds_expected=each)
+    return Report(content=cost, text=told(cost))
 
 
 def asked(options: argparse.Namespace) -> PrepareConfig:

@@ -1,4 +1,4 @@
-"""What a command says: its result on stdout, as text or as JSON, and its progress on stderr."""
+"""What a command says: its result on stdout, as text or as JSON, and everything else on stderr."""
 
 import json
 import os
@@ -6,10 +6,7 @@ import sys
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from ptq4dit.parallel import Progress
+from typing import Any
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,54 +59,12 @@ def lines(content: Mapping[str, Any]) -> str:
     return "\n".join(f"{name + ':':{width}} {_plain(value)}" for name, value in content.items())
 
 
-def show_steps(done: int, total: int) -> None:
-    """Progress of sampling and calibration."""
-    _show(f"step {done} of {total}", done, total)
-
-
-def show_reconstruction(done: int, total: int, seconds_left: float) -> None:
-    """Progress of reconstruction, with the time left."""
-    left = "" if seconds_left == float("inf") else f", about {seconds_left:.0f} s left"
-    _show(f"reconstruction: {done} of {total}{left}", done, total)
-
-
-def show_parts(progress: "Progress") -> None:
-    """Progress of a job of many parts, with what is left; of all processes together."""
-    left = "" if progress.done == progress.total else f", about {duration(progress.seconds_left)} left"
-    _show(f"{progress.done} of {progress.total} parts{left}", progress.done, progress.total)
-
-
-def price(progress: "Progress", processes: int) -> dict[str, Any]:
-    """What a job takes, by its first part."""
-    return {
-        "parts": progress.total,
-        "parts_done": progress.done,
-        "processes": processes,
-        "time_left": duration(progress.seconds_left),
-        "memory_mb_each": round(progress.memory / 1e6),
-        "disk_mb": round(progress.total * progress.bytes / 1e6, 1),
-    }
-
-
 def duration(seconds: float) -> str:
     """Seconds as a person says them."""
     for size, unit in ((3600, "h"), (60, "min")):
         if seconds >= 2 * size:
             return f"{seconds / size:.1f} {unit}"
     return f"{seconds:.0f} s"
-
-
-def show_job(key: str, done: int, total: int) -> None:
-    """Progress of a benchmark."""
-    say(f"{done} of {total}: {key}\n")
-
-
-def _show(text: str, done: int, total: int) -> None:
-    """Over the line before on a terminal; elsewhere a line for every tenth of the work."""
-    if sys.stderr is not None and sys.stderr.isatty():
-        say(f"\r{text:60}" + ("\n" if done == total else ""))
-    elif done == total or done * 10 // total > (done - 1) * 10 // total:
-        say(text + "\n")
 
 
 def _plain(value: Any) -> str:

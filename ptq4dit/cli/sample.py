@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import ptq4dit
 from ptq4dit.cli.options import add_dry_run, add_prompts, add_sampling
-from ptq4dit.cli.report import Report, lines, price, show_parts, show_steps
+from ptq4dit.cli.progress import Parts, price, sampling_bar, told
+from ptq4dit.cli.report import Report, lines
 from ptq4dit.cli.source import add_model, model_source, open_model, short_name
 from ptq4dit.parallel import Job, processes, ranges
 from ptq4dit.storage.whole_file import require_file, whole_file
@@ -67,10 +68,11 @@ def run(options: argparse.Namespace) -> Report:
         pictures = _drawn(model, {name: of[images.start : images.stop]}, options, images)
         write_tensors(path, {"pictures": pictures}, {}, _FORMAT)
 
-    taken = job.run(make, show_parts, only_first=options.dry_run)
+    taken = job.run(make, Parts().job, only_first=options.dry_run)
     if options.dry_run:
-        content = price(taken.progress, processes().count)
-    elif processes().first:
+        cost = price(taken.progress)
+        return Report(content=cost, text=told(cost))
+    if processes().first:
         _write(file, taken.files)
         job.clear()
     return Report(content=content, text=lines(content))
@@ -80,11 +82,12 @@ def _drawn(model: "Bundle", wanted: dict[str, Any], options: argparse.Namespace,
     """Pictures of these indices, ``(n, height, width, 3)`` in 0 to 255."""
     from ptq4dit.sampling.denoise import default_settings
 
-    last, total = None, options.steps or default_settings(model)[0]
+    last, total, bar = None, options.steps or default_settings(model)[0], sampling_bar()
     settings = options.steps, options.guidance, options.seed, options.sampler
     labels, prompts = wanted.get("class_labels"), wanted.get("prompts")
     for last in ptq4dit.denoise(model, labels, *settings, prompts=prompts, first_index=images.start):
-        show_steps(last.step, total)
+        if bar is not None:
+            bar(last.step, total)
     assert last is not None
     return (ptq4dit.decode(model, last.latents).permute(0, 2, 3, 1).float() * 255).round().byte().cpu()
 

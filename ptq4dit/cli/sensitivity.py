@@ -5,11 +5,16 @@ import dataclasses
 from pathlib import Path
 
 import ptq4dit
-from ptq4dit.cli.options import add_quantization, quantization
-from ptq4dit.cli.report import Report, lines, show_steps
+from ptq4dit.cli.options import add_dry_run, add_quantization, quantization
+from ptq4dit.cli.progress import Bar, FirstUnit, PricedError, priced, told
+from ptq4dit.cli.report import Report, lines
 from ptq4dit.cli.source import add_model, model_source, open_calibration, open_float, short_name
+from ptq4dit.parallel import processes
+from ptq4dit.sharing import together
 from ptq4dit.storage.whole_file import require_file
 
+_BYTES = 60
+"""Of one layer at one number of bits in the file, about."""
 HELP = "Round one layer after the other, and write how much of it the model's prediction shows."
 
 
@@ -23,6 +28,7 @@ def add_options(command: argparse.ArgumentParser) -> None:
     command.add_argument("--strength", type=int, default=1, help=text)
     add_quantization(command)
     command.add_argument("--seed", type=int, default=0, help="seed of reconstruction, which is not run here")
+    add_dry_run(command)
 
 
 def run(options: argparse.Namespace) -> Report:
@@ -38,12 +44,21 @@ def run(options: argparse.Namespace) -> Report:
     require_file(Path(file))
     config, stats = quantization(options, options.seed), open_calibration(options.calibration, source)
     dit, stats = amplified(open_float(source, options.device), stats, options.strength)
-    found = ptq4dit.sensitivity(dit, stats, config, bits=options.bits, samples=options.samples, progress=show_steps)
+    progress = FirstUnit() if options.dry_run else Bar("layer")
+    try:
+        with together():
+            found = ptq4dit.sensitivity(
+                dit, stats, config, bits=options.bits, samples=options.samples, progress=progress
+            )
+    except PricedError:
+        assert isinstance(progress, FirstUnit)
+        cost = priced(progress.total, 0, progress.each * progress.total, disk=_BYTES * progress.total)
+        return Report(content=cost, text=told(cost))
     made = made_by(command_as_typed(), torch.get_num_threads())
     made |= {"backend": "simulated", "model_fingerprint": found.model}
-    settings = {**found.settings, "strength": options.strength}
-    found = dataclasses.replace(found, settings=settings, made=made)
-    found.save(file)
+    found = dataclasses.replace(found, settings={**found.settings, "strength": options.strength}, made=made)
+    if processes().first:
+        found.save(file)
     fewest = min(options.bits)
     order = sorted(found.errors, key=lambda site: -found.errors[site][fewest])
     content = {

@@ -17,7 +17,8 @@ from ptq4dit.model.layers import Layer
 from ptq4dit.paper.reparam import reparameterize
 from ptq4dit.quantized.balance import absorbed, layer_settings
 from ptq4dit.quantized.convert import convert, quantized_layers
-from ptq4dit.reconstruction.run import reconstruct, training_data
+from ptq4dit.reconstruction.run import reconstruct
+from ptq4dit.reconstruction.training import training_data
 
 
 @dataclass(kw_only=True)

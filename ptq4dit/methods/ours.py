@@ -46,6 +46,7 @@ from ptq4dit.quantized.activation import activation_spec, is_static, round_dynam
 from ptq4dit.quantized.balance import activation_salience, model_factors, tied_names
 from ptq4dit.quantized.ranges import static_range
 from ptq4dit.quantized.weight import expand_weight, quantize_weight
+from ptq4dit.sharing import shared
 
 ALPHAS = (0.25, 0.375, 0.5, 0.625, 0.75, 0.875, 1.0)
 """Exponents tried; 0.5 is CSB, more moves more of the activation's salience into the weight."""
@@ -159,12 +160,15 @@ def run(job: Job) -> Dit:
 
     def balance(transformer: nn.Module, stats: Calibration) -> dict[str, Tensor]:
         layers, factors = balanced_layers(transformer), dict[str, Tensor]()
-        for name, layer in layers.items():
-            if layer.tied_to is None:
-                job.check()
-                tied = tied_names(layer, layers)
-                factor = searched_factor(layer, stats, job.settings(name), [layers[other] for other in tied])
-                factors |= dict.fromkeys((name, *tied), factor)
+
+        def searched(name: str) -> tuple[Tensor]:
+            job.check()
+            tied = [layers[other] for other in tied_names(layers[name], layers)]
+            return (searched_factor(layers[name], stats, job.settings(name), tied),)
+
+        free = [name for name, layer in layers.items() if layer.tied_to is None]
+        for name, (factor,) in zip(free, shared(free, searched), strict=True):
+            factors |= dict.fromkeys((name, *tied_names(layers[name], layers)), factor)
         return {name: factors[name] for name in layers}
 
     return run_shifted(job, middles(job.dit.transformer, job.stats), balance)

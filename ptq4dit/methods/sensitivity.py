@@ -21,9 +21,11 @@ from ptq4dit.model.layers import Layer
 from ptq4dit.paper.reparam import reparameterize
 from ptq4dit.quantized.balance import absorbed, model_factors
 from ptq4dit.quantized.convert import convert, quantized_layers
-from ptq4dit.reconstruction.run import training_data
+from ptq4dit.reconstruction.training import training_data
 from ptq4dit.sampling.noise_correction import predicted_noise
+from ptq4dit.sharing import shared
 
+Modules = Mapping[str, nn.Module]
 _AMOUNT = ReconstructionConfig(images=4)
 """Images that are sampled where no data are given, at the calibration's timesteps."""
 
@@ -77,12 +79,19 @@ def sensitivity(
         rounded = {path: mixed.get_submodule(path) for layer in layers.values() for path in layer.paths}
         exact_ones = {path: exact.get_submodule(path) for path in rounded}
         _put(mixed, exact_ones, rounded)
-        for name, layer in layers.items():
+
+        def judged(
+            name: str, mixed: Any = mixed, rounded: Modules = rounded, exact_ones: Modules = exact_ones
+        ) -> tuple[float]:
             if cancelled is not None and cancelled():
                 raise Cancelled("Measuring the sensitivity was cancelled.")
-            _put(mixed, rounded, layer.paths)
-            errors[name][width], sizes[name][width] = judge.error(mixed), stored[name]
-            _put(mixed, exact_ones, layer.paths)
+            _put(mixed, rounded, layers[name].paths)
+            error = judge.error(mixed)
+            _put(mixed, exact_ones, layers[name].paths)
+            return (error,)
+
+        for name, (error,) in zip(layers, shared(list(layers), judged), strict=True):
+            errors[name][width], sizes[name][width] = error, stored[name]
             done += 1
             if progress is not None:
                 progress(done, len(bits) * len(layers))

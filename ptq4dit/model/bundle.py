@@ -22,6 +22,7 @@ from ptq4dit.model.pipelines import (
     with_parts,
     without_transformer,
 )
+from ptq4dit.model.streamed import device_of
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -121,7 +122,7 @@ class Bundle:
     @property
     def device(self) -> torch.device:
         """Where the transformer is."""
-        return next(self.transformer.parameters()).device
+        return device_of(self.transformer)
 
     @property
     def dtype(self) -> torch.dtype:

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from typing import Any
 
 import torch
 from torch import nn
@@ -10,6 +11,7 @@ from ptq4dit.model.families import generic
 from ptq4dit.model.families.registry import family_of
 from ptq4dit.model.frequencies import frequencies_of
 from ptq4dit.model.layers import balanced_layers
+from ptq4dit.model.streamed import parameters, weights
 from ptq4dit.storage.provenance import same_model
 
 _SAMPLED, _BYTES = 256, 16
@@ -43,9 +45,9 @@ def _hash(transformer: nn.Module) -> str:
     if frequencies_of(transformer) != "diffusers":
         digest.update(frequencies_of(transformer).encode())
     for paths in _grouped(transformer):
-        columns = [transformer.get_submodule(path).weight.abs().amax(dim=0) for path in paths]  # type: ignore[operator]
+        columns = [_columns(transformer.get_submodule(path)) for path in paths]
         digest.update(_bytes(torch.stack(columns).amax(dim=0)))
-    for name, parameter in sorted(transformer.named_parameters()):
+    for name, parameter in parameters(transformer):
         digest.update(f"{name}{tuple(parameter.shape)}".encode())
         digest.update(_bytes(parameter.flatten()[:: max(1, parameter.numel() // _SAMPLED)]))
     return digest.hexdigest()
@@ -54,10 +56,17 @@ def _hash(transformer: nn.Module) -> str:
 def _sum(transformer: nn.Module) -> str:
     """The bits of all parameters as integers, summed: whole numbers, so that no order of summing shows."""
     total = 0
-    for _, parameter in sorted(transformer.named_parameters()):
-        bits = parameter.detach().float().contiguous().view(torch.int32)
+    for _, parameter in parameters(transformer):
+        bits = parameter.float().contiguous().view(torch.int32)
         total = (total * 31 + int(bits.sum(dtype=torch.int64))) % 2**64
     return f"{total:016x}"
+
+
+def _columns(linear: Any) -> torch.Tensor:
+    """The largest magnitude in every column of a weight."""
+    with weights(linear):
+        largest: torch.Tensor = linear.weight.abs().amax(dim=0)
+        return largest
 
 
 def _grouped(transformer: nn.Module) -> list[tuple[str, ...]]:

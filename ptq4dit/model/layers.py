@@ -10,6 +10,7 @@ from ptq4dit.model.families.absorber import InputFactor, absorbed_channels
 from ptq4dit.model.families.family import Call, Site
 from ptq4dit.model.families.plain import plain_linear, require_own_kind
 from ptq4dit.model.families.registry import family_of
+from ptq4dit.model.streamed import parameters
 
 ROLES = ("qkv", "proj", "fc1", "fc2")
 """Roles of the DiT's sites."""
@@ -135,7 +136,7 @@ def require_finite(transformer: nn.Module) -> None:
     Raises:
         ValueError: if there is one.
     """
-    for name, parameter in transformer.named_parameters():
+    for name, parameter in parameters(transformer):
         require_own_kind(name, parameter)
         if not torch.isfinite(parameter).all():
             raise ValueError(

@@ -5,7 +5,9 @@ from pathlib import Path
 from ptq4dit.calibration.parts import calibrate_in_parts
 from ptq4dit.calibration.statistics import Calibration
 from ptq4dit.config.prepare import PrepareConfig
+from ptq4dit.model.bundle import Bundle
 from ptq4dit.model.fingerprint import is_fingerprint_of
+from ptq4dit.parallel import Progress
 from ptq4dit.prepare.stage import Stage, Work
 from ptq4dit.storage.home import CALIBRATION
 
@@ -31,6 +33,16 @@ def _run(work: Work) -> None:
         progress=work.progress,
         cancelled=work.cancelled,
     )
+
+
+def first_part(model: Bundle, home: Path, config: PrepareConfig) -> Progress | None:
+    """Do the first part only, which is kept for the work itself; what it all takes, None where all is done."""
+    work = Work(model=model, home=home, config=config, made={})
+    if read(work) is not None:
+        return None
+    home.mkdir(parents=True, exist_ok=True)
+    prompts = list(config.prompts) or None
+    return calibrate_in_parts(model, config.calibration, home / CALIBRATION, prompts=prompts, only_first=True)
 
 
 def _set_aside(file: Path) -> None:

@@ -26,6 +26,10 @@ from ptq4dit.quantized.linear import QuantizedLinear, QuantizedPatchEmbed
 from ptq4dit.quantized.ranges import layer_range
 from ptq4dit.quantized.record import QuantRecord, summarize
 from ptq4dit.quantized.timestep_groups import TimestepClock, attach_clock
+from ptq4dit.sharing import shared, team
+
+Build = Callable[[str, nn.Module, LayerConfig], nn.Module]
+"""(layer name, float layer, its settings) -> quantized layer."""
 
 
 def quantized_layers(transformer: nn.Module, config: QuantConfig) -> dict[str, Layer]:
@@ -100,7 +104,8 @@ def convert(
         own = left_over(factors, layers[name]) if layer.input_factor else None
         return type(empty).from_float(linear, layer, limits, clock, own)  # type: ignore[arg-type]
 
-    install(transformer, layers, settings, config, fill, clock)
+    build = fill if team().count == 1 else _shared_out(transformer, layers, settings, fill, clock)
+    install(transformer, layers, settings, config, build, clock)
     _fill_attention(transformer, seen, config, groups)
     transformer.ptq4dit_record = QuantRecord(
         config=config,
@@ -111,6 +116,29 @@ def convert(
         settings=settings,
     )
     return dit.with_transformer(transformer.eval())
+
+
+def _shared_out(
+    transformer: nn.Module,
+    layers: Mapping[str, Layer],
+    settings: Mapping[str, LayerConfig],
+    fill: Build,
+    clock: TimestepClock | None,
+) -> Build:
+    """What builds the same layers as ``fill``, in the order of `install`, each by one of the processes at work."""
+
+    def make(place: tuple[str, str]) -> list[Tensor]:
+        name, path = place
+        return list(fill(name, transformer.get_submodule(path), settings[name]).state_dict().values())
+
+    made = shared([(name, path) for name, layer in layers.items() for path in layer.paths], make)
+
+    def build(_name: str, linear: nn.Module, layer: LayerConfig) -> nn.Module:
+        result = unfilled(linear, layer, clock)
+        result.load_state_dict(dict(zip(result.state_dict(), next(made), strict=True)))
+        return result
+
+    return build
 
 
 def _require_balanced(factors: Mapping[str, Tensor], layers: Mapping[str, Layer], settings: Mapping[str, Any]) -> None:
@@ -167,7 +195,7 @@ def install(
     layers: Mapping[str, Site],
     settings: Mapping[str, LayerConfig],
     config: QuantConfig,
-    build: Callable[[str, nn.Module, LayerConfig], nn.Module],
+    build: Build,
     clock: TimestepClock | None,
 ) -> None:
     """Replace layers, in place; the attention processors are replaced by unfilled ones.
@@ -177,7 +205,7 @@ def install(
         layers: what is replaced; only names and paths are read.
         settings: how each is quantized.
         config: whose attention settings count.
-        build: (layer name, float layer, its settings) -> quantized layer.
+        build: makes each.
         clock: becomes part of the transformer.
     """
     if clock is not None:

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from ptq4dit.model.families.family import Site
+from ptq4dit.model.streamed import device_of
 from ptq4dit.quantized.linear import QuantizedLinear
 
 
@@ -47,7 +48,7 @@ class BlockPair:
     @property
     def device(self) -> torch.device:
         """Where the block is."""
-        return next(self.exact.parameters()).device
+        return device_of(self.exact)
 
 
 def pair_of(exact: nn.Module, quantized: nn.Module, path: str, sites: Mapping[str, Site]) -> BlockPair:

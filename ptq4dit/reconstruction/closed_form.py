@@ -1,13 +1,14 @@
 """Round the linears of one block in closed form: each layer on the inputs that the rounded layers before it give."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from ptq4dit.config.quantization import FLOAT_BITS
+from ptq4dit.model.streamed import weights
 from ptq4dit.quantized.activation import is_static
 from ptq4dit.quantized.linear import QuantizedLinear
 from ptq4dit.reconstruction.blocks import BlockPair, Stage
@@ -17,9 +18,12 @@ from ptq4dit.reconstruction.gptq import best_scale, coordinate_descent, gptq, le
 from ptq4dit.reconstruction.grid import Grid
 from ptq4dit.reconstruction.input_range import search_input_range
 from ptq4dit.reconstruction.layer_input import by_sample, float_weight, gate_weights, relative
+from ptq4dit.sharing import shared, split
 
 _CONSTANT = 4e-6
 """Variance of an input, relative to its mean square, below which it is taken for constant."""
+SHARDS = 24
+"""Runs of samples that are summed by themselves before their sums are, at most: so many processes can share them."""
 
 
 @torch.no_grad()
@@ -65,8 +69,17 @@ def round_block(
         if not rounded:
             continue
         moments = _moments(pair, stage.names[0], weights, data).averaged(centered=first.bias is not None)
-        for name, linear in rounded.items():
-            targets[name] = _round_layer(linear, pair.exact.get_submodule(name), moments, damping)
+
+        def found(name: str, moments: _Moments = moments) -> tuple[Tensor | None, ...]:
+            return _rounded(pair.layers[name], pair.exact.get_submodule(name), moments, damping)
+
+        for (name, linear), (integers, scale, bias, target) in zip(
+            rounded.items(), shared(list(rounded), found), strict=True
+        ):
+            linear.set_integers(integers, scale, linear.weight_zero_point)
+            if linear.bias is not None:
+                linear.bias.copy_(bias)
+            targets[name] = target
     return targets
 
 
@@ -79,11 +92,12 @@ def sample_weights(pair: BlockPair, stage: Stage, data: BlockData) -> Float[Tens
     if stage.gate is None:
         return torch.ones(len(data), dtype=torch.float64, device=pair.device)
     path, start, stop = stage.gate
-    parts = []
-    for chunk in data.chunks(pair.device):
+
+    def gates(chunk: BlockData, _: slice) -> tuple[Tensor]:
         made = output_of(pair.exact, path, chunk.float_inputs.on)
-        parts.append(gate_weights(made, slice(start, stop), len(chunk)))
-    return relative(torch.cat(parts))
+        return (gate_weights(made, slice(start, stop), len(chunk)),)
+
+    return relative(torch.cat([part for (part,) in data.each(pair.device, gates)]))
 
 
 def _used(pair: BlockPair, data: BlockData) -> list[Stage]:
@@ -123,14 +137,17 @@ class _Moments:
     branch: Tensor
 
     @staticmethod
-    def empty(width: int, device: torch.device) -> "_Moments":
+    def empty(width: int, device: torch.device, *, branch: bool) -> "_Moments":
         square = torch.zeros(width, width, dtype=torch.float64, device=device)
-        names = ("exact", "given", "rounded")
-        vectors = {name: square[0].clone() for name in names}
-        squares = {name: square.clone() for name in ("gram", "cross", "branch")}
-        return _Moments(total=square[0, 0].clone(), **vectors, **squares)
+        vectors = {name: square[0].clone() for name in ("exact", "given", "rounded")}
+        rest = square.clone() if branch else square[:0]
+        return _Moments(total=square[0, 0].clone(), gram=square, cross=square.clone(), branch=rest, **vectors)
 
-    def add(self, f: Tensor, x: Tensor, r: Tensor, weight: Tensor, *, branch: bool) -> None:
+    def tensors(self) -> tuple[Tensor, ...]:
+        """All sums, in the order of the fields."""
+        return tuple(getattr(self, field.name) for field in fields(self))
+
+    def add(self, f: Tensor, x: Tensor, r: Tensor, weight: Tensor) -> None:
         """Count the tokens of some samples ``(sample, token, d_in)``, each sample with its weight."""
         weighted = (r * weight[:, None, None]).flatten(0, 1)
         self.total += weight.double().sum() * f.shape[1]
@@ -139,7 +156,7 @@ class _Moments:
         self.rounded += weighted.sum(0)
         self.gram += r.flatten(0, 1).T @ weighted
         self.cross += f.flatten(0, 1).T @ weighted
-        if branch:
+        if len(self.branch):
             self.branch += x.flatten(0, 1).T @ weighted
 
     def averaged(self, *, centered: bool) -> "_Moments":
@@ -151,14 +168,18 @@ class _Moments:
         squares = {
             name: getattr(self, name) / self.total - (torch.outer(mean, r) if centered else 0)
             for name, mean in (("gram", r), ("cross", f), ("branch", x))
+            if len(getattr(self, name))
         }
         varies = squares["gram"].diagonal() > _CONSTANT * (self.gram.diagonal() / self.total)
         squares["gram"] = squares["gram"] * varies[:, None]
         squares = {name: square * varies for name, square in squares.items()}
-        return _Moments(total=self.total, exact=f, given=x, rounded=r, **squares)
+        return _Moments(total=self.total, exact=f, given=x, rounded=r, **({"branch": self.branch} | squares))
 
 
-def _round_layer(linear: QuantizedLinear, like: nn.Module, moments: _Moments, damping: float) -> Tensor:
+def _rounded(
+    linear: QuantizedLinear, like: nn.Module, moments: _Moments, damping: float
+) -> tuple[Tensor, Tensor, Tensor | None, Tensor]:
+    """A layer's integers, scales and bias, and what was rounded; the layer has the first two already."""
     grid, full, hessian = Grid.of(linear), float_weight(linear, like).double(), moments.gram
     scale, low, high = linear.weight_scale.double(), grid.low.double(), grid.high.double()
     cross, weight = full @ moments.cross, target_weight(linear, like).double()
@@ -170,23 +191,37 @@ def _round_layer(linear: QuantizedLinear, like: nn.Module, moments: _Moments, da
     steps = coordinate_descent(steps, target, hessian, low, high, grid.expand(scale))
     scale = best_scale(steps, target, hessian, scale)
     linear.set_integers(grid.integers(steps), scale, linear.weight_zero_point)
+    bias = None
     if linear.bias is not None:
-        wanted = full @ moments.exact + getattr(like, "bias").detach().double()  # noqa: B009
+        with weights(like):
+            bias = full @ moments.exact + getattr(like, "bias").detach().double()  # noqa: B009
         if linear.config.rank:
-            wanted -= linear.low_rank_up.double() @ (linear.low_rank_down.double() @ moments.given)
-        linear.bias.copy_(wanted - linear.weight.double() @ moments.rounded)
-    return (target / grid.expand(scale)).to(linear.weight_scale.dtype)
+            bias -= linear.low_rank_up.double() @ (linear.low_rank_down.double() @ moments.given)
+        bias -= linear.weight.double() @ moments.rounded
+    rounded = (target / grid.expand(scale)).to(linear.weight_scale.dtype)
+    return linear.weight_q, linear.weight_scale, bias, rounded
 
 
 def _moments(pair: BlockPair, name: str, weights: Float[Tensor, " sample"], data: BlockData) -> _Moments:
+    """Sums over all samples: those of some, in float64, then theirs, so that they are the same whoever made which."""
     linear = pair.layers[name]
-    result = _Moments.empty(linear.in_features, linear.weight.device)
-    for rows in data.slices():
-        chunk = data.take(rows, linear.weight.device)
-        chunk.tell()
-        f = by_sample(linear, input_of(pair.exact, name, chunk.float_inputs.on), len(chunk))
-        x = by_sample(linear, input_of(pair.block, name, chunk.inputs.on), len(chunk))
-        rounded = linear.round_input(x)
-        f, x, rounded = (chunk.views(values.float()) for values in (f, x, rounded))
-        result.add(f, x, rounded, chunk.view_weights(weights[rows]).float(), branch=linear.config.rank > 0)
+
+    def empty() -> _Moments:
+        return _Moments.empty(linear.in_features, linear.weight.device, branch=linear.config.rank > 0)
+
+    def some(shard: Sequence[slice]) -> tuple[Tensor, ...]:
+        sums = empty()
+        for rows in shard:
+            chunk = data.chunk(rows, linear.weight.device)
+            f = by_sample(linear, input_of(pair.exact, name, chunk.float_inputs.on), len(chunk))
+            x = by_sample(linear, input_of(pair.block, name, chunk.inputs.on), len(chunk))
+            rounded = linear.round_input(x)
+            f, x, rounded = (chunk.views(values.float()) for values in (f, x, rounded))
+            sums.add(f, x, rounded, chunk.view_weights(weights[rows]).float())
+        return sums.tensors()
+
+    result = empty()
+    for sums in shared(split(data.slices(), SHARDS), some):
+        for total, part in zip(result.tensors(), sums, strict=True):
+            total += part
     return result

@@ -1,7 +1,8 @@
 """What one block is given and should return, float and quantized, and how it is passed through in chunks."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from jaxtyping import Float, Shaped
@@ -9,6 +10,7 @@ from torch import Tensor, nn
 
 from ptq4dit.model.forward import tell_clock
 from ptq4dit.reconstruction.arguments import Arguments, Rows, taken
+from ptq4dit.sharing import shared
 
 CHUNK_TOKENS = 4096
 """Tokens passed at a time: enough for fast products, few enough that a chunk's activations stay small."""
@@ -85,16 +87,21 @@ class BlockData:
         """A weight of every view from those of the samples; a pair's is their mean."""
         return weights if self.guidance <= 1 else torch.cat([weights, (weights[0::2] + weights[1::2]) / 2])
 
-    def slices(self) -> Iterator[slice]:
+    def slices(self) -> list[slice]:
         """All samples in turn, a few at a time."""
         size = max(1, CHUNK_TOKENS // self.tokens // self.group) * self.group
-        for start in range(0, len(self), size):
-            self.check()
-            yield slice(start, start + size)
+        return [slice(start, start + size) for start in range(0, len(self), size)]
 
-    def chunks(self, device: torch.device) -> Iterator["BlockData"]:
-        """All samples in turn, a few at a time, on a device."""
-        return (self.take(rows, device) for rows in self.slices())
+    def chunk(self, rows: slice, device: torch.device) -> "BlockData":
+        """Some of the samples on a device, unless somebody asks to stop; the clock is told their timesteps."""
+        self.check()
+        some = self.take(rows, device)
+        some.tell()
+        return some
+
+    def each(self, device: torch.device, make: Callable[["BlockData", slice], Sequence[Any]]) -> Iterator[list[Any]]:
+        """What ``make`` makes of every chunk and its rows, in their order; processes share the chunks."""
+        return shared(self.slices(), lambda rows: make(self.chunk(rows, device), rows))
 
     def tell(self) -> None:
         """Say to the quantized model's clock which timesteps the samples have."""

@@ -85,10 +85,9 @@ def _errors(
     layer = pair.layers[name]
     clock, shape = layer.clock, grids[0].shape
     square = weight.T @ weight if len(weight) > weight.shape[1] else None
-    errors = torch.zeros(shape[0], shape[1:].numel(), dtype=torch.float64, device=weight.device)
-    for rows in data.slices():
-        chunk = data.take(rows, weight.device)
-        chunk.tell()
+
+    def errors_of(chunk: BlockData, rows: slice) -> tuple[Tensor]:
+        errors = torch.zeros(shape[0], shape[1:].numel(), dtype=torch.float64, device=weight.device)
         x = by_sample(layer, input_of(pair.block, name, chunk.inputs.on), len(chunk))
         view_weights = chunk.view_weights(weights[rows])
         groups = clock.groups if clock is not None and len(shape) > 1 else None
@@ -98,4 +97,6 @@ def _errors(
             wrong = chunk.views((round_static(x, scale, zero_point, layer.config, clock) - x).float())
             output = (wrong @ weight.T).square() if square is None else (wrong @ square) * wrong
             errors[i].index_add_(0, group, output.sum((1, 2)).double() * view_weights)
-    return errors.reshape(shape)
+        return (errors,)
+
+    return torch.stack([errors for (errors,) in data.each(weight.device, errors_of)]).sum(0).reshape(shape)

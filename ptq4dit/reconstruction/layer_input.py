@@ -3,6 +3,7 @@
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from ptq4dit.model.streamed import weights
 from ptq4dit.quantized.linear import QuantizedLinear, QuantizedPatchEmbed
 
 
@@ -31,7 +32,8 @@ def by_sample(linear: QuantizedLinear, x: Float[Tensor, "..."], samples: int) ->
 def float_weight(linear: QuantizedLinear, like: nn.Module) -> Float[Tensor, "d_out d_in"]:
     """The weight of the float layer, prepared for the quantized one's input."""
     assert isinstance(like, nn.Linear | nn.Conv2d)
-    return linear.prepare_weight(like.weight.detach().flatten(1))
+    with weights(like):
+        return linear.prepare_weight(like.weight.detach().flatten(1))
 
 
 def gate_weights(output: Float[Tensor, "sample ..."], rows: slice, samples: int) -> Float[Tensor, " sample"]:

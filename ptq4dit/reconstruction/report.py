@@ -32,7 +32,9 @@ class Report:
 
     def start(self, index: int) -> None:
         """A block begins; all before it are done."""
-        self._index, self._last = index, time.monotonic()
+        now = time.monotonic()
+        self._seconds[0] += now - self._last if index else 0.0  # the way from a block to the next
+        self._index, self._last = index, now
         self.check()
         left = self.blocks - index
         self._tell(index * self.pieces, left, left * self.config.steps)

@@ -1,8 +1,6 @@
 """Reconstruct a quantized model block by block: quantized inputs, float outputs, resumable after every block."""
 
 import copy
-import dataclasses
-import hashlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -10,11 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ptq4dit.calibration.trajectories import Trajectories, collect
-from ptq4dit.config.calibration import CalibrationConfig
+from ptq4dit.calibration.trajectories import Trajectories
 from ptq4dit.config.reconstruction import ReconstructionConfig
 from ptq4dit.model.bundle import Dit
-from ptq4dit.model.fingerprint import fingerprint
 from ptq4dit.reconstruction.adaround import Softened, train_block
 from ptq4dit.reconstruction.blocks import BlockPair
 from ptq4dit.reconstruction.closed_form import round_block
@@ -22,7 +18,7 @@ from ptq4dit.reconstruction.data import BlockData
 from ptq4dit.reconstruction.report import Progress, Report
 from ptq4dit.reconstruction.state import State
 from ptq4dit.reconstruction.walk import Walk
-from ptq4dit.storage.whole_file import require_place
+from ptq4dit.sharing import shared
 
 _CHECKS = 10
 """How often a block is measured on the held-out samples while it is trained."""
@@ -85,6 +81,8 @@ def reconstruct_transformer(
     progress: Progress | None = None,
     cancelled: Callable[[], bool] | None = None,
     folder: Path | None = None,
+    entered: Callable[[str], None] = lambda path: None,
+    left: Callable[[str], None] = lambda path: None,
 ) -> None:
     """Do what `reconstruct` does to a transformer alone, of any family, in place.
 
@@ -92,67 +90,39 @@ def reconstruct_transformer(
         exact: the float transformer, re-parameterized as ``quantized`` is.
         quantized: its quantized twin.
         data, config, progress, cancelled, folder: as for `reconstruct`.
+        entered, left: told the path of a block before it is looked at, and once nothing but its state is needed.
     """
     used, guidance = _chosen(data, config)
     state = State(folder, exact, quantized, used, config)
     report = Report(config=config, progress=progress, cancelled=cancelled)
     walk = Walk(exact, quantized, used, guidance, report.check)
     report.blocks = len(walk)
+    before = None
     for index, (pair, block_data) in enumerate(walk):
+        if before is not None:
+            left(before)
+        before = walk.paths[index]
+        entered(before)
         report.start(index)
         if not state.load(index, pair):
             _reconstruct_block(pair, block_data, used, config, index, report)
             state.save(index, pair)
+    if before is not None:
+        left(before)
     report.start(len(walk))
-
-
-def training_data(
-    dit: Dit,
-    calibration: CalibrationConfig,
-    config: ReconstructionConfig | None,
-    *,
-    cancelled: Callable[[], bool] | None = None,
-    folder: Path | None = None,
-    prompts: Sequence[str] | None = None,
-) -> Trajectories:
-    """Sample what a reconstruction learns from: as many images, timesteps and sampling steps as its config asks for.
-
-    Args:
-        dit: the float bundle.
-        calibration: gives seed and guidance, and whatever the other config leaves open.
-        config: of the reconstruction; None for the calibration's own amounts.
-        cancelled: asked before every step.
-        folder: where they are kept; a later call with the same arguments reads them there.
-        prompts: for a text-conditioned model, see `ptq4dit.calibrate`.
-    """
-    images = None
-    if config is not None:
-        steps = config.sampling_steps or calibration.steps
-        timesteps = config.timesteps or min(calibration.timesteps, steps)
-        calibration, images = dataclasses.replace(calibration, steps=steps, timesteps=timesteps), config.images
-    if folder is None:
-        return collect(dit, calibration, images=images, cancelled=cancelled, prompts=prompts)
-    texts = "" if prompts is None else f" {list(prompts)}"
-    asked = f"{fingerprint(dit.transformer)} {calibration.to_json()} {images}{texts}"
-    path = folder / f"data-{hashlib.blake2b(asked.encode(), digest_size=8).hexdigest()}.safetensors"
-    if path.is_file():
-        return Trajectories.load(path)
-    require_place(folder)
-    data = collect(dit, calibration, images=images, cancelled=cancelled, prompts=prompts)
-    data.save(path)
-    return data
 
 
 @torch.no_grad()
 def block_error(pair: BlockPair, data: BlockData) -> float:
     """Mean squared error of a block's outputs against the float block's, over the data's views; streams are summed."""
-    totals, counts = [0.0] * len(data.targets), [0] * len(data.targets)
-    for chunk in data.chunks(pair.device):
-        chunk.tell()
-        for i, (output, target) in enumerate(zip(chunk.inputs.on(pair.block), chunk.targets, strict=True)):
-            wrong = chunk.views(output - target)
-            totals[i], counts[i] = totals[i] + float(wrong.double().square().sum()), counts[i] + wrong.numel()
-    return sum(total / count for total, count in zip(totals, counts, strict=True))
+
+    def sums(chunk: BlockData, _: slice) -> list[tuple[float, int]]:
+        streams = zip(chunk.inputs.on(pair.block), chunk.targets, strict=True)
+        wrong = [chunk.views(output - target) for output, target in streams]
+        return [(float(one.double().square().sum()), one.numel()) for one in wrong]
+
+    streams = zip(*data.each(pair.device, sums), strict=True)
+    return sum(sum(total for total, _ in parts) / sum(count for _, count in parts) for parts in streams)
 
 
 def held_out(images: Tensor, share: float) -> Tensor:
@@ -190,20 +160,25 @@ def _reconstruct_block(
         targets = round_block(pair, some, config.damping, **ranges)
         best.consider()
     report.step(0)
-    if config.steps:
+    every = max(1, config.steps // _CHECKS)
+
+    def after_step(done: int, soft: Softened) -> bool:
+        report.step(done)
+        if held is None or done % every:
+            return False
+        with soft.hard():
+            best.consider()
+        return best.stale >= _PATIENCE
+
+    def polish(_: int) -> list[Tensor]:  # each step begins where the one before ended: one process does it
         best.restore()
-        every = max(1, config.steps // _CHECKS)
-
-        def after_step(done: int, soft: Softened) -> bool:
-            report.step(done)
-            if held is None or done % every:
-                return False
-            with soft.hard():
-                best.consider()
-            return best.stale >= _PATIENCE
-
         train_block(pair, data, rows, config, generator, after_step, targets)
         best.consider()
+        return best.tensors()
+
+    if config.steps:
+        for found in shared([index], polish):
+            best.take(found)
     best.restore()
 
 
@@ -225,6 +200,14 @@ class _Best:
                 name: {key: tensor.clone() for key, tensor in layer.state_dict().items()}
                 for name, layer in self.pair.layers.items()
             }
+
+    def tensors(self) -> list[Tensor]:
+        return [tensor for state in self.state.values() for tensor in state.values()]
+
+    def take(self, tensors: Sequence[Tensor]) -> None:
+        """Have those of another process for the best."""
+        left = iter(tensors)
+        self.state = {name: {key: next(left) for key in state} for name, state in self.state.items()}
 
     def restore(self) -> None:
         for name, layer in self.pair.layers.items():

@@ -14,6 +14,7 @@ from ptq4dit.model.fingerprint import fingerprint
 from ptq4dit.quantized.record import QuantRecord
 from ptq4dit.reconstruction.arguments import tensors_of
 from ptq4dit.reconstruction.blocks import BlockPair
+from ptq4dit.sharing import shared, team
 from ptq4dit.storage.tensors import read_tensors, write_tensors
 from ptq4dit.storage.whole_file import require_place
 
@@ -47,7 +48,8 @@ class State:
             ValueError: if the file is damaged, or holds another block's state.
         """
         path = self._path(index)
-        if path is None or not path.is_file():
+        there = shared([index], lambda _: [path is not None and path.is_file()])
+        if path is None or not all(found for (found,) in there):
             return False
         tensors, _ = read_tensors(path, _FORMAT, "reconstruction")
         wanted = _tensors(pair)
@@ -64,9 +66,9 @@ class State:
         return True
 
     def save(self, index: int, pair: BlockPair) -> None:
-        """Store a block's state, whole or not at all."""
+        """Store a block's state, whole or not at all; of processes that share the work the first one does."""
         path = self._path(index)
-        if path is not None:
+        if path is not None and team().first:
             write_tensors(path, _tensors(pair), {}, _FORMAT)
 
     def _path(self, index: int) -> Path | None:

@@ -10,11 +10,13 @@ from ptq4dit.calibration.trajectories import Trajectories
 from ptq4dit.model.families.family import Call
 from ptq4dit.model.families.registry import family_of
 from ptq4dit.model.forward import tell_clock
+from ptq4dit.model.streamed import device_of
 from ptq4dit.reconstruction.arguments import Arguments, joined
 from ptq4dit.reconstruction.blocks import BlockPair, pair_of
 from ptq4dit.reconstruction.capture import call_of
 from ptq4dit.reconstruction.data import CHUNK_TOKENS, BlockData
 from ptq4dit.reconstruction.wiring import Wiring, find_wiring
+from ptq4dit.sharing import shared
 
 _MOST = 256
 """Samples passed at a time, at most."""
@@ -54,12 +56,13 @@ class Walk:
         if family.name == "dit":
             _require_latents(exact, data)
         self.exact, self.quantized, self.data, self.guidance = exact, quantized, data, guidance
-        self.check, self.device = check, next(exact.parameters()).device
+        self.check, self.device = check, device_of(exact)
         self._companions = data.extremes()
         examples = [self._example(count, row) for count, row in ((2, 0), (3, len(data) - 1))]
         self._wiring = find_wiring(exact, family.blocks(exact), examples)
         with torch.no_grad():
             sites = family.sites(exact, examples[0][1])
+        self.paths = [wiring.path for wiring in self._wiring]
         self.blocks = [pair_of(exact, quantized, wiring.path, sites) for wiring in self._wiring]
 
     def __len__(self) -> int:
@@ -106,29 +109,32 @@ class Walk:
         A model that pads to the longest sample of a batch is given the longest and the shortest one every time: so it
         always pads alike, and all samples have one shape.
         """
-        parts = []
-        for rows in self._chunks(_latent_tokens(self.data)):
+
+        def record(rows: slice) -> tuple[Any, ...]:
+            self.check()
             chosen = torch.arange(len(self.data))[rows]
             given = torch.cat([chosen, self._companions])
             tell_clock(self.quantized, self.data.timesteps[given])
-            leaves, structure = call_of(transformer, wiring.path, self.data.call(given, self.device).on)
-            seen = Arguments(leaves=tuple(leaves), rows=wiring.rows, structure=structure)
-            parts.append(seen.take(slice(0, len(chosen))) if len(self._companions) else seen)
-        return joined(parts)
+            leaves, _ = call_of(transformer, wiring.path, self.data.call(given, self.device).on)
+            seen = Arguments(leaves=tuple(leaves), rows=wiring.rows, structure=wiring.structure)
+            return (seen.take(slice(0, len(chosen))) if len(self._companions) else seen).leaves
+
+        parts = shared(self._chunks(_latent_tokens(self.data)), record)
+        return joined([Arguments(leaves=tuple(part), rows=wiring.rows, structure=wiring.structure) for part in parts])
 
     @torch.no_grad()
     def _outputs(self, block: nn.Module, inputs: Arguments) -> tuple[Tensor, ...]:
-        parts = []
-        for rows in self._chunks(_tokens(inputs)):
+        def pass_on(rows: slice) -> list[Tensor]:
+            self.check()
             tell_clock(self.quantized, self.data.timesteps[rows])
-            parts.append(tuple(output.cpu() for output in inputs.take(rows, self.device).on(block)))
+            return [output.cpu() for output in inputs.take(rows, self.device).on(block)]
+
+        parts = shared(self._chunks(_tokens(inputs)), pass_on)
         return tuple(torch.cat(outputs) for outputs in zip(*parts, strict=True))
 
-    def _chunks(self, tokens: int) -> Iterator[slice]:
+    def _chunks(self, tokens: int) -> list[slice]:
         size = max(1, min(CHUNK_TOKENS // tokens, _MOST))
-        for start in range(0, len(self.data), size):
-            self.check()
-            yield slice(start, start + size)
+        return [slice(start, start + size) for start in range(0, len(self.data), size)]
 
 
 def _followed(wiring: Wiring, before: Arguments, outputs: tuple[Tensor, ...]) -> Arguments:

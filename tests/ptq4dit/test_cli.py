@@ -8,6 +8,7 @@ from PIL import Image
 
 import ptq4dit
 from ptq4dit.cli import COMMANDS, build_parser, main, source
+from ptq4dit.cli.progress import Bar
 
 
 @pytest.fixture(scope="module")
@@ -236,8 +237,9 @@ def test_a_disk_without_room_is_said_before_the_work(model, tmp_path, monkeypatc
 def test_nobody_listens(stdout, stderr, status):
     """A full or closed stdout is one sentence; a closed stderr is no reason to fail."""
     code = (
-        "import os, sys; from ptq4dit.cli import main, info; from ptq4dit.cli.report import Report, show_steps\n"
-        "def run(options): show_steps(1, 1); return Report(content={}, text='done')\n"
+        "import os, sys; from ptq4dit.cli import main, info\n"
+        "from ptq4dit.cli.progress import Bar; from ptq4dit.cli.report import Report\n"
+        "def run(options): Bar('step')(1, 1); return Report(content={}, text='done')\n"
         "info.run = run; sys.exit(main(['info']))"
     )
     redirect = {"closed": "{}>&-", "/dev/full": "{}>/dev/full", "pipe": ""}
@@ -285,3 +287,50 @@ def test_runs_as_a_module_and_help_does_not_wait_for_torch():
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
     command = [sys.executable, "-m", "ptq4dit", "--help"]
     assert "calibrate" in subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+
+ROWS = ("--bits", "W8A8", "--strengths", 1, "--no-factorial", "--pictures", 5, "--seeds", 1, "--steps", 2)
+LEARNED = ("--reconstruct", "--reconstruction-steps", 3)
+
+
+@pytest.mark.parametrize(
+    ("command", "units"),
+    [
+        (("quantize", "--method", "rtn", "--no-csb", "--no-ssc", "--out", "{tmp}/q"), 1),
+        (("quantize", *LEARNED, "--out", "{tmp}/q"), 2),
+        (("sensitivity", "--bits", 4, "--out", "{tmp}/s.json"), 8),
+        (("prepare", "--cache", "{tmp}", "--steps", 2, "--calibration-steps", 2, "--timesteps", 2), 3),
+        (
+            ("benchmark", "--methods", "rtn", "dynamic", *ROWS, "--out", "{tmp}/b.json"),
+            2,
+        ),
+    ],
+    ids=lambda value: value[0] if isinstance(value, tuple) else "",
+)
+def test_the_price_comes_before_the_work(model, tmp_path, capsys, command, units):
+    """Time, memory and disk by the first unit, and nothing else is done."""
+    asked = [str(one).format(tmp=tmp_path) for one in command]
+    cost = result(capsys, asked[0], model, *asked[1:], "--dry-run")
+    assert cost["parts"] == units and cost["seconds_left"] > 0 and cost["memory_mb_each"] > 100
+    assert cost["disk_mb"] > 0 or command[0] in ("sensitivity", "benchmark", "prepare")
+    assert not (tmp_path / "q").exists() and not (tmp_path / "s.json").exists()
+    if "--reconstruct" in asked:  # what was sampled to know it is used
+        assert cost["seconds_a_block"] > 0 and cost["seconds_a_gradient_step"] > 0
+        made = result(capsys, asked[0], model, *asked[1:])
+        assert made["label"] == "W8A8" and not list(tmp_path.glob("*.parts"))
+
+
+def test_one_bar_says_pace_and_time_left(monkeypatch, capsys):
+    clock = iter([0.0, 2.0, 4.0, 20.0])
+    monkeypatch.setattr("ptq4dit.cli.progress.time.monotonic", lambda: next(clock))
+    bar = Bar("row", disk=5_000_000)
+    for done in (0, 1, 2, 10):
+        bar(done, 10)
+    said = capsys.readouterr().err.splitlines()
+    assert said[0] == "row 0 of 10"
+    assert said[1].startswith("10 rows: about 18 s from now, ") and said[1].endswith(", 5.0 MB on disk.")
+    assert said[2:] == [
+        "row 1 of 10, 2.0 s each, about 18 s left",
+        "row 2 of 10, 2.0 s each, about 16 s left",
+        "row 10 of 10",
+    ]

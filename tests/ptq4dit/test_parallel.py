@@ -230,3 +230,63 @@ def test_pictures_in_parts_are_one_row(model, tmp_path, capsys):
     whole = (images.permute(2, 0, 3, 1).flatten(1, 2) * 255).round().byte().numpy()
     assert row.shape == (16, 160, 3) and np.abs(row.astype(int) - whole).max() <= 1
     assert not (tmp_path / "row.png.parts").exists()
+
+
+SMALL_CHUNKS = """
+import sys
+import ptq4dit.reconstruction.data, ptq4dit.reconstruction.walk
+from ptq4dit.cli import main
+ptq4dit.reconstruction.data.CHUNK_TOKENS = ptq4dit.reconstruction.walk.CHUNK_TOKENS = 64
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+@pytest.fixture(scope="module")
+def calibrated(model, tmp_path_factory):
+    stats = tmp_path_factory.mktemp("calibrations") / "c.safetensors"
+    config = ptq4dit.CalibrationConfig(timesteps=3, steps=3, samples_per_timestep=10)
+    ptq4dit.calibrate(ptq4dit.load(model), config).save(stats)
+    return stats
+
+
+def quantized_by(count, tmp_path, model, calibrated, out, *more, ends=0):
+    """A checkpoint's integers and scales, made by so many processes, with many chunks of data to share."""
+    script = tmp_path / "quantize.py"
+    script.write_text(SMALL_CHUNKS)
+    asked = ("quantize", model, "--calibration", calibrated, "--out", out, "--weight-bits", 4, *more)
+    done = launched(count, str(script), *map(str, asked), env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": ROOT})
+    assert done.returncode == ends, done.stderr
+    return done.stderr if ends else ptq4dit.load_quantized(out).transformer.state_dict()
+
+
+@pytest.mark.parametrize(
+    "learned", [("--reconstruct", "--reconstruction-steps", 2), ("--method", "ours", "--weight-bits", 8)]
+)
+def test_integers_do_not_depend_on_the_number_of_processes(model, calibrated, tmp_path, learned):
+    """Closed form with a polish, and the search of factors: everything of the checkpoint, to the last bit."""
+    one, two = (quantized_by(n, tmp_path, model, calibrated, tmp_path / f"q{n}", *learned) for n in (1, 2))
+    assert one.keys() == two.keys() and all(torch.equal(one[name], two[name]) for name in one)
+    assert not list(tmp_path.glob("*.parts"))
+
+
+def test_a_stopped_quantization_goes_on_with_other_processes(model, calibrated, tmp_path):
+    """Killed behind its first block; the second goes on there, and what is of another config is not mixed in."""
+    out = tmp_path / "q"
+    killed = SMALL_CHUNKS.replace(
+        "sys.exit(main",
+        "from ptq4dit.reconstruction.state import State\nsave = State.save\n"
+        "State.save = lambda self, index, pair: (save(self, index, pair), index == 0 and __import__('os')._exit(9))\n"
+        "sys.exit(main",
+    )
+    script = tmp_path / "killed.py"
+    script.write_text(killed)
+    asked = ("quantize", model, "--calibration", calibrated, "--out", out, "--weight-bits", 4, "--reconstruct")
+    env = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    assert launched(1, str(script), *map(str, asked), env=env).returncode != 0
+    parts = tmp_path / "q.parts"
+    assert len(list(parts.glob("*-block-000.safetensors"))) == 1 and not out.exists()
+    said = quantized_by(2, tmp_path, model, calibrated, out, "--reconstruct", "--weight-bits", 3, ends=1)
+    assert "Expected weight_bits=4, as of the parts in" in said and "(process 1 of 2)" in said
+    whole = quantized_by(1, tmp_path, model, calibrated, tmp_path / "whole", "--reconstruct")
+    gone_on = quantized_by(2, tmp_path, model, calibrated, out, "--reconstruct")
+    assert all(torch.equal(whole[name], gone_on[name]) for name in whole) and not parts.exists()

@@ -29,7 +29,8 @@ from ptq4dit.reconstruction.rounding import (
     round_learned,
     rounding_penalty,
 )
-from ptq4dit.reconstruction.run import block_error, held_out, reconstruct, training_data
+from ptq4dit.reconstruction.run import block_error, held_out, reconstruct
+from ptq4dit.reconstruction.training import training_data
 from ptq4dit.reconstruction.walk import Walk
 
 CALIBRATION = CalibrationConfig(timesteps=3, samples_per_timestep=6, steps=5, rows_per_timestep=16, seed=1)

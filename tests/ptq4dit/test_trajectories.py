@@ -5,6 +5,7 @@ import torch
 
 from ptq4dit.calibration.run import Cancelled, conditions, observed_positions
 from ptq4dit.calibration.trajectories import Trajectories, collect
+from ptq4dit.calibration.trajectory_parts import collect_in_parts
 from ptq4dit.config.calibration import CalibrationConfig
 from ptq4dit.sampling.denoise import denoise, image_generator, initial_noise, make_scheduler
 
@@ -166,3 +167,13 @@ def test_a_call_gives_the_model_what_it_was_given(dit, data):
         expected = dit.transformer(data.latents[rows], **given).sample
         assert torch.equal(data.call(rows).on(dit.transformer).sample, expected)
     assert data.call(slice(0, 5)).args[0].shape[0] == 5
+
+
+def test_parts_of_some_images_are_the_whole(dit, data, tmp_path, monkeypatch):
+    """Collected eight at a time by default; two at a time here, stopped behind the first and gone on with."""
+    monkeypatch.setattr("ptq4dit.calibration.trajectory_parts.IMAGES", 2)
+    file = tmp_path / "data.safetensors"
+    first, progress = collect_in_parts(dit, CONFIG, file, only_first=True)
+    assert set(first.images.tolist()) == {0, 1} and progress.done == 1 and not file.exists()
+    assert_same(collect_in_parts(dit, CONFIG, file)[0], collect(dit, CONFIG, batch_size=2))
+    assert [path.name for path in tmp_path.iterdir()] == ["data.safetensors"]

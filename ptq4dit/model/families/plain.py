@@ -5,6 +5,8 @@ from collections.abc import Iterable
 import torch
 from torch import nn
 
+from ptq4dit.model.streamed import is_streamed
+
 FLOATS = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 
 
@@ -99,7 +101,7 @@ def _problem(module: nn.Module) -> str | None:
         return f"a {type(module).__name__}. {_QUANTIZED}"
     if type(weight) is not nn.Parameter:
         return f"a weight of type {type(weight).__name__}. {_QUANTIZED}"
-    if weight.is_meta:
+    if weight.is_meta and not is_streamed(module):
         return _META
     if weight.dtype not in FLOATS:
         return f"a weight of {weight.dtype}. {_QUANTIZED}"
