@@ -16,6 +16,7 @@ from safetensors import safe_open
 import ptq4dit
 from ptq4dit.cli import main
 from ptq4dit.parallel import Job, Processes, processes, ranges
+from tests.ptq4dit.launching import Launcher
 
 ROOT = Path(__file__).resolve().parents[2]
 LAUNCH = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node")
@@ -161,8 +162,18 @@ def model(dit, tmp_path_factory):
     return folder
 
 
-def told(count, *command):
-    done = launched(count, "-m", "ptq4dit", *map(str, command), "--json")
+@pytest.fixture(scope="module")
+def launch():
+    with Launcher() as launch:
+        yield launch
+
+
+def by_torchrun(count, *command):
+    return launched(count, "-m", "ptq4dit", *map(str, command))
+
+
+def told(launch, count, *command):
+    done = launch(count, *command, "--json")
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout[done.stdout.index("{") :])
 
@@ -173,7 +184,7 @@ def alone(capsys, *command):
     return json.loads(capsys.readouterr().out)
 
 
-def test_a_calibration_begun_by_one_process_and_finished_by_three(model, tmp_path, capsys):
+def test_a_calibration_begun_by_one_process_and_finished_by_three(launch, model, tmp_path, capsys):
     asked = ("calibrate", model, "--timesteps", 2, "--samples", 28, "--steps", 2, "--out")
     one, three = tmp_path / "one.safetensors", tmp_path / "three.safetensors"
     alone(capsys, *asked, one)
@@ -182,7 +193,7 @@ def test_a_calibration_begun_by_one_process_and_finished_by_three(model, tmp_pat
     assert cost["memory_mb_each"] > 100 and cost["disk_mb"] > 0
     assert main([*map(str, asked), str(three), "--guidance", "2"]) == 2
     assert "Expected guidance_scale=4.0, as of the parts in" in capsys.readouterr().err
-    told(3, *asked, three)
+    told(launch, 3, *asked, three)
     assert not three.with_name("three.safetensors.parts").exists()
     first, other = (safe_open(file, framework="pt") for file in (one, three))
     assert other.metadata() == first.metadata() and other.keys() == first.keys()
@@ -195,26 +206,30 @@ def test_a_calibration_begun_by_one_process_and_finished_by_three(model, tmp_pat
 
 
 def test_two_processes_measure_what_one_does(model, tmp_path, capsys):
+    """By torchrun itself."""
     stats = tmp_path / "c.safetensors"
     ptq4dit.calibrate(
         ptq4dit.load(model), ptq4dit.CalibrationConfig(timesteps=2, steps=2, samples_per_timestep=2)
     ).save(stats)
     asked = ("evaluate", model, "--calibration", stats, "--pictures", 40, "--steps", 2, "--no-ssc", "--npz")
-    one, two = alone(capsys, *asked, tmp_path / "1.npz"), told(2, *asked, tmp_path / "2.npz")
+    one, two = alone(capsys, *asked, tmp_path / "1.npz"), told(by_torchrun, 2, *asked, tmp_path / "2.npz")
     assert one["metrics"] == two["metrics"] and len(one["metrics"]["psnr_each"]) == 40
     pictures = [np.load(tmp_path / f"{count}.npz")["arr_0"] for count in (1, 2)]
     assert pictures[0].dtype == np.uint8 and pictures[0].shape == (40, 16, 16, 3)
     assert (pictures[0] == pictures[1]).all()
 
 
-def test_rows_of_a_benchmark_are_shared_out(model, tmp_path, capsys):
+def test_rows_of_a_benchmark_are_shared_out(launch, model, tmp_path, capsys):
     stats = tmp_path / "c.safetensors"
     ptq4dit.calibrate(
         ptq4dit.load(model), ptq4dit.CalibrationConfig(timesteps=2, steps=2, samples_per_timestep=2)
     ).save(stats)
     methods = ("--methods", "rtn", "smoothquant", "dynamic", "--bits", "W8A8", "--strengths", 1, "--no-factorial")
     asked = ("benchmark", model, "--calibration", stats, *methods, "--pictures", 5, "--seeds", 1, 2, "--steps", 2)
-    one, two = alone(capsys, *asked, "--out", tmp_path / "1.json"), told(2, *asked, "--out", tmp_path / "2.json")
+    one, two = (
+        alone(capsys, *asked, "--out", tmp_path / "1.json"),
+        told(launch, 2, *asked, "--out", tmp_path / "2.json"),
+    )
     assert one["results"].keys() == two["results"].keys() and len(one["results"]) == 3
     for key, row in one["results"].items():
         assert two["results"][key]["metrics"] == row["metrics"], key
@@ -249,12 +264,12 @@ def calibrated(model, tmp_path_factory):
     return stats
 
 
-def quantized_by(count, tmp_path, model, calibrated, out, *more, ends=0):
+def quantized_by(launch, count, tmp_path, model, calibrated, out, *more, ends=0):
     """A checkpoint's integers and scales, made by so many processes, with many chunks of data to share."""
     script = tmp_path / "quantize.py"
     script.write_text(SMALL_CHUNKS)
     asked = ("quantize", model, "--calibration", calibrated, "--out", out, "--weight-bits", 4, *more)
-    done = launched(count, str(script), *map(str, asked), env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": ROOT})
+    done = launch(count, *asked, script=script)
     assert done.returncode == ends, done.stderr
     return done.stderr if ends else ptq4dit.load_quantized(out).transformer.state_dict()
 
@@ -262,14 +277,14 @@ def quantized_by(count, tmp_path, model, calibrated, out, *more, ends=0):
 @pytest.mark.parametrize(
     "learned", [("--reconstruct", "--reconstruction-steps", 2), ("--method", "ours", "--weight-bits", 8)]
 )
-def test_integers_do_not_depend_on_the_number_of_processes(model, calibrated, tmp_path, learned):
+def test_integers_do_not_depend_on_the_number_of_processes(launch, model, calibrated, tmp_path, learned):
     """Closed form with a polish, and the search of factors: everything of the checkpoint, to the last bit."""
-    one, two = (quantized_by(n, tmp_path, model, calibrated, tmp_path / f"q{n}", *learned) for n in (1, 2))
+    one, two = (quantized_by(launch, n, tmp_path, model, calibrated, tmp_path / f"q{n}", *learned) for n in (1, 2))
     assert one.keys() == two.keys() and all(torch.equal(one[name], two[name]) for name in one)
     assert not list(tmp_path.glob("*.parts"))
 
 
-def test_a_stopped_quantization_goes_on_with_other_processes(model, calibrated, tmp_path):
+def test_a_stopped_quantization_goes_on_with_other_processes(launch, model, calibrated, tmp_path):
     """Killed behind its first block; the second goes on there, and what is of another config is not mixed in."""
     out = tmp_path / "q"
     killed = SMALL_CHUNKS.replace(
@@ -281,12 +296,11 @@ def test_a_stopped_quantization_goes_on_with_other_processes(model, calibrated, 
     script = tmp_path / "killed.py"
     script.write_text(killed)
     asked = ("quantize", model, "--calibration", calibrated, "--out", out, "--weight-bits", 4, "--reconstruct")
-    env = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-    assert launched(1, str(script), *map(str, asked), env=env).returncode != 0
+    assert launch(1, *asked, script=script).returncode == 9
     parts = tmp_path / "q.parts"
     assert len(list(parts.glob("*-block-000.safetensors"))) == 1 and not out.exists()
-    said = quantized_by(2, tmp_path, model, calibrated, out, "--reconstruct", "--weight-bits", 3, ends=1)
+    said = quantized_by(launch, 2, tmp_path, model, calibrated, out, "--reconstruct", "--weight-bits", 3, ends=1)
     assert "Expected weight_bits=4, as of the parts in" in said and "(process 1 of 2)" in said
-    whole = quantized_by(1, tmp_path, model, calibrated, tmp_path / "whole", "--reconstruct")
-    gone_on = quantized_by(2, tmp_path, model, calibrated, out, "--reconstruct")
+    whole = quantized_by(launch, 1, tmp_path, model, calibrated, tmp_path / "whole", "--reconstruct")
+    gone_on = quantized_by(launch, 2, tmp_path, model, calibrated, out, "--reconstruct")
     assert all(torch.equal(whole[name], gone_on[name]) for name in whole) and not parts.exists()
