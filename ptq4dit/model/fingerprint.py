@@ -57,7 +57,7 @@ def _sum(transformer: nn.Module) -> str:
     """The bits of all parameters as integers, summed: whole numbers, so that no order of summing shows."""
     total = 0
     for _, parameter in parameters(transformer):
-        bits = parameter.float().contiguous().view(torch.int32)
+        bits = parameter.detach().float().contiguous().view(torch.int32)
         total = (total * 31 + int(bits.sum(dtype=torch.int64))) % 2**64
     return f"{total:016x}"
 

@@ -6,7 +6,7 @@ from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 
 def stream(transformer: nn.Module, folder: str | os.PathLike[str]) -> None:
@@ -55,10 +55,12 @@ def device_of(transformer: nn.Module) -> torch.device:
     return next(transformer.parameters()).device
 
 
-def parameters(transformer: nn.Module) -> Iterator[tuple[str, Tensor]]:
+def parameters(transformer: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
     """Names and values of all parameters, by name; those that are streamed one at a time."""
     for name in sorted(name for name, _ in transformer.named_parameters()):
         path, _, own = name.rpartition(".")
         module = transformer.get_submodule(path)
         with weights(module):
-            yield name, module._parameters[own].detach()  # type: ignore[union-attr]
+            parameter = module._parameters[own]
+            assert parameter is not None
+            yield name, parameter
