@@ -168,10 +168,6 @@ def launch():
         yield launch
 
 
-def by_torchrun(count, *command):
-    return launched(count, "-m", "ptq4dit", *map(str, command))
-
-
 def told(launch, count, *command):
     done = launch(count, *command, "--json")
     assert done.returncode == 0, done.stderr
@@ -205,14 +201,13 @@ def test_a_calibration_begun_by_one_process_and_finished_by_three(launch, model,
         assert torch.equal(whole.samples[layer], known.samples[layer])
 
 
-def test_two_processes_measure_what_one_does(model, tmp_path, capsys):
-    """By torchrun itself."""
+def test_two_processes_measure_what_one_does(launch, model, tmp_path, capsys):
     stats = tmp_path / "c.safetensors"
     ptq4dit.calibrate(
         ptq4dit.load(model), ptq4dit.CalibrationConfig(timesteps=2, steps=2, samples_per_timestep=2)
     ).save(stats)
     asked = ("evaluate", model, "--calibration", stats, "--pictures", 40, "--steps", 2, "--no-ssc", "--npz")
-    one, two = alone(capsys, *asked, tmp_path / "1.npz"), told(by_torchrun, 2, *asked, tmp_path / "2.npz")
+    one, two = alone(capsys, *asked, tmp_path / "1.npz"), told(launch, 2, *asked, tmp_path / "2.npz")
     assert one["metrics"] == two["metrics"] and len(one["metrics"]["psnr_each"]) == 40
     pictures = [np.load(tmp_path / f"{count}.npz")["arr_0"] for count in (1, 2)]
     assert pictures[0].dtype == np.uint8 and pictures[0].shape == (40, 16, 16, 3)
@@ -299,7 +294,7 @@ def test_a_stopped_quantization_goes_on_with_other_processes(launch, model, cali
     assert launch(1, *asked, script=script).returncode == 9
     parts = tmp_path / "q.parts"
     assert len(list(parts.glob("*-block-000.safetensors"))) == 1 and not out.exists()
-    said = quantized_by(launch, 2, tmp_path, model, calibrated, out, "--reconstruct", "--weight-bits", 3, ends=1)
+    said = quantized_by(launch, 2, tmp_path, model, calibrated, out, "--reconstruct", "--weight-bits", 3, ends=2)
     assert "Expected weight_bits=4, as of the parts in" in said and "(process 1 of 2)" in said
     whole = quantized_by(launch, 1, tmp_path, model, calibrated, tmp_path / "whole", "--reconstruct")
     gone_on = quantized_by(launch, 2, tmp_path, model, calibrated, out, "--reconstruct")
