@@ -209,7 +209,8 @@ def _moved(model: Dit, device: str) -> Dit:
     record = getattr(model.transformer, "ptq4dit_record", None)
     if record is None or record.config.backend == "simulated":
         return model.to(device)
-    return with_backend(with_backend(model, "simulated").to(device), record.config.backend)
+    moved: Dit = with_backend(with_backend(model, "simulated").to(device), record.config.backend)
+    return moved
 
 
 def _gpu_seconds(start: Frame, alone: bool) -> float:

@@ -55,8 +55,8 @@ def run(options: argparse.Namespace) -> Report:
     config, source = asked(options), model_source(options)
     model, kept = open_float(source, options.device), home(source, options.cache)
     needed = seconds_needed(model, config)
-    told = ", ".join(f"{name} about {duration(seconds)}" for name, seconds in needed.items())
-    say(f"Kept in {kept}. Where nothing is made yet: {told}.\n")
+    said = ", ".join(f"{name} about {duration(seconds)}" for name, seconds in needed.items())
+    say(f"Kept in {kept}. Where nothing is made yet: {said}.\n")
     here = processes()
     if options.dry_run:
         return _price(model, kept, config, needed)
@@ -66,9 +66,12 @@ def run(options: argparse.Namespace) -> Report:
         shlex.join(["python -m ptq4dit prepare", Path(source).name]).replace("'", ""), torch.get_num_threads()
     )
     bars: dict[str, Bar] = defaultdict(lambda: Bar("step"))
-    worked = prepare(
-        model, kept, config, made, tell=lambda stage, done, total: bars[stage](done, total) if here.count == 1 else None
-    )
+
+    def tell(stage: str, done: int, total: int) -> None:
+        if here.count == 1:  # several show no common progress of their stages
+            bars[stage](done, total)
+
+    worked = prepare(model, kept, config, made, tell=tell)
     here.wait()
     content = {"kept": str(kept), "made": worked, "seconds_expected": {k: round(v, 1) for k, v in needed.items()}}
     return Report(content=content, text=lines(content))

@@ -44,7 +44,7 @@ def run(options: argparse.Namespace) -> Report:
     require_file(Path(file))
     config, stats = quantization(options, options.seed), open_calibration(options.calibration, source)
     dit, stats = amplified(open_float(source, options.device), stats, options.strength)
-    progress = FirstUnit() if options.dry_run else Bar("layer")
+    progress: FirstUnit | Bar = FirstUnit() if options.dry_run else Bar("layer")
     try:
         with together():
             found = ptq4dit.sensitivity(

@@ -16,6 +16,7 @@ from safetensors import safe_open
 import ptq4dit
 from ptq4dit.cli import main
 from ptq4dit.parallel import Job, Processes, processes, ranges
+from ptq4dit.sharing import shared, split, team, together
 from tests.ptq4dit.launching import Launcher
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -240,6 +241,43 @@ def test_pictures_in_parts_are_one_row(model, tmp_path, capsys):
     whole = (images.permute(2, 0, 3, 1).flatten(1, 2) * 255).round().byte().numpy()
     assert row.shape == (16, 160, 3) and np.abs(row.astype(int) - whole).max() <= 1
     assert not (tmp_path / "row.png.parts").exists()
+
+
+def test_pieces_are_made_in_order_and_split_by_their_number_alone():
+    assert list(shared("abc", lambda one: [one * 2, None])) == [["aa", None], ["bb", None], ["cc", None]]
+    assert [list(part) for part in split(range(10), 4)] == [[0, 1], [2, 3, 4], [5, 6], [7, 8, 9]]
+    assert [list(part) for part in split("ab", 24)] == [["a"], ["b"]] and split([], 3) == []
+    with together():
+        assert team() == Processes()
+
+
+SHARING = """
+import torch
+from ptq4dit.parallel import processes
+from ptq4dit.sharing import shared, team, together
+
+def make(piece):
+    assert team().count == 1, "work inside a piece is not shared any further"
+    values = torch.full((3,), piece / 3, dtype=torch.float64)
+    return [values, values > 1, torch.tensor(piece).to(torch.bfloat16), torch.empty(0, 4), processes().rank]
+
+with together():
+    made = list(shared(range(5), make))
+assert team().count == 1
+total = sum(values for values, *_ in made)
+print([rank for *_, rank in made], total.tolist() == [sum(i / 3 for i in range(5))] * 3, [bool(one[0]) for _, one, *_ in made], flush=True)
+print([(one.dtype == torch.bfloat16, float(one), tuple(empty.shape)) for _, _, one, empty, _ in made][4], flush=True)
+"""
+
+
+def test_each_piece_is_made_by_one_process_and_told_to_all(tmp_path):
+    script = tmp_path / "share.py"
+    script.write_text(SHARING)
+    done = launched(2, str(script), env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)})
+    said = done.stdout.splitlines()
+    assert done.returncode == 0, done.stderr
+    assert said.count("[0, 1, 0, 1, 0] True [False, False, False, False, True]") == 2, said
+    assert said.count("(True, 4.0, (0, 4))") == 2
 
 
 SMALL_CHUNKS = """

@@ -35,7 +35,8 @@ CONFIG = QuantConfig(
 
 def observed(transformer, data):
     with ptq4dit.watch(transformer) as seen, torch.no_grad():
-        data.call(slice(None)).on(transformer)
+        for timestep in data.timesteps.unique():
+            data.call((data.timesteps == timestep).nonzero()[:, 0]).on(transformer)
     return seen.calibration()
 
 
