@@ -97,7 +97,7 @@ def _like(linear: nn.Linear | nn.Conv2d, columns: int, bias: bool) -> nn.Linear 
         ValueError: for a convolution whose input channels are not the columns of one matrix.
     """
     weight = linear.weight
-    where = {"device": weight.device, "dtype": weight.dtype}
+    where: dict[str, Any] = {"device": weight.device, "dtype": weight.dtype}
     if isinstance(linear, nn.Conv2d):
         if linear.kernel_size != (1, 1) or linear.groups != 1:
             raise ValueError(f"Expected a linear, or a convolution with one kernel position, got {linear}.")

@@ -35,7 +35,7 @@ def keep(explored_once):
 
     yield put
     for file in kept:
-        file.unlink()
+        file.unlink(missing_ok=True)
     cache.forget_everything()
 
 
