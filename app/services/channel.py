@@ -19,9 +19,9 @@ class Channel:
 
     activation, weight: s(X_j), s(W_j), and their ranks, 1 for the most salient of the layer; balanced_activation,
     balanced_weight: the same after balancing; factor: B_X's; rho, rho_balanced: the layer's over all channels (-1..1);
-    eta: the timestep's weight (eq. 11); input_step: the grid of the layer's input, one for all channels; weight_step:
-    the median over the output channels' grids; both None in float; error: what rounding this channel alone does to the
-    layer's output, ||.||^2 relative to all of it, simulated.
+    eta: the timestep's weight (eq. 11); input_step: of the grid of the layer's input, one for all channels, or with a
+    scale for every token the median; weight_step: the median over the output channels; both None in float; error: what
+    rounding this channel alone does to the layer's output, ||.||^2 relative to all of it, simulated.
     """
 
     timestep: float
@@ -45,8 +45,7 @@ def channel_view(chosen: Selection) -> Channel:
     require_layer(chosen.model, chosen.layer)
     view = layer_view(chosen.model, chosen.layer, chosen.csb, chosen.ssc, chosen.strength)
     require_channel(chosen.layer, chosen.channel, len(view.weight))
-    bits = chosen.weight_bits, chosen.activation_bits
-    effect = layer_effect(chosen.model, chosen.layer, *bits, chosen.strength)
+    effect = layer_effect(chosen.model, chosen.layer, *chosen.rounding)
     balancing = way(view.balanced, view.ssc)
     at, j = view.nearest(chosen.timestep), chosen.channel
     return Channel(
@@ -61,7 +60,7 @@ def channel_view(chosen: Selection) -> Channel:
         rho=float(view.rho[at]),
         rho_balanced=float(view.rho_balanced[at]),
         eta=float(view.weights[at]),
-        input_step=effect.inputs[balancing].get("step"),
+        input_step=effect.input_steps.get(balancing),
         weight_step=effect.weight_steps.get(balancing),
         error=float(effect.channels[balancing][j]),
     )

@@ -35,14 +35,15 @@ class LayerEffect:
     """One layer's rounding, simulated, keyed none / csb / csb+ssc; a layer that is not balanced has the first only.
 
     errors: of the whole output; channels: (channel,) error that rounding makes in each; inputs, weights: histograms
-    with low, high and counts, and the first level, step and number of levels where there is a grid; weight_steps: the
-    median step of the output channels' grids, for those that have one.
+    with low, high and counts, and the first level, step and number of levels where there is a grid; input_steps,
+    weight_steps: the step of the input's grid, the median of the tokens' or output channels' own, where there is one.
     """
 
     errors: LayerErrors
     channels: Mapping[str, np.ndarray]
     inputs: Mapping[str, dict[str, Any]]
     weights: Mapping[str, dict[str, Any]]
+    input_steps: Mapping[str, float]
     weight_steps: Mapping[str, float]
 
 
@@ -66,11 +67,8 @@ def layer_effect(
         channels={name: np.asarray(channel_errors(exact, one)) for name, one in operands.items()},
         inputs={name: _input_histogram(one, activation_bits) for name, one in operands.items()},
         weights={name: _weight_histogram(one, weight_bits) for name, one in operands.items()},
-        weight_steps={
-            name: float(np.median(np.asarray(one.weight_grid[0])))
-            for name, one in operands.items()
-            if one.weight_grid is not None
-        },
+        input_steps=_steps({name: one.input_grid for name, one in operands.items()}),
+        weight_steps=_steps({name: one.weight_grid for name, one in operands.items()}),
     )
 
 
@@ -99,6 +97,11 @@ def rounded(
 def granularity(tokens: bool) -> dict[str, Any]:
     """The settings of inputs: as the integer kernels of processors round for every token, or one grid for all."""
     return {"activation_granularity": "per_token", "activation_symmetric": True} if tokens else {}
+
+
+def _steps(grids: Mapping[str, Any]) -> dict[str, float]:
+    """The median step of each grid that there is: a scale, or many, and their zero points."""
+    return {name: float(np.median(np.asarray(grid[0]))) for name, grid in grids.items() if grid is not None}
 
 
 def _input_histogram(operands: Any, bits: int) -> dict[str, Any]:

@@ -8,14 +8,14 @@ from urllib.parse import urlencode
 
 import gradio as gr
 
-from app.balancing import NAMES, way
+from app.balancing import NAMES, TOKENS, way
 from app.components.messages import checked_by, explained
 from app.services.channel import channel_view
 from app.services.request import Variant
 from app.state import Selection
 from app.tabs.inspect_api import named, number
 
-LINKED = ("model", "layer", "timestep", "channel", "weight_bits", "activation_bits", "csb", "ssc", "strength")
+LINKED = ("model", "layer", "timestep", "channel", "weight_bits", "activation_bits", "csb", "ssc", "strength", "tokens")
 
 
 def create_endpoint() -> None:
@@ -24,10 +24,10 @@ def create_endpoint() -> None:
 
 
 def _channel(
-    layer: str, channel: int, timestep: int, bits: str, csb: bool, ssc: bool, strength: int, model: str
+    layer: str, channel: int, timestep: int, bits: str, csb: bool, ssc: bool, strength: int, model: str, tokens: bool
 ) -> Selection:
     """What `channel` is asked for."""
-    wanted = Variant.parse(bits, csb, ssc)
+    wanted = Variant.parse(bits, csb, ssc, tokens=tokens)
     return Selection(
         model=named(model),
         layer=layer,
@@ -38,6 +38,7 @@ def _channel(
         csb=wanted.csb,
         ssc=wanted.ssc,
         strength=strength,
+        tokens=wanted.tokens,
     )
 
 
@@ -51,6 +52,7 @@ def channel(
     ssc: bool = True,
     strength: int = 1,
     model: str = "",
+    tokens: bool = False,
 ) -> dict[str, Any]:
     """Look up one input channel of a layer at one timestep: what it is, what balancing and rounding make of it.
 
@@ -63,6 +65,7 @@ def channel(
         ssc: Spearman's rho-guided Salience Calibration; needs csb.
         strength: salience dial, 1 (as trained), 2, 4, 8 or 16; the model's function is unchanged.
         model: a name that /models lists; the first one if empty.
+        tokens: a scale for every token's input instead of one for all.
 
     Returns:
         What was asked, and of the channel its salience in activation and weight (max |value|) with their ranks, both
@@ -71,14 +74,14 @@ def channel(
         float); and link, which opens the channel on the page behind the app's address.
     """
     with explained():
-        chosen = _channel(layer, channel, timestep, bits, csb, ssc, strength, model)
+        chosen = _channel(layer, channel, timestep, bits, csb, ssc, strength, model, tokens)
         found = asdict(channel_view(chosen))
         return {
             "model": chosen.model,
             "layer": layer,
             "channel": chosen.channel,
             "bits": f"W{chosen.weight_bits}A{chosen.activation_bits}",
-            "balancing": NAMES[way(chosen.csb, chosen.ssc)],
+            "balancing": NAMES[way(chosen.csb, chosen.ssc)] + TOKENS[chosen.tokens],
             "strength": chosen.strength,
             "made_by": "simulated",
             **{name: number(value) if isinstance(value, float) else value for name, value in found.items()},

@@ -94,6 +94,27 @@ def on_inspect(page: Page, url: str) -> dict[str, list[float]]:
     return found
 
 
+def on_compared(page: Page, url: str) -> dict[str, list[float]]:
+    """Changes of Inspect over a pinned reference, and of the paper's figures."""
+    pinned = "demo~blocks.2.fc1~20~4~8~0~0~8~0"
+    open_tab(page, url, f"inspect&reference={pinned}", ".inspector [data-chart=channels] .quiet")
+    timed = clock(page, "#inspector")
+    found = {"Inspect: layer, over a reference": timed(map(layer, LAYERS[1:]))}
+    found["Inspect: timestep, over a reference"] = timed(scrub(step) for step in [*range(1, 25), *range(24)])
+    pressed = "document.querySelector('[data-do={}]').click()", "document.querySelector('.both').textContent"
+    turns = [("unpin", f"!{pressed[1]}"), ("pin", pressed[1])] * 10
+    found["Inspect: pin and unpin"] = timed((pressed[0].format(act), done) for act, done in turns)
+    page.evaluate("document.querySelector('#paper-figures button').click()")
+    page.wait_for_selector("#paper-figures .main-svg", timeout=60_000)
+    told = "document.querySelector('#paper-told').textContent.includes('{}')"
+    press = "document.querySelector('#paper-figure input[value={}]').click()"
+    words = {"boxes": "quartiles", "rho": "Spearman", "eta": "What each", "salience": "before balancing"}
+    paper = clock(page, "#paper-figures")
+    found["Inspect: the paper's figures"] = paper((press.format(key), told.format(words[key])) for key in [*words] * 6)
+    found["Inspect: layer, the paper's figures"] = paper((choose(layer=n), told.format(f"of {n} of")) for n in LAYERS)
+    return found
+
+
 def turned(page: Page, timed: Callable[[Iterable[Change]], list[float]], name: str) -> list[float]:
     """Every strength of the salience dial on one layer, which is chosen without being timed."""
     page.evaluate(choose(layer=name))
@@ -173,4 +194,4 @@ def open_tab(page: Page, url: str, tab: str, mark: str) -> None:
     page.wait_for_selector(mark, state="attached", timeout=60_000)
 
 
-TABS = (on_start, on_inspect, on_learn, on_methods)
+TABS = (on_start, on_inspect, on_compared, on_learn, on_methods)

@@ -70,6 +70,13 @@ def test_its_grids_are_those_that_rounding_uses():
     assert plain["input_step"] is None and plain["weight_step"] is None and plain["error"] < 1e-9
 
 
+def test_with_a_scale_for_every_token_the_step_is_the_median_tokens():
+    answer, explored = channel(LAYER, 3, csb=False, ssc=False, tokens=True), models.explored("tiny")
+    rows = np.asarray(explored.stats.samples[LAYER])
+    assert answer["input_step"] == pytest.approx(np.median(np.abs(rows).max(axis=-1) / 127), rel=1e-5)
+    assert "a scale for every token" in answer["balancing"] and "tokens=1" in answer["link"]
+
+
 def test_its_link_opens_what_was_asked_for():
     answer = channel("blocks.0.proj", 2, timestep=20, bits="W8A8", csb=True, ssc=False, strength=1)
     selection, ignored = Selection.from_query(dict(parse_qsl(answer["link"].removeprefix("?"))))

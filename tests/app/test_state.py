@@ -71,16 +71,16 @@ def test_a_prompt_is_one_line_of_bounded_length():
 def test_a_reference_and_back():
     assert referred(refer(REFERENCE)) == REFERENCE
     assert referred(refer(FULL)) == Selection(**{name: getattr(FULL, name) for name in REFERRED})
-    assert refer(Selection()) == "demo~blocks.2.fc1~500~4~8~1~1~8"
+    assert refer(Selection()) == "demo~blocks.2.fc1~500~4~8~1~1~8~0"
 
 
 @pytest.mark.parametrize(
     ("reference", "message"),
     [
-        ("demo~blocks.2.fc1~1000~4~8~1~1~8", "reference: timestep: expected a whole number from 0 to 999; got 1000"),
-        ("demo~blocks.2.fc1~500~4~8~0~1~8", "reference: ssc: needs csb"),
-        ("demo~blocks.2.fc1~500~4~8~maybe~1~8", "reference: csb: expected 0 or 1; got 'maybe'"),
-        ("a/b~blocks.2.fc1~500~4~8~1~1~8", "reference: model: expected a name"),
+        ("demo~blocks.2.fc1~1000~4~8~1~1~8~0", "reference: timestep: expected a whole number from 0 to 999; got 1000"),
+        ("demo~blocks.2.fc1~500~4~8~0~1~8~0", "reference: ssc: needs csb"),
+        ("demo~blocks.2.fc1~500~4~8~maybe~1~8~0", "reference: csb: expected 0 or 1; got 'maybe'"),
+        ("a/b~blocks.2.fc1~500~4~8~1~1~8~0", "reference: model: expected a name"),
     ],
 )
 def test_a_reference_that_no_view_can_be_is_refused(reference, message):

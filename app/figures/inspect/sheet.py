@@ -16,7 +16,7 @@ from app.figures.style import ACTIVATION, BALANCED, NEUTRAL, SPEARMAN, WEIGHT
 if TYPE_CHECKING:
     from matplotlib.figure import FigureBase
 
-QUIET = {"color": "black", "linestyle": "--", "linewidth": 0.8, "alpha": 0.8}
+QUIET: dict[str, Any] = {"color": "black", "linestyle": "--", "linewidth": 0.8, "alpha": 0.8}
 ORDER = "timestep, in sampling order"
 
 
@@ -29,7 +29,8 @@ def sheet_figure(content: Content, chart: str = "all") -> Figure:
         return figure
     figure = Figure(figsize=(12, 14), layout="constrained")
     figure.suptitle(content.title, fontsize=12, wrap=True)
-    channels, time, effect, errors = figure.subfigures(4, 1, height_ratios=[2, 1.5, 1.4, 1])
+    rows = figure.subfigures(4, 1, squeeze=False, height_ratios=[2, 1.5, 1.4, 1])[:, 0]
+    channels, time, effect, errors = rows
     draw_channels(channels, content)
     for row, pair in ((time, (draw_time, draw_heatmap)), (effect, (draw_pairs, draw_errors))):
         for place, draw in zip(row.subfigures(1, 2), pair, strict=True):

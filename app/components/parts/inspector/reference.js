@@ -75,7 +75,7 @@ async function followReference() {
   sought = text;
   trouble = '';
   other = null;
-  if (!text) { drawAll(); return; }
+  if (!text) { drawMap(); drawAll(); return; }
   const view = referred(text), mine = () => text === sought;
   try {
     const found = decode(await ask('layer', view.model, view.layer, view.strength));
