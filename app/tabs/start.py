@@ -36,7 +36,7 @@ def _next_steps() -> None:
     """Where to go from here; the selection goes along."""
     with gr.Row(elem_id="start-next"):
         for text, tab in (
-            ("Understand it in six steps", "Learn"),
+            ("Understand it in nine lessons", "Learn"),
             ("See which channels are salient", "Inspect"),
             ("Generate it live", "Compare"),
         ):

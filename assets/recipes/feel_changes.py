@@ -163,6 +163,11 @@ def on_learn(page: Page, url: str) -> dict[str, list[float]]:
     )
     times = [940, 860, 700, 620, 540, 460, 380, 300, 220, 140]
     found["Learn: timestep"] = clock(page, "#learn-timesteps")(slide("timesteps", n, "At timestep") for n in times * 3)
+    said = "document.querySelector('#learn-rotation .prose.reading').textContent.includes('{}')"
+    pick = "document.querySelectorAll('#learn-rotation .lesson-body input[type=radio]')[{}].click()"
+    found["Learn: rotation"] = clock(page, "#learn-rotation")(
+        (pick.format(i), said.format(text)) for i, text in [(0, "as it is"), (1, "rotated,"), (2, "balanced by")] * 10
+    )
     tag = "document.querySelector('#learn-wipe .tag.right').textContent"
     found["Learn: CSB"] = clock(page, "#learn-pictures")(
         (choose(csb=on), f"{tag}.includes('CSB') === {str(on).lower()}") for on in (False, True) * 15
