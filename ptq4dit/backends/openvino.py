@@ -27,7 +27,7 @@ from ptq4dit.backends import (
 from ptq4dit.backends.compiled_graph import OpenVinoStep, ready
 from ptq4dit.backends.dit_layers import is_published_dit
 from ptq4dit.backends.mapped_weights import constants_in, map_integers, stored_integers
-from ptq4dit.backends.openvino_attention import attention_grids, require_integer_attention
+from ptq4dit.backends.openvino_attention import attention_grids, multiplied, require_integer_attention
 from ptq4dit.backends.openvino_cache import CompiledCache, cache_folder, content_key
 from ptq4dit.backends.openvino_graph import build_graph
 from ptq4dit.backends.openvino_modulation import (
@@ -108,7 +108,7 @@ def _dit(twin: Any, options: IntegerOptions) -> IntegerTransformer:
     modulation = _modulation(lean, options, cache)
     map_integers(lean, cache)
     rows = "" if options.batch is None else f", {options.batch} rows a call"
-    attention = ", attention on integers" if rounded else ""
+    attention = f", {multiplied()}" if rounded else ""
     runtime = f"OpenVINO {_VERSION}, CPU{attention}, {_REST[precision]}{tokens}{rows}"
     again = functools.partial(build, options=options)
     return as_integer(IntegerDit, lean, step=step, runtime=runtime, _build=again, _modulation=modulation)

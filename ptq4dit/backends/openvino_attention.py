@@ -3,6 +3,10 @@
 On integers q, k, v and the softmax's output are rounded to 8 bits as the simulated twin rounds them. OpenVINO 2026.4
 multiplies bytes where the grids of q, k and v are symmetric, and floats without a word where they are not; what it made
 of the products is read back (`require_integer_attention`).
+
+A processor without VNNI would lose what does not fit 16 bits (`products_saturate`), and neither operand is known
+beforehand, to be halved as a weight is: there the same rounded numbers are multiplied in float, and `multiplied` says
+so.
 """
 
 from collections.abc import Iterable
@@ -15,7 +19,7 @@ from openvino import opset15 as op
 
 from ptq4dit.backends.integer_linear import refusal
 from ptq4dit.backends.openvino_layers import GraphLinear, product, rounded
-from ptq4dit.backends.openvino_linear import Node
+from ptq4dit.backends.openvino_linear import Node, products_saturate
 from ptq4dit.backends.products import INTEGERS
 from ptq4dit.config.quantization import FLOAT_BITS
 from ptq4dit.quantized.attention import PARTS, QuantizedAttnProcessor
@@ -98,8 +102,13 @@ def attention(x: Node, qkv: GraphLinear, module: Any, name: str, *, half: bool) 
     return op.reshape(op.transpose(mixed, _integers([0, 2, 1, 3])), _integers([0, 0, -1]), True)
 
 
+def multiplied() -> str:
+    """How this processor multiplies a rounded attention, in words."""
+    return "attention rounded, multiplied in float" if products_saturate() else "attention on integers"
+
+
 def require_integer_attention(compiled: openvino.CompiledModel, names: Iterable[str]) -> None:
-    """Refuse a compiled graph in which an attention does not multiply bytes.
+    """Refuse a compiled graph in which an attention does not multiply bytes, on a processor that does so rightly.
 
     Args:
         compiled: the graph.
@@ -108,6 +117,8 @@ def require_integer_attention(compiled: openvino.CompiledModel, names: Iterable[
     Raises:
         ValueError: naming the first such attention.
     """
+    if products_saturate():
+        return
     found: dict[str, str] = {}
     for node in compiled.get_runtime_model().get_ops():
         info = node.get_rt_info()
@@ -126,8 +137,12 @@ def require_integer_attention(compiled: openvino.CompiledModel, names: Iterable[
 
 
 def _on_grid(x: Node, scale: float, first: int) -> Node:
-    """``x`` rounded to 256 steps of a scale, of which ``first`` is the smallest."""
-    low, high = (op.constant(np.float32(step * scale)) for step in (first, first + _LEVELS - 1))
+    """``x`` rounded to 256 steps of a scale, ``first`` the smallest: for products of bytes, if those are right."""
+    last = first + _LEVELS - 1
+    if products_saturate():  # nothing that OpenVINO would make bytes of
+        step = op.constant(np.float32(scale))
+        return op.multiply(op.clamp(op.round(op.divide(x, step), "HALF_TO_EVEN"), float(first), float(last)), step)
+    low, high = (op.constant(np.float32(end * scale)) for end in (first, last))
     return op.fake_quantize(x, low, high, low, high, _LEVELS)
 
 
