@@ -1,20 +1,19 @@
 """A compiled graph in a file, mapped into memory and run."""
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from threading import Lock
 from typing import Any, TypeVar
 
-import numpy as np
 import openvino
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ptq4dit.backends.mapped_weights import release_pages
 from ptq4dit.backends.openvino_cache import CompiledCache, payload_bytes
-from ptq4dit.backends.shared_copies import return_freed_memory
 from ptq4dit.model.forward import Modulation
+from ptq4dit.storage.mapped_file import map_file, read_once
 
 Graph = TypeVar("Graph", bound="CompiledGraph")
 
@@ -22,28 +21,31 @@ Graph = TypeVar("Graph", bound="CompiledGraph")
 class CompiledGraph:
     """A graph that OpenVINO has compiled; calls from several threads wait for each other.
 
-    The file stays mapped: OpenVINO packs the weights for its kernels when it first runs, after which the mapped
-    originals need not stay in memory.
+    The file stays mapped: OpenVINO packs the weights for its kernels when it first runs with inputs of some sizes, and
+    the mapped originals need not stay in memory.
     """
 
     def __init__(self, path: Path, properties: dict[str, Any]) -> None:
         self.path, self.properties = path, properties
-        self._lock, self._settled = Lock(), False
-        self._file = np.memmap(path, np.uint8, mode="c", shape=(payload_bytes(path),))
+        self._lock, self._settled = Lock(), set[Any]()
+        self._file = map_file(path, payload_bytes(path))
         blob = openvino.Tensor(self._file, shared_memory=True)
-        self.compiled = openvino.Core().import_model(blob, "CPU", properties)
+        with read_once(self._file):
+            self.compiled = openvino.Core().import_model(blob, "CPU", properties)
         self._request = self.compiled.create_infer_request()
 
     def run(self, inputs: Sequence[Tensor]) -> list[Tensor]:
         """The outputs for these inputs, in the graph's order; floats in float32."""
         given = [_shared(tensor) for tensor in inputs]
+        sizes = tuple(tensor.shape for tensor in inputs)
         with self._lock:
             for index, tensor in enumerate(given):
                 self._request.set_input_tensor(index, tensor)
-            self._request.infer(share_outputs=True)
+            with nullcontext() if sizes in self._settled else read_once(self._file):
+                self._request.infer(share_outputs=True)
             outputs = range(len(self.compiled.outputs))
             results = [self._request.get_output_tensor(index).data.copy() for index in outputs]
-            self._settle()
+            self._settled.add(sizes)
         return [torch.from_numpy(result) for result in results]
 
     def node_ms(self) -> dict[str, float]:
@@ -51,12 +53,6 @@ class CompiledGraph:
         with self._lock:
             counted = self._request.get_profiling_info()
         return {node.node_name: 1e3 * node.real_time.total_seconds() for node in counted}
-
-    def _settle(self) -> None:
-        if not self._settled:
-            release_pages(self._file)
-            return_freed_memory()
-            self._settled = True
 
 
 class OpenVinoStep(CompiledGraph):

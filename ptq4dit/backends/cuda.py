@@ -14,11 +14,12 @@ from torch import nn
 
 from ptq4dit.backends.dit_layers import is_published_dit
 from ptq4dit.backends.int8_linear import Int8GroupedLinear, Int8Linear, Int8PatchEmbed
-from ptq4dit.backends.integer_linear import integer_linear_of
+from ptq4dit.backends.integer_linear import integer_linear_of, refusal
 from ptq4dit.backends.options import IntegerOptions
 from ptq4dit.backends.token_linear import finds_scales, token_linear_of
 from ptq4dit.backends.transformer import IntegerDit, IntegerTransformer, as_integer
 from ptq4dit.model.forward import predict
+from ptq4dit.quantized.attention import QuantizedAttnProcessor
 from ptq4dit.quantized.linear import QuantizedLinear, QuantizedPatchEmbed
 from ptq4dit.quantized.timestep_groups import TimestepClock
 
@@ -37,6 +38,7 @@ def build(twin: Any, options: IntegerOptions | None = None) -> IntegerTransforme
     device = next(twin.parameters()).device
     require_cuda(device)
     require_no_options(options or IntegerOptions())
+    require_float_attention(twin)
     made = replace_linears(twin)
     runtime = f"torch {torch.__version__}, {torch.cuda.get_device_name(device)}"
     again = functools.partial(build, options=options)
@@ -54,6 +56,13 @@ def require_no_options(options: IntegerOptions) -> None:
                 f"Expected IntegerOptions.{field.name} to be left at {field.default!r} on CUDA, where nothing is "
                 f"compiled and the rest runs in the model's own type, got {given!r}."
             )
+
+
+def require_float_attention(twin: Any) -> None:
+    """Refuse a model whose attention is rounded: here are no kernels that multiply its integers."""
+    for name, module in twin.named_modules():
+        if isinstance(getattr(module, "processor", None), QuantizedAttnProcessor):
+            raise refusal(name, "rounded q, k, v or softmax on CUDA", "attention_bits=16, softmax_bits=16")
 
 
 def require_cuda(device: torch.device) -> None:

@@ -38,14 +38,13 @@ def block_linears(
     Raises:
         ValueError: if integers cannot run one of them; the message names it and what to choose instead.
     """
-    require_plain_attention(twin, block)
     module = twin.transformer_blocks[block]
     linears = {role: [module.get_submodule(path) for path in _PATHS[role]] for role in ROLES}
     return {role: describe(f"blocks.{block}.{role}", linears[role]) for role in ROLES}
 
 
 def require_plain_attention(twin: Any, block: int) -> None:
-    """Refuse a block whose attention rounds more than its linears."""
+    """Refuse a block whose attention rounds more than its linears, for graphs that do not."""
     if isinstance(twin.transformer_blocks[block].attn1.processor, QuantizedAttnProcessor):
         raise refusal(f"blocks.{block}.attention", "rounded q, k, v or softmax", "attention_bits=16, softmax_bits=16")
 

@@ -111,7 +111,7 @@ def integer_linear_of(name: str, linears: list[nn.Module]) -> IntegerLinear:
     for part in parts:
         if part.weight_scale.shape[1] != 1:
             raise refusal(name, f"group_size={part.config.group_size}", "group_size=None")
-    signed = [signed_integers(part.weight_q, part.weight_scale[:, 0], part.weight_zero_point[:, 0]) for part in parts]
+    signed = [signed_integers(part.integers(), part.weight_scale[:, 0], part.weight_zero_point[:, 0]) for part in parts]
     static, bits = is_static(first.config), first.config.activation_bits
     zero_point = first.activation_zero_point if static else None
     if zero_point is not None and first.config.activation_symmetric:

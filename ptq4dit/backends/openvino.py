@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import inspect
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -16,17 +16,26 @@ from torch import nn
 from ptq4dit.backends import (
     dit_layers,
     integer_linear,
+    openvino_attention,
     openvino_graph,
     openvino_layers,
     openvino_linear,
+    openvino_modulation,
     openvino_token,
     token_linear,
 )
 from ptq4dit.backends.compiled_graph import OpenVinoStep, ready
 from ptq4dit.backends.dit_layers import is_published_dit
-from ptq4dit.backends.mapped_weights import map_integers
+from ptq4dit.backends.mapped_weights import constants_in, map_integers, stored_integers
+from ptq4dit.backends.openvino_attention import attention_grids, multiplied, require_integer_attention
 from ptq4dit.backends.openvino_cache import CompiledCache, cache_folder, content_key
 from ptq4dit.backends.openvino_graph import build_graph
+from ptq4dit.backends.openvino_modulation import (
+    OpenVinoModulation,
+    build_modulation_graph,
+    has_integer_modulation,
+    modulation_names,
+)
 from ptq4dit.backends.options import IntegerOptions, chosen_precision
 from ptq4dit.backends.products import linear_precisions, require_integer_products
 from ptq4dit.backends.shared_copies import lean_copy
@@ -34,14 +43,17 @@ from ptq4dit.backends.token_route import TokenRoute, token_route
 from ptq4dit.backends.traced import TracedStep
 from ptq4dit.backends.transformer import IntegerDit, IntegerTransformer, as_integer
 from ptq4dit.config.quantization import FLOAT_BITS
+from ptq4dit.model.forward import Modulation, modulate
 from ptq4dit.model.layers import ROLES
 from ptq4dit.quantized.linear import QuantizedLinear
+from ptq4dit.storage.mapped_file import bytes_of
 from ptq4dit.version import __version__
 
 _CONDITIONING = (".norm1.emb.", ".norm1.linear.", "proj_out_1.")
 """Tensors that a DiT's graph does not contain."""
+_MODULATION = (".norm1.linear.", "proj_out_1.")
 _LAYERS: tuple[ModuleType, ...] = (openvino_layers, openvino_linear, openvino_token, integer_linear, token_linear)
-_WRITERS: tuple[ModuleType, ...] = (openvino_graph, dit_layers, *_LAYERS)
+_WRITERS: tuple[ModuleType, ...] = (openvino_graph, openvino_attention, dit_layers, *_LAYERS)
 _REST = {
     "f32": "rest in f32",
     "mixed": "attention in bf16, rest in f32",
@@ -77,22 +89,45 @@ def _dit(twin: Any, options: IntegerOptions) -> IntegerTransformer:
     precision = chosen_precision(options.precision, *_size(lean), cpu_capabilities())
     properties = _properties(options.threads, precision)
     layers = {k: v for k, v in _quantized(lean).items() if not any(part in f"{k}." for part in _CONDITIONING)}
-    for block in range(len(lean.transformer_blocks)):
-        dit_layers.require_plain_attention(lean, block)
+    rounded = _rounded_attentions(lean)
+    precision = "f32" if rounded and precision == "mixed" else precision
     properties, native, tokens = _token_settings(token_route(layers, properties), properties)
     cache = CompiledCache(folder=cache_folder(options.cache), limit=options.cache_bytes)
     settings = {"precision": precision, "properties": properties, "batch": options.batch, "native": native}
     key = content_key(_content(lean, settings, _WRITERS, _CONDITIONING))
 
     def write(file: Path) -> None:
-        _compile(lean, build_graph(lean, half_attention=precision == "mixed", native=native), properties, options, file)
+        with constants_in(file.with_name("constants"), lean):
+            graph = build_graph(lean, half_attention=precision == "mixed", native=native)
+        if options.batch is not None:
+            graph.reshape({port: _fixed(port, options.batch) for port in graph.inputs})
+        blocks = range(len(lean.transformer_blocks))
+        _compile(graph, [f"blocks.{block}.{role}" for block in blocks for role in ROLES], properties, file, rounded)
 
     step = ready(OpenVinoStep, cache, key, properties, write)
-    release = map_integers(lean, cache, key)
+    modulation = _modulation(lean, options, cache)
+    map_integers(lean, cache)
     rows = "" if options.batch is None else f", {options.batch} rows a call"
-    runtime = f"OpenVINO {_VERSION}, CPU, {_REST[precision]}{tokens}{rows}"
+    attention = f", {multiplied()}" if rounded else ""
+    runtime = f"OpenVINO {_VERSION}, CPU{attention}, {_REST[precision]}{tokens}{rows}"
     again = functools.partial(build, options=options)
-    return as_integer(IntegerDit, lean, step=step, runtime=runtime, _build=again, _release=release)
+    return as_integer(IntegerDit, lean, step=step, runtime=runtime, _build=again, _modulation=modulation)
+
+
+def _modulation(lean: Any, options: IntegerOptions, cache: CompiledCache) -> Callable[..., Modulation]:
+    """On integers where that is what it is; else by the twin."""
+    if not has_integer_modulation(lean):
+        return modulate
+    properties = _properties(options.threads, "f32")
+    writers = (openvino_modulation, *_LAYERS)
+    key = content_key(_content(lean, {"modulation of all blocks": properties}, writers, (), only=_MODULATION))
+
+    def write(file: Path) -> None:
+        with constants_in(file.with_name("constants"), lean):
+            graph = build_modulation_graph(lean)
+        _compile(graph, modulation_names(lean), properties, file)
+
+    return ready(OpenVinoModulation, cache, key, properties, write)
 
 
 def _traced(twin: Any, options: IntegerOptions) -> IntegerTransformer:
@@ -132,15 +167,26 @@ def _token_settings(route: TokenRoute | None, properties: dict[str, Any]) -> tup
     return properties | dict(route.properties), route.native, f", inputs with a scale for {said}"
 
 
-def _compile(twin: Any, graph: openvino.Model, properties: dict[str, Any], options: IntegerOptions, file: Path) -> None:
-    if options.batch is not None:
-        batch = options.batch
-        graph.reshape(
-            {port: [batch if size.is_dynamic else size for size in port.partial_shape] for port in graph.inputs}
-        )
+def _fixed(port: Any, batch: int) -> list[Any]:
+    return [batch if size.is_dynamic else size for size in port.partial_shape]
+
+
+def _rounded_attentions(twin: Any) -> list[str]:
+    """Names of those on integers; one that cannot be is refused."""
+    processors = {f"blocks.{i}.attention": block.attn1.processor for i, block in enumerate(twin.transformer_blocks)}
+    return [name for name, processor in processors.items() if attention_grids(name, processor) is not None]
+
+
+def _compile(
+    graph: openvino.Model,
+    wanted: Iterable[str],
+    properties: dict[str, Any],
+    file: Path,
+    attentions: Iterable[str] = (),
+) -> None:
     compiled = openvino.Core().compile_model(graph, "CPU", properties)
-    wanted = (f"blocks.{block}.{role}" for block in range(len(twin.transformer_blocks)) for role in ROLES)
     require_integer_products(linear_precisions(compiled), wanted)
+    require_integer_attention(compiled, attentions)
     file.write_bytes(compiled.export_model().getbuffer())
 
 
@@ -158,7 +204,12 @@ def _properties(threads: int | None, precision: str) -> dict[str, Any]:
 
 
 def _content(
-    twin: nn.Module, settings: dict[str, Any], writers: Iterable[ModuleType], without: tuple[str, ...]
+    twin: nn.Module,
+    settings: dict[str, Any],
+    writers: Iterable[ModuleType],
+    without: tuple[str, ...],
+    *,
+    only: tuple[str, ...] = ("",),
 ) -> Iterator[bytes | memoryview]:
     """All that a compiled model depends on, in an order of its own: versions, settings of every layer, tensors."""
     cpu = openvino.Core().get_property("CPU", "FULL_DEVICE_NAME")
@@ -172,10 +223,18 @@ def _content(
     about = [__version__, openvino.__version__, torch.__version__, cpu, saturates, type(twin).__qualname__]
     yield json.dumps([about, settings, config, layers], default=_plain, sort_keys=True).encode()
     yield from (inspect.getsource(module).encode() for module in writers)
-    for name, tensor in twin.state_dict().items():
-        if not any(part in name for part in without):
-            yield f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode()
-            yield tensor.detach().contiguous().reshape(-1).view(torch.uint8).numpy().data
+    for path, module in twin.named_modules():
+        for key, tensor in (*module._parameters.items(), *module._buffers.items()):
+            name = f"{path}.{key}"
+            wanted = any(part in name for part in only) and not any(part in name for part in without)
+            if tensor is None or key in module._non_persistent_buffers_set or not wanted:
+                continue
+            if key == "weight_q" and isinstance(module, QuantizedLinear):
+                yield f"{name} integers".encode()
+                yield from stored_integers(module)
+            else:
+                yield f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode()
+                yield from bytes_of(tensor)
 
 
 def _plain(value: Any) -> Any:

@@ -1,7 +1,7 @@
 """The step of a quantized DiT as an OpenVINO graph whose block linears are products of 8-bit integers.
 
-Written op by op, so nothing is traced: the linears as in `openvino_linear`; norms, modulation, softmax(q k^T) v and
-GELU in float.
+Written op by op, so nothing is traced: the linears as in `openvino_linear`, attention as in `openvino_attention`;
+norms, modulation and GELU in float.
 
 The form matters for speed, and is what OpenVINO 2026.4 fuses: GELU and the next rounding into the product before them,
 modulation and rounding into one pass, attention into one kernel. q, k and v are three products of the same integers:
@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from openvino import opset15 as op
 
 from ptq4dit.backends.dit_layers import block_linears
-from ptq4dit.backends.openvino_layers import GraphLinear, graph_linear_of, layer_product, linear, product, rounded
+from ptq4dit.backends.openvino_attention import attention
+from ptq4dit.backends.openvino_layers import GraphLinear, graph_linear_of, layer_product, linear
 from ptq4dit.backends.openvino_linear import Node, floats
 
 
@@ -30,7 +31,7 @@ def build_graph(twin: Any, *, half_attention: bool = False, native: bool | None 
 
     Args:
         twin: the quantized ``DiTTransformer2DModel``.
-        half_attention: both products of the attention in bf16, whatever the rest is in.
+        half_attention: both products of an attention in float in bf16, whatever the rest is in.
         native: how inputs whose scales are found at run time are rounded, see `graph_linear_of`; None to refuse such.
 
     Raises:
@@ -62,26 +63,11 @@ def _block(
     shift1, factor1, gate1, shift2, factor2, gate2 = modulation
     block = twin.transformer_blocks[index]
     normed = _norm(hidden, shift1, factor1, float(block.norm1.norm.eps))
-    mixed = _attention(normed, layers["qkv"], block.attn1, half_attention)
+    mixed = attention(normed, layers["qkv"], block.attn1, f"blocks.{index}.attention", half=half_attention)
     hidden = op.add(hidden, op.multiply(layer_product(mixed, layers["proj"]), gate1))
     inner = layer_product(_norm(hidden, shift2, factor2, float(block.norm3.eps), block.norm3), layers["fc1"])
     inner = op.gelu(inner, {"tanh": "TANH", "none": "ERF"}[block.ff.net[0].approximate])
     return op.add(hidden, op.multiply(layer_product(inner, layers["fc2"]), gate2))
-
-
-def _attention(x: Node, qkv: GraphLinear, attention: Any, half: bool) -> Node:
-    """``softmax(q k^T scale) v`` for all heads, in float; ``scale`` is folded into q's rows."""
-    heads, scale, width = int(attention.heads), float(attention.scale), len(qkv.bias) // 3
-    q_x, parts = rounded(x, qkv), []
-    for index, (name, factor) in enumerate((("q", scale), ("k", 1.0), ("v", 1.0))):
-        layer = qkv.rows(index * width, (index + 1) * width, factor)
-        part = op.reshape(product(q_x, layer, f"/{name}"), _integers([0, 0, heads, -1]), True)
-        part = op.transpose(part, _integers([0, 2, 1, 3]))
-        parts.append(op.convert(part, "bf16") if half else part)
-    q, k, v = parts
-    mixed = op.matmul(op.softmax(op.matmul(q, k, False, True), -1), v, False, False)
-    mixed = op.transpose(op.convert(mixed, "f32") if half else mixed, _integers([0, 2, 1, 3]))
-    return op.reshape(mixed, _integers([0, 0, -1]), True)
 
 
 def _norm(x: Node, shift: Node, factor: Node, eps: float, norm: Any = None) -> Node:

@@ -19,6 +19,7 @@ from openvino import opset15 as op
 from torch import Tensor
 
 from ptq4dit.backends.integer_linear import IntegerLinear
+from ptq4dit.backends.mapped_weights import byte_constant
 
 _LEVELS = 256
 Node = Any
@@ -108,7 +109,7 @@ def _on_levels(x: Node, given: tuple[float, float], made: tuple[float, float], l
 
 def _scaled_product(q: Node, weight: Int8[Tensor, "d_out d_in"], layer: IntegerLinear, name: str) -> Node:
     """``s_x s_w sum_k q_x w``."""
-    scaled = op.multiply(op.convert(op.constant(weight.numpy()), "f32"), floats(layer.combined_scale[:, None]))
+    scaled = op.multiply(op.convert(byte_constant(weight.numpy()), "f32"), floats(layer.combined_scale[:, None]))
     result = op.matmul(q, scaled, False, True)
     result.set_friendly_name(name)
     return result

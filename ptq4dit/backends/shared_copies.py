@@ -1,9 +1,6 @@
 """A quantized transformer that keeps its integers only: the simulated twin beside an integer backend."""
 
-import contextlib
 import copy
-import ctypes
-import sys
 from typing import Any
 
 from diffusers import DiTTransformer2DModel
@@ -41,13 +38,6 @@ def shallow_copy(transformer: Any) -> Any:
     """New modules, hooks included, around the same tensors."""
     tensors: list[Tensor] = [*transformer.parameters(), *transformer.buffers()]
     return copy.deepcopy(transformer, {id(tensor): tensor for tensor in tensors})
-
-
-def return_freed_memory() -> None:
-    """Give the system what loading has freed: glibc keeps it otherwise, more than the model itself takes."""
-    if sys.platform == "linux":
-        with contextlib.suppress(AttributeError, OSError):  # other C libraries have no such call
-            ctypes.CDLL(None).malloc_trim(0)
 
 
 def resident_bytes(module: nn.Module) -> int:

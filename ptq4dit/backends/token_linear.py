@@ -142,7 +142,7 @@ def token_linear_of(name: str, linears: list[nn.Module], *, native: bool = False
         raise refusal(name, "a low-rank branch", "rank=0")
     return TokenLinear(
         name=name,
-        weight_q=_joined([part.weight_q for part in parts]),
+        weight_q=_joined([part.integers() for part in parts]),
         weight_scale=_joined([part.weight_scale for part in parts]),
         weight_zero_point=_joined([part.weight_zero_point for part in parts]),
         weight_bits=max(part.config.weight_bits for part in parts),

@@ -18,6 +18,7 @@ from torch.utils import _pytree as tree
 from ptq4dit.backends.call import TakenCall, named, take_apart
 from ptq4dit.backends.compiled_graph import CompiledGraph, ready
 from ptq4dit.backends.dependence import Dependence
+from ptq4dit.backends.mapped_weights import constants_in
 from ptq4dit.backends.openvino_cache import CompiledCache, content_key, payload_bytes
 from ptq4dit.backends.products import linear_precisions, require_integer_products
 from ptq4dit.backends.tracing import trace_graph
@@ -208,7 +209,8 @@ class TracedStep:
         return outputs
 
     def _write(self, call: TakenCall, inputs: tuple[int, ...], file: Path) -> None:
-        graph, wanted = trace_graph(self._twin, call, inputs, self._native)
+        with constants_in(file.with_name("constants"), self._twin):
+            graph, wanted = trace_graph(self._twin, call, inputs, self._native)
         if self._rows is not None:
             ports = zip(graph.inputs, inputs, strict=True)
             graph.reshape({port: list(call.leaves[index].shape) for port, index in ports})

@@ -10,6 +10,7 @@ from diffusers.models.modeling_outputs import Transformer2DModelOutput
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from ptq4dit.backends.seen_modulations import SeenModulations
 from ptq4dit.model.forward import Modulation, modulate
 from ptq4dit.quantized.linear import QuantizedLinear
 
@@ -35,7 +36,7 @@ class IntegerTransformer(nn.Module):
     runtime: str
     ptq4dit_record: Any
     _build: Build
-    _release: Callable[[], None]
+    _modulation: Callable[..., Modulation]
 
     @torch.no_grad()
     def forward(self, *args: Any, **kwargs: Any) -> Any:
@@ -91,7 +92,7 @@ class IntegerTransformer(nn.Module):
         return _rebuilt, (self._build, self.twin, self.ptq4dit_record)
 
     def _parts(self) -> dict[str, Any]:
-        names = ("step", "runtime", "ptq4dit_record", "_build", "_release")
+        names = ("step", "runtime", "ptq4dit_record", "_build", "_modulation")
         return {name: vars(self)[name] for name in names}
 
     def _refuse(self, what: str) -> NoReturn:
@@ -102,13 +103,17 @@ class IntegerTransformer(nn.Module):
 
 
 class IntegerDit(IntegerTransformer):
-    """A class-conditional DiT, which offers its two parts (`model.forward.InTwoParts`)."""
+    """A class-conditional DiT, which offers its two parts (`model.forward.InTwoParts`).
 
+    A plain call remembers the modulation of what it has seen.
+    """
+
+    _seen: SeenModulations
+
+    @torch.no_grad()
     def modulate(self, timesteps: Int[Tensor, " row"], labels: Int[Tensor, " row"]) -> Modulation:
-        """All blocks' modulations of some (timestep, class) pairs; see `forward.modulate`."""
-        result = modulate(self.twin, timesteps, labels)
-        self._release()
-        return result
+        """All blocks' modulations of some (timestep, class) pairs; see `forward.modulate`. Nothing is remembered."""
+        return self._modulation(self.twin, timesteps, labels)
 
     @torch.no_grad()
     def predict(
@@ -135,7 +140,7 @@ class IntegerDit(IntegerTransformer):
         if cross_attention_kwargs:
             self._refuse(f"given cross_attention_kwargs {sorted(cross_attention_kwargs)}")
         timesteps = torch.as_tensor(timestep, device=hidden_states.device).expand(len(hidden_states))
-        sample = self.predict(hidden_states, self.modulate(timesteps, class_labels))
+        sample = self.predict(hidden_states, self._seen.batch(self.modulate, timesteps, class_labels))
         return Transformer2DModelOutput(sample=sample) if return_dict else (sample,)
 
 
@@ -147,7 +152,7 @@ def as_integer(
     runtime: str,
     ptq4dit_record: Any = None,
     _build: Build,
-    _release: Callable[[], None] = lambda: None,
+    _modulation: Callable[..., Modulation] = modulate,
 ) -> Any:
     """An integer transformer around a simulated twin, whose modules and attributes it shares.
 
@@ -156,13 +161,14 @@ def as_integer(
         twin, step, runtime: see `IntegerTransformer`.
         ptq4dit_record: the twin's own if None.
         _build: how to make it again from a twin.
-        _release: called after each use of the twin, to give back memory that it needs then only.
+        _modulation: called like `forward.modulate`, by an `IntegerDit`.
     """
     classes: Any = (kind, type(twin))
     made = _class(*classes)
     result = made.__new__(made)
     own = {name: value for name, value in vars(twin).items() if name != "forward"}
-    vars(result).update(own, twin=twin, step=step, runtime=runtime, _build=_build, _release=_release)
+    vars(result).update(own, twin=twin, step=step, runtime=runtime, _build=_build, _modulation=_modulation)
+    vars(result)["_seen"] = SeenModulations()
     vars(result)["ptq4dit_record"] = ptq4dit_record or twin.ptq4dit_record
     return result.eval()
 

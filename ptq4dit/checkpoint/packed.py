@@ -8,6 +8,7 @@ import copy
 import dataclasses
 import os
 from collections import OrderedDict
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import torch
 from diffusers import DiffusionPipeline, DiTPipeline
 
 from ptq4dit.backends.dispatch import with_backend
+from ptq4dit.backends.options import IntegerOptions
 from ptq4dit.checkpoint.former import read_former
 from ptq4dit.checkpoint.manifest import FORMER_FORMAT, KIND, read_manifest, write_manifest
 from ptq4dit.checkpoint.packed_state import pack, packed_names
@@ -25,7 +27,7 @@ from ptq4dit.checkpoint.pipeline_folder import (
     stored_record,
     write_pipeline,
 )
-from ptq4dit.checkpoint.quantizer import as_diffusers
+from ptq4dit.checkpoint.quantizer import as_diffusers, integers_only
 from ptq4dit.config.calibration import CalibrationConfig
 from ptq4dit.config.quantization import QuantConfig
 from ptq4dit.config.record import QuantRecord, made, numbers, short, stored_settings
@@ -65,14 +67,20 @@ def save_quantized(
 
 
 def load_quantized(
-    folder: str | os.PathLike[str], device: str | torch.device = "cpu", backend: str | None = None
+    folder: str | os.PathLike[str],
+    device: str | torch.device = "cpu",
+    backend: str | None = None,
+    options: IntegerOptions | None = None,
 ) -> Dit:
     """Read what `save_quantized` wrote, now or in the former format. The result computes the same bits.
+
+    For the integer backend of CPUs no float weight is made, and integers stay in the files, which are mapped.
 
     Args:
         folder: the checkpoint.
         device: where to put the models.
         backend: what is to run the model; None for the one that it was saved with.
+        options: of the integer backend.
 
     Raises:
         ValueError: if the folder is no checkpoint, is damaged, lacks or adds a tensor, or the backend cannot run it.
@@ -80,8 +88,11 @@ def load_quantized(
     source = Path(folder)
     recover(source)
     manifest = read_manifest(source)
+    chosen = backend or manifest["config"].get("backend")
+    lean = chosen == "integer" and torch.device(device).type == "cpu"
     try:
-        model = _read_former(source, manifest) if manifest["format"] == FORMER_FORMAT else _read(source, manifest)
+        with integers_only() if lean else nullcontext():
+            model = _read_former(source, manifest) if manifest["format"] == FORMER_FORMAT else _read(source, manifest)
     except Exception as error:  # diffusers, safetensors and torch each have errors of their own for damaged files
         if isinstance(error, ValueError) and str(error).startswith("Expected"):
             raise
@@ -90,8 +101,7 @@ def load_quantized(
             f"Expected a whole checkpoint in {str(source)!r}, got one that cannot be read: {said}"
         ) from error
     model = model.to(device)
-    chosen = backend or manifest["config"]["backend"]
-    return model if chosen == "simulated" == manifest["config"]["backend"] else with_backend(model, chosen)
+    return model if chosen == "simulated" == manifest["config"].get("backend") else with_backend(model, chosen, options)
 
 
 def packed_bytes(model: Dit) -> int:

@@ -9,13 +9,14 @@ from torch import Tensor, nn
 from ptq4dit.config.record import QuantRecord
 from ptq4dit.numerics.packing import pack_int4, unpack_int4
 
-_INTEGERS, _ZERO_POINT = ".weight_q", "zero_point"
+INTEGERS, _ZERO_POINT = ".weight_q", "zero_point"
+"""How names of integers end, and of zero points."""
 
 
 def packed_names(record: QuantRecord) -> set[str]:
     """Names of the integers that need four bits at most."""
     return {
-        f"{path}{_INTEGERS}"
+        f"{path}{INTEGERS}"
         for name, paths in record.layers.items()
         if record.settings[name].weight_bits <= 4
         for path in paths

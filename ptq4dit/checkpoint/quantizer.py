@@ -1,6 +1,8 @@
 """diffusers' quantizer for transformers that this package quantized: the hooks that its loader and saver call."""
 
-from collections.abc import Mapping
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -8,11 +10,32 @@ from diffusers.quantizers.base import DiffusersQuantizer
 from torch import Tensor, nn
 
 from ptq4dit.checkpoint.file_facts import Files, read_files, tell_facts, to_metadata, told
-from ptq4dit.checkpoint.packed_state import pack, packed_names, unpack
+from ptq4dit.checkpoint.packed_state import INTEGERS, pack, packed_names, unpack
 from ptq4dit.checkpoint.rebuild import complete, quantized_linears, rebuild
 from ptq4dit.config.diffusers import DiffusersConfig
 from ptq4dit.config.record import QuantRecord
 from ptq4dit.model.stock_pipeline import suit_stock_pipeline
+from ptq4dit.storage.mapped_file import map_file, tensor_of
+from ptq4dit.storage.untrusted import read_positions
+
+_SMALL = 2**24
+"""Bytes up to which a tensor is copied, so that the file that it came from need not stay mapped."""
+_asked = threading.local()
+
+
+@contextmanager
+def integers_only() -> Iterator[None]:
+    """A ``with`` block in which this thread reads quantized transformers as an integer backend needs them.
+
+    Their integers stay in the file, mapped, as they are stored (`QuantizedLinear.integers`), and no float weight is
+    made of them.
+    """
+    before = getattr(_asked, "lean", False)
+    _asked.lean = True
+    try:
+        yield
+    finally:
+        _asked.lean = before
 
 
 class PackedQuantizer(DiffusersQuantizer):
@@ -30,6 +53,8 @@ class PackedQuantizer(DiffusersQuantizer):
         self._files: Files | None = None
         self._expected: Mapping[str, Tensor] = {}
         self._share = 1.0
+        self._lean = getattr(_asked, "lean", False)
+        self._paths: Sequence[str] = ()
 
     @property
     def record(self) -> QuantRecord:
@@ -55,7 +80,7 @@ class PackedQuantizer(DiffusersQuantizer):
 
     def maybe_update_loaded_keys(self, loaded_keys: list[str], checkpoint_files: list[str]) -> list[str]:
         """Names of all tensors, of repeated ones too; the files' headers are read here."""
-        self._files = read_files(checkpoint_files)
+        self._files, self._paths = read_files(checkpoint_files), checkpoint_files
         return [*loaded_keys, *self._files.facts.aliases]
 
     def _process_model_before_weight_loading(self, model: nn.Module, **_: Any) -> None:
@@ -67,13 +92,38 @@ class PackedQuantizer(DiffusersQuantizer):
         self._share = held / max(1, held + derived)
 
     def maybe_update_state_dict(self, state_dict: dict[str, Any]) -> dict[str, Any]:
-        """The tensors of one file, unpacked, with their copies."""
+        """The tensors of one file, unpacked, with their copies; for `integers_only` integers as they are stored."""
         assert self._files is not None
-        return unpack(state_dict, self._files.facts.aliases, self._expected, packed_names(self.record))
+        stored = self._mapped(state_dict) if self._lean else state_dict
+        packed = set() if self._lean else packed_names(self.record)
+        return unpack(stored, self._files.facts.aliases, self._expected, packed)
+
+    def check_if_quantized_param(self, _model: Any, _value: Any, param_name: str, *_: Any, **__: Any) -> bool:
+        """Whether a tensor is put in its place here, as it has another shape than it stands for."""
+        return self._lean and param_name in packed_names(self.record)
+
+    def check_quantized_param_shape(self, param_name: str, *_: Any) -> bool:
+        """Seen before anything was read (`rebuild`)."""
+        return bool(param_name)
+
+    def create_quantized_param(self, model: Any, param_value: Tensor, param_name: str, *_: Any, **__: Any) -> None:
+        """Put two integers to a byte in their place."""
+        model.get_submodule(param_name.removesuffix(INTEGERS)).weight_q = param_value
+
+    def _mapped(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        result = {name: tensor.clone() if tensor.nbytes <= _SMALL else tensor for name, tensor in state.items()}
+        for path in self._paths:
+            positions = read_positions(path)
+            here = [name for name in state if name.endswith(INTEGERS) and name in positions]
+            file = map_file(path) if here else None
+            for name in here:
+                assert file is not None
+                result[name] = tensor_of(file, positions[name], tuple(state[name].shape))
+        return result
 
     def _process_model_after_weight_loading(self, model: Any, **_: Any) -> None:
-        self._files, self._expected, self._wanted = None, {}, None
-        complete(model, self.record)
+        self._files, self._paths, self._expected, self._wanted = None, (), {}, None
+        complete(model, self.record, lean=self._lean)
         model.is_quantized = False  # its float parts may be cast, as those of a model in memory
         tell_facts(model)
         suit_stock_pipeline(model)

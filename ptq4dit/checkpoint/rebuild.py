@@ -47,18 +47,23 @@ def rebuild(transformer: Any, record: QuantRecord, files: Files, dtype: torch.dt
         set_frequencies(transformer, facts.frequencies)  # type: ignore[arg-type]
 
 
-def complete(transformer: Any, record: QuantRecord) -> None:
+def complete(transformer: Any, record: QuantRecord, *, lean: bool = False) -> None:
     """Check what was filled in, derive what is not saved, and note what made the model.
+
+    Args:
+        transformer: filled.
+        record: what made it.
+        lean: leave out the float weights that integers stand for.
 
     Raises:
         ValueError: if a scale is no positive number, an integer beyond its bits, or a tensor not finite.
     """
-    for name, tensor in transformer.state_dict().items():
-        if tensor.device.type != "meta" and tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+    for name, tensor in _floats_of(transformer):
+        if not bool(torch.isfinite(tensor).all()):
             raise ValueError(f"Expected finite values in {name!r}, got nan or infinity. The file is damaged.")
     for path, linear in quantized_linears(transformer).items():
         _require_sound(path, linear)
-        if linear.config.weight_bits == FLOAT_BITS or linear.weight_q.device.type != "meta":
+        if not lean and (linear.config.weight_bits == FLOAT_BITS or linear.weight_q.device.type != "meta"):
             linear.restore()
     for name, buffer in transformer.named_buffers():
         if buffer.is_floating_point() and ("_scale" in name.rsplit(".", 1)[-1]) and bool((buffer <= 0).any()):
@@ -147,6 +152,13 @@ def _cast(transformer: nn.Module, types: Mapping[str, torch.dtype]) -> None:
             module._buffers[own] = buffer.to(dtype)
 
 
+def _floats_of(transformer: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    """What was read into a float tensor."""
+    for name, tensor in (*transformer.named_parameters(), *transformer.named_buffers()):
+        if tensor.device.type != "meta" and tensor.is_floating_point():
+            yield name, tensor
+
+
 def _require_sound(path: str, linear: QuantizedLinear) -> None:
     def filled(name: str) -> Tensor | None:
         tensor = getattr(linear, name, None)
@@ -154,7 +166,9 @@ def _require_sound(path: str, linear: QuantizedLinear) -> None:
 
     integers, factor = filled("weight_q"), filled("input_factor")
     largest = 2**linear.config.weight_bits - 1
-    if integers is not None and integers.numel() and int(integers.max()) > largest:
-        raise ValueError(f"Expected integers up to {largest} in {path!r}, got {int(integers.max())}. It is damaged.")
+    if integers is not None and integers.numel() and linear.config.weight_bits not in (4, 8):  # they cannot be larger
+        found = int(linear.integers().max())
+        if found > largest:
+            raise ValueError(f"Expected integers up to {largest} in {path!r}, got {found}. It is damaged.")
     if factor is not None and bool((factor <= 0).any()):
         raise ValueError(f"Expected positive input factors in {path!r}, got others. The file is damaged.")

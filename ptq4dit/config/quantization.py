@@ -19,6 +19,8 @@ Backend = Literal["simulated", "integer"]
 TimestepSalience = Literal["per_timestep", "per_sample", "mean", "max"]
 FLOAT_BITS = 16
 """The number of bits that means: leave this operand in float."""
+_ATTENTION = "attention"
+"""Its name in overrides."""
 
 
 @renamed(balance_fc2="input_factor")
@@ -75,13 +77,14 @@ class Override(Config):
 
     Attributes:
         pattern: such as ``"blocks.0.*"``, ``"*.fc2"`` or ``"final.linear"``.
-        weight_bits, activation_bits, group_size: as in `QuantConfig`.
+        weight_bits, activation_bits, group_size, activation_symmetric: as in `QuantConfig`.
     """
 
     pattern: str
     weight_bits: int | None = None
     activation_bits: int | None = None
     group_size: int | None = None
+    activation_symmetric: bool | None = None
 
 
 @renamed(balance_fc2="balance_inputs")
@@ -117,7 +120,8 @@ class QuantConfig(Config):
         rotation: a Hadamard rotation in front of every block linear, at run time.
         rank: rank of a float branch beside every block linear; 0 for none.
         patch_embed, conditioning, modulation, final_layer: quantize these layers as well.
-        attention_bits: q, k and v; 16 leaves the attention's products in float.
+        attention_bits: q, k and v; 16 leaves the attention's products in float. On the integer backend, which
+            multiplies bytes with a zero point in the middle only, an override of ``"attention"`` is added that says so.
         softmax_bits: the softmax output, zero point 0; 16 for float.
         overrides: settings of single layers, later ones win; a dict from pattern to settings is accepted too.
         reconstruction: None, or how rounding and scales are learned block by block.
@@ -166,6 +170,8 @@ class QuantConfig(Config):
             object.__setattr__(self, "reconstruction", from_fields(ReconstructionConfig, self.reconstruction))
         for name in ("attention_bits", "softmax_bits"):
             _require_bits(name, getattr(self, name))
+        if self.backend == "integer" and self.attention_bits != FLOAT_BITS:
+            object.__setattr__(self, "overrides", _with_symmetric_attention(self.overrides))
         require_choice("method", self.method, method_names())
         require_choice("timestep_salience", self.timestep_salience, get_args(TimestepSalience))
         self.layer("")
@@ -235,6 +241,12 @@ def require_backend(backend: str) -> None:
 def _require_bits(name: str, value: object) -> None:
     if not isinstance(value, Integral) or (value != FLOAT_BITS and not 2 <= int(value) <= 8):
         raise ValueError(f"Expected {name} to be 2 to 8, or {FLOAT_BITS} to leave it in float, got {value!r}.")
+
+
+def _with_symmetric_attention(overrides: tuple[Override, ...]) -> tuple[Override, ...]:
+    """The same, one more where none says of the attention's zero points."""
+    said = any(item.pattern == _ATTENTION and item.activation_symmetric is not None for item in overrides)
+    return overrides if said else (*overrides, Override(pattern=_ATTENTION, activation_symmetric=True))
 
 
 def _overrides(given: Any) -> tuple[Override, ...]:

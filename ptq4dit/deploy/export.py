@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from ptq4dit.backends.dit_layers import block_linears, require_published
+from ptq4dit.backends.dit_layers import block_linears, require_plain_attention, require_published
 from ptq4dit.checkpoint.pipeline_folder import portable_source
 from ptq4dit.model.bundle import Dit
 from ptq4dit.quantized.convert import describe
@@ -78,6 +78,7 @@ def _require(model: Dit, target: str, folder: Path, pack_4_bits: bool) -> None:
     require_writable(folder, KIND)
     require_published(model.torch_transformer)
     for block in range(len(model.torch_transformer.transformer_blocks)):
+        require_plain_attention(model.torch_transformer, block)
         block_linears(model.torch_transformer, block)
 
 

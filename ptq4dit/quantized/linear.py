@@ -3,15 +3,17 @@
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
 from ptq4dit.config.quantization import FLOAT_BITS, LayerConfig
 from ptq4dit.numerics.affine import AffineSpec, affine_from_range
+from ptq4dit.numerics.packing import unpack_int4
 from ptq4dit.numerics.rotation import Rotation
 from ptq4dit.quantized.activation import is_static, round_dynamic, round_static
 from ptq4dit.quantized.timestep_groups import TimestepClock
 from ptq4dit.quantized.weight import expand_weight, groups_of, quantize_weight
+from ptq4dit.storage.mapped_file import is_mapped, read_around
 
 
 class QuantizedLinear(nn.Module):
@@ -24,6 +26,9 @@ class QuantizedLinear(nn.Module):
     ``low_rank_up`` ``(d_out, rank)``, a float branch on the unrounded input. All that is rounded is prepared before:
     the input by `prepare_input`, the weight by `prepare_weight`, which makes up for it.
     Derived, not saved: ``weight``, the dequantized weight that the simulated product uses.
+
+    One that only holds integers for others to multiply (`release`) may have ``weight_q`` as its file has it: mapped,
+    and up to four bits two to a byte. `integers` gives them as they are meant, and so does a state dict.
     """
 
     weight: Tensor
@@ -157,18 +162,33 @@ class QuantizedLinear(nn.Module):
         """Knows the timesteps of the current batch, where the scales depend on them."""
         return self._clock[0]
 
+    def integers(self) -> UInt8[Tensor, "d_out d_in"]:
+        """``weight_q``, one to a byte and in memory, however it is held."""
+        held = read_around(self.weight_q)
+        return unpack_int4(held, self.in_features) if self._is_packed() else held
+
     def release(self) -> None:
         """Free the derived float weight; from now on it is made anew whenever the layer is called."""
         if self.config.weight_bits != FLOAT_BITS:
             self.weight = self.weight.new_empty(0)
 
     def restore(self) -> None:
-        """Undo `release`."""
+        """Undo `release`; integers that lie in a file become the layer's own."""
+        if self.config.weight_bits != FLOAT_BITS and (is_mapped(self.weight_q) or self._is_packed()):
+            self.weight_q = self.integers().clone()
         if not self.weight.numel():
             self.weight = self._expanded()
 
     def _expanded(self) -> Tensor:
-        return expand_weight(self.weight_q, self.weight_scale, self.weight_zero_point).to(self.weight.dtype)
+        return expand_weight(self.integers(), self.weight_scale, self.weight_zero_point).to(self.weight.dtype)
+
+    def _is_packed(self) -> bool:
+        return self.weight_q.shape != (self.out_features, self.in_features)
+
+    def _save_to_state_dict(self, destination: Any, prefix: str, keep_vars: bool) -> None:
+        super()._save_to_state_dict(destination, prefix, keep_vars)
+        if self.config.weight_bits != FLOAT_BITS and self._is_packed():
+            destination[f"{prefix}weight_q"] = self.integers()
 
     def extra_repr(self) -> str:
         """Shown by ``repr``."""

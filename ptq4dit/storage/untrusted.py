@@ -98,6 +98,14 @@ def read_headers(
     return types, shapes, metadata
 
 
+def read_positions(path: str | Path) -> dict[str, int]:
+    """Where each tensor of a safetensors file begins, in bytes; of a file whose header `read_headers` has seen."""
+    with Path(path).open("rb") as file:
+        (length,) = struct.unpack("<Q", file.read(8))
+        header = json.loads(file.read(length))
+    return {name: 8 + length + said["data_offsets"][0] for name, said in header.items() if name != "__metadata__"}
+
+
 def read_untrusted(path: Path) -> Any:
     """What a ``.safetensors`` file, or a file of ``torch.save`` in its present or former format, holds.
 

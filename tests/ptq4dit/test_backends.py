@@ -196,7 +196,12 @@ def test_equal_embedders_are_one_in_memory(make_dit):
         (QuantConfig(weight_bits=4, group_size=8), "group_size=8.*group_size=None"),
         (QuantConfig(rotation=True), "rotation at run time"),
         (QuantConfig(rank=2), "low-rank branch"),
-        (QuantConfig(attention_bits=8), "'blocks.0.attention'.*attention_bits=16"),
+        (
+            QuantConfig(attention_bits=8),
+            "'blocks.0.attention'.*softmax in 16 bits.*8 with softmax_bits=8",
+        ),
+        (QuantConfig(attention_bits=6, softmax_bits=8), "'blocks.0.attention'.*q in 6 bits"),
+        (QuantConfig(attention_bits=8, softmax_bits=8), "q, k and v with a zero point.*activation_symmetric"),
         (QuantConfig(overrides={"blocks.1.fc2": {"activation_bits": 16}}), "'blocks.1.fc2'.*activations in float"),
     ],
 )

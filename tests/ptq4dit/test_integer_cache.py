@@ -72,8 +72,21 @@ def test_damaged_integers_are_written_again(model, options, tmp_path):
     file.write_bytes(right[:-40] + bytes(40))
     lean = with_backend(model, "integer", options).transformer.twin
     assert file.read_bytes() == right
-    kept = lean.transformer_blocks[0].ff.net[2].weight_q
+    kept = lean.transformer_blocks[0].ff.net[2].integers()
     assert torch.equal(kept, model.transformer.transformer_blocks[0].ff.net[2].weight_q)
+
+
+def test_integers_of_layers_outside_the_graph_are_told_apart(dit, options):
+    """The step does not depend on them, and so has one key for both models."""
+    stats = calibrate(dit, CalibrationConfig(timesteps=2, samples_per_timestep=2, steps=2, rows_per_timestep=4))
+    one = quantize(dit, stats, QuantConfig(weight_bits=4, modulation=True))
+    other = with_backend(one, "simulated")
+    linear = other.transformer.transformer_blocks[0].norm1.linear
+    linear.weight_q = linear.weight_q ^ 1
+    for each in (one, other):
+        expected = each.transformer.transformer_blocks[0].norm1.linear.weight_q
+        twin = with_backend(each, "integer", options).transformer.twin
+        assert torch.equal(twin.transformer_blocks[0].norm1.linear.integers(), expected)
 
 
 def test_another_weight_or_setting_is_another_model(model, options, compilations):
@@ -173,19 +186,3 @@ def test_where_it_is(monkeypatch, tmp_path):
 
 def test_keys_tell_where_a_part_ends():
     assert content_key([b"ab", b"c"]) != content_key([b"a", b"bc"])
-
-
-def test_a_system_without_madvise_keeps_the_pages(monkeypatch, tmp_path):
-    """As Windows."""
-    import mmap
-
-    import numpy as np
-
-    from ptq4dit.backends.mapped_weights import release_pages
-
-    (tmp_path / "file").write_bytes(b"12345678")
-    file = np.memmap(tmp_path / "file", np.uint8, mode="c")
-    release_pages(file)
-    monkeypatch.delattr(mmap, "MADV_DONTNEED", raising=False)
-    release_pages(file)
-    assert file.tobytes() == b"12345678"

@@ -7,7 +7,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ptq4dit.backends.dispatch import with_backend
 from ptq4dit.backends.openvino import cpu_capabilities
 from ptq4dit.backends.openvino_profile import profile_step
 from ptq4dit.backends.options import FloatPrecision, IntegerOptions, chosen_precision
@@ -40,15 +39,12 @@ def _build(subject: Subject, folder: Path, weight_bits: int) -> None:
 
 def _load(subject: Subject, folder: Path, threads: int, precision: FloatPrecision, *, fixed: bool) -> Loaded:
     torch.set_num_threads(threads)
-    model, usual = (
-        load_quantized(folder / _CHECKPOINT),
-        chosen_precision("auto", _tokens(subject), 8, cpu_capabilities()),
-    )
+    usual = chosen_precision("auto", _tokens(subject), 8, cpu_capabilities())
 
     @cache
     def transformer(batch: int | None) -> Any:
         options = IntegerOptions(threads=threads, precision=precision, batch=batch, cache=folder / _CACHE)
-        return with_backend(model, "integer", options).transformer
+        return load_quantized(folder / _CHECKPOINT, backend="integer", options=options).transformer
 
     def fitting(inputs: Inputs) -> Any:
         return transformer(len(inputs.labels) if fixed else None)
