@@ -22,7 +22,7 @@ def rungs(results: StoredResults) -> list[dict[str, Any]]:
     found = [
         (index, [_nearest(results, index, target) for target in TARGETS]) for index in range(len(results.examples))
     ]
-    misses = {index: max(abs(p.psnr - t) for p, t in zip(row, TARGETS, strict=True)) for index, row in found}
+    misses = {index: max(abs((p.psnr or 0.0) - t) for p, t in zip(row, TARGETS, strict=True)) for index, row in found}
     best = min(misses, key=lambda index: misses[index], default=None)
     if best is None or misses[best] > NEAR:
         return NOTHING
@@ -32,8 +32,8 @@ def rungs(results: StoredResults) -> list[dict[str, Any]]:
 
 def _nearest(results: StoredResults, index: int, target: float) -> Any:
     """The stored picture of an example that comes closest to a PSNR."""
-    known = [picture for picture in results.example(index).quantized.values() if picture.psnr is not None]
-    return min(known, key=lambda picture: abs(picture.psnr - target))
+    known = [(picture.psnr, picture) for picture in results.example(index).quantized.values() if picture.psnr]
+    return min(known, key=lambda one: abs(one[0] - target))[1]
 
 
 @lru_cache(maxsize=64)

@@ -16,7 +16,7 @@ from app.services import alternatives as other
 from app.state import Selection
 from app.tabs.learn_answers import verdict
 
-WAYS = {
+WAYS: dict[str, Any] = {
     "scales": [
         ("all tokens share one", other.NONE),
         ("one for every token", "token"),
@@ -27,7 +27,7 @@ WAYS = {
     "branch": [(str(rank), rank) for rank in other.RANKS],
 }
 """Lesson -> what its control offers."""
-FIRST = {"scales": other.NONE, "rotation": other.ROTATED, "branch": 16}
+FIRST: dict[str, Any] = {"scales": other.NONE, "rotation": other.ROTATED, "branch": 16}
 AS_IT_IS = "as it is"
 
 

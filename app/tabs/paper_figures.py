@@ -61,13 +61,13 @@ def _boxes(chosen: Selection, log: bool) -> Plate:
 
 def _rho(chosen: Selection, _log: bool) -> Plate:
     found = correlations(chosen.model, chosen.strength)
-    about = {"layers": found.layers, "roles": found.roles, "timesteps": found.timesteps}
+    about: dict[str, Any] = {"layers": found.layers, "roles": found.roles, "timesteps": found.timesteps}
     return RhoPlate(**about, values=found.rho, chosen=chosen.layer)
 
 
 def _eta(chosen: Selection, _log: bool) -> Plate:
     found = correlations(chosen.model, chosen.strength)
-    about = {"layers": found.layers, "roles": found.roles, "timesteps": found.timesteps}
+    about: dict[str, Any] = {"layers": found.layers, "roles": found.roles, "timesteps": found.timesteps}
     return EtaPlate(**about, values=found.eta, chosen=chosen.layer)
 
 

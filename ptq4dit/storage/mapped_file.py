@@ -63,7 +63,7 @@ def read_around(tensor: Tensor) -> Tensor:
     if place is None or not hasattr(os, "preadv"):  # Windows has no such call
         return tensor
     result = torch.empty(tensor.shape, dtype=tensor.dtype)
-    position, view = place[1], memoryview(result.view(-1).view(torch.uint8).numpy())
+    position, view = place[1], memoryview(result.view(-1).view(torch.uint8).numpy().data)
     while len(view):
         count = os.preadv(place[0], [view], position)
         if not count:
@@ -76,7 +76,7 @@ def bytes_of(tensor: Tensor) -> Iterator[memoryview]:
     """A tensor's bytes in pieces; of a mapped one as `read_around` reads them."""
     flat = tensor.detach().contiguous().reshape(-1).view(torch.uint8)
     for piece in flat.split(_CHUNK):
-        yield memoryview(read_around(piece).numpy())
+        yield memoryview(read_around(piece).numpy().data)
 
 
 def drop_pages(file: Mapped) -> None:

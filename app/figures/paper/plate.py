@@ -28,13 +28,15 @@ SAMPLING_ORDER: dict[str, Any] = {"autorange": "reversed", "showgrid": False, "z
 
 
 class Plate(Protocol):
-    """One figure of the paper.
+    """One figure of the paper."""
 
-    height: of the drawing, in inches, where it is as wide as a page's text; heading: the names of `rows`' columns.
-    """
+    @property
+    def height(self) -> float:
+        """Of the drawing, in inches, where it is as wide as a page's text."""
 
-    height: float
-    heading: tuple[str, ...]
+    @property
+    def heading(self) -> tuple[str, ...]:
+        """The names of `rows`' columns."""
 
     def rows(self) -> Iterator[Sequence[Any]]:
         """The data, a row each."""
