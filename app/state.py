@@ -44,13 +44,13 @@ class Selection:
     csb: bool = True
     ssc: bool = True
     strength: int = 8
+    tokens: bool = False
     reference: str = ""
     class_id: int = 8
     seed: int = 0
     steps: int = 25
     guidance: float = 4.0
     prompt: str = ""
-    tokens: bool = False
 
     def __post_init__(self) -> None:
         """Refuse what no view can show."""

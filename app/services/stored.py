@@ -3,7 +3,7 @@
 ``python -m ptq4dit prepare`` writes ``results.json`` and the pictures beside it; this module only reads them.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from app.balancing import Way, way
+from app.content.grades import BROKEN
 from app.services.result_files import model_results, read_result, result_file, told
 
 FORMAT = 1
@@ -110,6 +111,28 @@ class StoredResults:
     def tokens(self) -> bool:
         """Whether pictures with a scale for every token are stored, too."""
         return any(key.endswith("/token") for key in self.means)
+
+    @property
+    def telling(self) -> tuple[int, Choice] | None:
+        """An example and an unbalanced choice: a broken picture that balancing brings back as far as any.
+
+        None where no picture is broken, and where balancing does not help the mean picture, too.
+        """
+        gains = {
+            (index, choice): (balanced.psnr or 0) - plain.psnr
+            for choice in self._unbalanced
+            for index in range(len(self.examples))
+            if (plain := self.picture(index, choice)).psnr is not None and plain.psnr < BROKEN
+            if (balanced := self.picture(index, replace(choice, csb=True, ssc=True)))
+        }
+        best = max(gains, key=lambda one: gains[one], default=None)
+        return best if best is not None and gains[best] > 0 else None
+
+    @property
+    def _unbalanced(self) -> list[Choice]:
+        """Stored choices without balancing that balancing improves on average."""
+        plain = [Choice(bits=bits, strength=strength) for bits in self.bits for strength in self.strengths]
+        return [one for one in plain if self.mean(replace(one, csb=True, ssc=True)).psnr > self.mean(one).psnr]
 
     def example(self, index: int) -> Example:
         """The example at ``index``; ValueError when there is none."""

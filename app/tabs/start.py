@@ -54,8 +54,9 @@ def examples(model: Any) -> dict[str, Any]:
         selection = opening(model)
     except ValueError as error:
         return {"problem": str(error)}
-    index = view.matching_example(results, selection, 0)
-    shown = view.opening(results, index, view.nearest(results, selection))
+    usual = view.matching_example(results, selection, 0), view.nearest(results, selection)
+    index, choice = results.telling or usual
+    shown = view.opening(results, index, choice)
     return {"opening": view.NOTHING | shown, "tables": {str(index): view.table(results, index)}, **view.ways(results)}
 
 

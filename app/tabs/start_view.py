@@ -103,8 +103,22 @@ def ways(results: StoredResults) -> dict[str, Any]:
             for e in results.examples
         ],
         "tokens": results.tokens,
+        "telling": telling(results),
         "nearest": {"bits": bits, "strength": {str(n): nearest_strength(results, n) for n in STRENGTHS}},
     }
+
+
+def telling(results: StoredResults) -> dict[str, Any] | None:
+    """The selection that shows damage and what takes it back; None where nothing stored does."""
+    found = results.telling
+    if found is None:
+        return None
+    index, choice = found
+    example = results.example(index)
+    weight, activation = map(int, choice.bits.removeprefix("W").split("A"))
+    picture = {"prompt": example.prompt} if example.class_id is None else {"class_id": example.class_id}
+    bits = {"weight_bits": weight, "activation_bits": activation}
+    return {**picture, **bits, "seed": example.seed, "strength": choice.strength, "csb": False, "ssc": False}
 
 
 def switchboard(results: StoredResults, choice: Choice) -> dict[str, Any]:

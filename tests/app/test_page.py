@@ -89,9 +89,9 @@ def test_a_link_opens_its_tab():
     assert open_tab(request(tab="nowhere")) == open_tab(request()) == gr.skip()
 
 
-def test_the_bar_holds_the_selection_but_for_how_a_picture_is_sampled():
+def test_the_bar_holds_the_selection_but_for_what_other_places_hold():
     fields = bar_fields(["tiny", "demo"])
-    assert {field["name"] for field in fields} - {"classes"} == set(FIELDS) - {"steps", "guidance"}
+    assert {field["name"] for field in fields} - {"classes"} == set(FIELDS) - {"steps", "guidance", "reference"}
     assert [option["value"] for option in fields[0]["options"]] == ["tiny", "demo"]
 
 

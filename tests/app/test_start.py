@@ -63,6 +63,16 @@ def test_with_such_pictures_they_are_shown(stored_folder, monkeypatch):
     assert set(view.table(results, 0)["views"]) == {f"{one.key}{end}" for one in ALL for end in ("", "/token")}
 
 
+def test_the_telling_choice_is_the_broken_picture_that_balancing_brings_back_farthest(stored_folder):
+    results = read_results(stored_folder)  # nothing but example 0 at W4A8, x1 is below 22 dB: 21.5, balanced 27.5
+    assert results.telling == (0, Choice()) and view.telling(results)["class_id"] == 3
+    file = stored_folder / "results.json"
+    content = json.loads(file.read_text())
+    content["means"]["W4A8/x1/csb+ssc"]["psnr"] = 1.0
+    file.write_text(json.dumps(content))
+    assert read_results(stored_folder).telling is None and view.telling(read_results(stored_folder)) is None
+
+
 @pytest.mark.parametrize(
     ("balanced", "said"),
     [(30.0, "1.0 dB closer to"), (28.0, "1.0 dB further from"), (29.04, "as far from full precision as without")],

@@ -1,6 +1,7 @@
 """Start in a real browser: the picture, its switches, and what they move."""
 
 import re
+from dataclasses import replace
 
 import pytest
 
@@ -8,6 +9,7 @@ from app.services.stored import Choice, load_results
 from app.state import Selection
 from app.tabs.start_view import NAMES, matching_example
 
+WISH = "?strength=8"  # who wishes for something is not shown the damaged picture first
 FULL = Choice(strength=8, csb=True, ssc=True)
 FIRST = matching_example(load_results("demo"), Selection(), 0)  # the example that Start opens with
 OTHER = FIRST + 1 if FIRST == 0 else 0
@@ -36,10 +38,28 @@ def shows(page, choice, example=FIRST):
     page.wait_for_function("([box, on]) => box.checked === on", arg=[bar.element_handle(), choice.csb])
 
 
+@pytest.mark.parametrize("width", [375, 1280])
+def test_it_opens_damaged_and_one_button_mends_it(open_page, width):
+    index, damaged = load_results("demo").telling
+    page = open_page(width=width)
+    shows(page, damaged, example=index)
+    word = page.locator("#start .verdict-part .number strong")
+    assert word.inner_text() == "broken"
+    page.wait_for_url(re.compile("(?=.*csb=0)(?=.*weight_bits=8)"))
+    button = page.locator("#start").get_by_role("button", name="Balance the channels")
+    if width == 1280:
+        assert button.bounding_box()["y"] + button.bounding_box()["height"] < 800
+    button.click()
+    shows(page, replace(damaged, csb=True, ssc=True), example=index)
+    assert word.inner_text() == "hard to tell"
+    page.locator("#start").get_by_role("button", name="See it unbalanced again").click()
+    shows(page, damaged, example=index)
+
+
 @pytest.mark.parametrize("theme", ["light", "dark"])
 @pytest.mark.parametrize("width", [375, 1280])
 def test_it_opens_with_both_pictures(open_page, width, theme):
-    page = open_page(width=width, theme=theme)
+    page = open_page(WISH, width=width, theme=theme)
     page.wait_for_selector("#start .wipe-part img.under")
     shows(page, FULL)
     widths = page.eval_on_selector_all("#start .wipe-part img", "images => images.map(image => image.naturalWidth)")
@@ -48,7 +68,7 @@ def test_it_opens_with_both_pictures(open_page, width, theme):
 
 
 def test_the_switches_change_picture_number_and_bar(open_page):
-    page = open_page()
+    page = open_page(WISH)
     press(page, "[data-name=csb]")
     shows(page, Choice(strength=8))
     assert page.locator("#start .switchboard-part [data-name=ssc]").is_disabled()
@@ -62,7 +82,7 @@ def test_the_switches_change_picture_number_and_bar(open_page):
 
 
 def test_a_switch_flips_the_picture_without_the_server(open_page):
-    page = open_page()
+    page = open_page(WISH)
     shows(page, FULL)
     changed = page.evaluate("""async () => {
       const picture = () => document.querySelector('#start .wipe-part img.under').src, before = picture();
@@ -75,7 +95,7 @@ def test_a_switch_flips_the_picture_without_the_server(open_page):
 
 def test_a_switch_asks_the_server_for_nothing(open_page):
     """Views on other tabs are drawn when somebody sees them, not before."""
-    page = open_page()
+    page = open_page(WISH)
     page.locator("html[data-opened]").wait_for(state="attached")
     page.wait_for_timeout(1000)
     asked = []
@@ -89,7 +109,7 @@ def test_a_switch_asks_the_server_for_nothing(open_page):
 
 
 def test_the_bar_moves_start(open_page):
-    page = open_page()
+    page = open_page(WISH)
     before = source(page)
     page.locator("#bar").get_by_label("CSB").click()
     page.wait_for_function("before => document.querySelector('#start .wipe-part img.under').src !== before", arg=before)
@@ -113,7 +133,7 @@ def test_a_link_opens_what_it_names(open_page):
 
 
 def test_the_divider_follows_pointer_and_keyboard_and_stays(open_page):
-    page = open_page()
+    page = open_page(WISH)
     slider = page.locator("#start .wipe-part input[type=range]")
 
     def place():
@@ -132,7 +152,7 @@ def test_the_divider_follows_pointer_and_keyboard_and_stays(open_page):
 
 
 def test_an_example_brings_its_own_picture(open_page):
-    page = open_page()
+    page = open_page(WISH)
     before = source(page)
     page.locator("#start .filmstrip-part button").nth(OTHER).click()
     page.wait_for_function("before => document.querySelector('#start .wipe-part img.under').src !== before", arg=before)
@@ -145,7 +165,7 @@ def test_an_example_brings_its_own_picture(open_page):
 
 @pytest.mark.parametrize("width", [375, 1280])
 def test_the_picture_goes_along_to_compare(open_page, width):
-    page = open_page(width=width)
+    page = open_page(WISH, width=width)
     page.locator("#start .filmstrip-part button").nth(OTHER).click()
     page.locator("#start .filmstrip-part button").nth(OTHER).and_(page.locator("[aria-pressed=true]")).wait_for()
     page.get_by_role("button", name="Generate it live").click()

@@ -71,7 +71,18 @@ async function show() {
   }
 }
 
+// What a switch changes is seen to change: the picture before fades out over the one behind it.
+function fade() {
+  const picture = element.querySelector('.wipe-part img.under');
+  if (!picture || window.matchMedia('(prefers-reduced-motion: reduce)').matches) return;
+  const before = picture.cloneNode();
+  before.alt = '';
+  picture.after(before);
+  before.animate([{ opacity: 1 }, { opacity: 0 }], 450).finished.finally(() => before.remove());
+}
+
 function press(name, value) {
+  if (name === 'balance') return { csb: !store.selection.csb, ssc: !store.selection.csb };
   if (['csb', 'ssc', 'tokens'].includes(name)) return { [name]: !store.selection[name] };
   if (name === 'strength') return { strength: Number(value) };
   const [weight_bits, activation_bits] = value.slice(1).split('A').map(Number);
@@ -88,10 +99,23 @@ element.addEventListener('click', (event) => {
   const button = event.target.closest('button');
   if (!button || button.disabled) return;
   if (button.dataset.index) pick(button.dataset.index);
-  else if (button.dataset.name) store.set(press(button.dataset.name, button.dataset.value));
+  else if (button.dataset.name || button.dataset.do) {
+    fade();
+    store.set(press(button.dataset.name ?? button.dataset.do, button.dataset.value));
+  }
 });
 if ((new URLSearchParams(window.location.search).get('model') ?? props.model) !== props.model) { props.value = nothing; shownOf = ''; }
-store.listen((news) => { show(); if (news.includes('model')) window.setTimeout(ahead, 1500); });
+// Who comes to Start without a wish sees a damaged picture first, and one button that mends it.
+const query = new URLSearchParams(window.location.search);
+let untold = [...query.keys()].every((name) => name.startsWith('__')) && props.stored.telling;
+function tell() {
+  if (!untold || store.selection.weight_bits === undefined) return;
+  const telling = untold;
+  untold = null;
+  store.set(telling);
+}
+store.listen((news) => { tell(); show(); if (news.includes('model')) window.setTimeout(ahead, 1500); });
+tell();
 show();
 // The other examples follow one by one once the page rests, each with all its pictures.
 async function ahead() {
