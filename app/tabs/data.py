@@ -29,6 +29,7 @@ def create_data_tab(shared: Shared) -> None:
             download("Data as CSV", handlers.offer_csv, [chosen, *shared.inputs], "data-csv")
             download("Chart as PNG", handlers.offer_png, [chosen, *shared.inputs], "data-png")
             download("Chart as SVG", handlers.offer_svg, [chosen, *shared.inputs], "data-svg")
+            download("Chart as PDF", handlers.offer_pdf, [chosen, *shared.inputs], "data-pdf")
         views = [figure, provenance]
         moved: dict[str, Any] = {"own": [chosen], "triggers": [chosen.change], "instead": lambda told: [None, told]}
         follow(shared, FIELDS, handlers.preview, views, **moved)

@@ -71,6 +71,11 @@ def offer_svg(key: str, *values: Any) -> Iterator[str]:
     yield from _offer_picture("svg", key, *values)
 
 
+def offer_pdf(key: str, *values: Any) -> Iterator[str]:
+    """The chart for print."""
+    yield from _offer_picture("pdf", key, *values)
+
+
 def _offer_picture(kind: Format, key: str, *values: Any) -> Iterator[str]:
     from app.figures.export.picture import chart_picture  # with matplotlib, which the first page need not wait for
 

@@ -31,7 +31,7 @@ SELECTED = list(vars(Selection(model="demo", layer="blocks.0.fc1")).values())
 @pytest.mark.parametrize("key", CHARTS)
 def test_every_chart_is_offered_as_data_and_pictures(explored_once, key):
     files = {}
-    for offer in (handlers.offer_csv, handlers.offer_png, handlers.offer_svg):
+    for offer in (handlers.offer_csv, handlers.offer_png, handlers.offer_svg, handlers.offer_pdf):
         making = offer(key, *SELECTED)
         path = next(making)
         files[path.rsplit(".", 1)[1]] = Path(path).read_bytes()
@@ -41,6 +41,7 @@ def test_every_chart_is_offered_as_data_and_pictures(explored_once, key):
     assert tuple(heading) == HEADING and len(rows) >= 1
     assert Image.open(io.BytesIO(files["png"])).size[0] > 500
     assert b"<svg" in files["svg"][:2000] and b"/home/" not in files["svg"]
+    assert files["pdf"].startswith(b"%PDF")
     figure, provenance = handlers.preview(key, *SELECTED)
     assert figure.type == "plotly" and "Source: " in provenance
 
@@ -66,6 +67,8 @@ def test_printed_charts_keep_series_scales_and_directions():
     assert axes.xaxis_inverted()
     assert list(axes.lines[0].get_ydata()) == [1.0, 10.0, 100.0]
     assert axes.get_legend().get_texts()[0].get_text() == "first"
+    axes.figure.draw_without_rendering()
+    assert axes.get_legend().get_window_extent().y0 >= axes.bbox.y1 - 2  # above the data
     assert chart_picture(figure, "svg") != chart_picture(figure, "png")
 
 

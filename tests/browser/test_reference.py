@@ -22,7 +22,7 @@ def drawn(page):
 
 def quiet(page, name):
     """The reference's lines in a chart."""
-    return page.locator(f'[data-chart="{name}"] .quiet')
+    return page.locator(f'[data-chart="{name}"] svg .quiet')
 
 
 def words(page):

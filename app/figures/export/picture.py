@@ -1,4 +1,4 @@
-"""A chart for print: the traces of a Plotly figure drawn by matplotlib, which needs no browser, as PNG or SVG."""
+"""A chart for print: the traces of a Plotly figure drawn by matplotlib, which needs no browser, as PNG, SVG or PDF."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from app.figures.export.arrays import plain, values
 
-Format = Literal["png", "svg"]
+Format = Literal["png", "svg", "pdf"]
 _MARKS = {
     "circle": "o",
     "circle-open": "o",
@@ -50,7 +50,7 @@ def printed(figure: go.Figure | str, title: str = "", width: float = 9.0) -> Fig
         _dress(axes, "x", layout.get(_key(x), {}))
         _dress(axes, "y", layout.get(_key(y), {}))
         if any(artist.get_label() and not str(artist.get_label()).startswith("_") for artist in _named(axes)):
-            axes.legend(frameon=False, fontsize=8)
+            axes.legend(frameon=False, fontsize=8, ncols=4, loc="lower left", bbox_to_anchor=(0, 1), borderaxespad=0.2)
     return sheet
 
 
