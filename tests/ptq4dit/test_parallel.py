@@ -255,7 +255,8 @@ with together():
     made = list(shared(range(5), make))
 assert team().count == 1
 total = sum(values for values, *_ in made)
-print([rank for *_, rank in made], total.tolist() == [sum(i / 3 for i in range(5))] * 3, [bool(one[0]) for _, one, *_ in made], flush=True)
+same = total.tolist() == [sum(i / 3 for i in range(5))] * 3
+print([rank for *_, rank in made], same, [bool(one[0]) for _, one, *_ in made], flush=True)
 print([(one.dtype == torch.bfloat16, float(one), tuple(empty.shape)) for _, _, one, empty, _ in made][4], flush=True)
 """
 
