@@ -32,27 +32,32 @@ def stream_buffers(module: nn.Module, folder: str | os.PathLike[str], device: to
 
 def is_streamed(module: nn.Module) -> bool:
     """Whether the module's own weights are elsewhere until it is called."""
-    return bool(getattr(getattr(module, "_hf_hook", None), "offload", False))
+    return _offloading(module) is not None
 
 
 @contextmanager
 def weights(*modules: nn.Module) -> Iterator[None]:
     """Have the modules' own weights in memory, those that are streamed; what is written into them is lost."""
     with ExitStack() as stack:
-        for module in filter(is_streamed, modules):
-            hook: Any = module._hf_hook
-            hook.pre_forward(module)
-            stack.callback(hook.post_forward, module, None)
+        for module in modules:
+            if (hook := _offloading(module)) is not None:
+                hook.pre_forward(module)
+                stack.callback(hook.post_forward, module, None)
         yield
 
 
 def device_of(transformer: nn.Module) -> torch.device:
     """Where a model runs, wherever its weights are."""
     for module in transformer.modules():
-        if is_streamed(module):
-            hook: Any = module._hf_hook
+        if (hook := _offloading(module)) is not None:
             return torch.device(hook.execution_device)
     return next(transformer.parameters()).device
+
+
+def _offloading(module: nn.Module) -> Any:
+    """Accelerate's hook that brings a module's own weights; None where they are in memory."""
+    hook = getattr(module, "_hf_hook", None)
+    return next((one for one in getattr(hook, "hooks", (hook,)) if getattr(one, "offload", False)), None)
 
 
 def parameters(transformer: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:

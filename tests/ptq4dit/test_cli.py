@@ -322,7 +322,7 @@ def test_the_price_comes_before_the_work(model, tmp_path, capsys, command, units
 
 def test_one_bar_says_pace_and_time_left(monkeypatch, capsys):
     clock = iter([0.0, 2.0, 4.0, 20.0])
-    monkeypatch.setattr("ptq4dit.cli.progress.time.monotonic", lambda: next(clock))
+    monkeypatch.setattr("ptq4dit.cli.progress.time", SimpleNamespace(monotonic=lambda: next(clock)))
     bar = Bar("row", disk=5_000_000)
     for done in (0, 1, 2, 10):
         bar(done, 10)
