@@ -84,8 +84,11 @@ class IntegerLinear:
     @property
     def overflows_16_bits(self) -> bool:
         """Whether two products ``q_x w`` of a row can add up to more than 16 signed bits hold."""
+        most, either = 2**self.activation_bits - 1, max(-int(self.weight.min()), int(self.weight.max()))
+        if 2 * either * most < 2**15:
+            return False
         largest = self.weight.int().abs().topk(min(2, self.weight.shape[1]), dim=1).values.sum(dim=1)
-        return int(largest.max()) * (2**self.activation_bits - 1) >= 2**15
+        return int(largest.max()) * most >= 2**15
 
     def rows(self, start: int, stop: int, factor: float = 1.0) -> "IntegerLinear":
         """The output channels from ``start`` to ``stop``, times ``factor``."""
@@ -190,12 +193,12 @@ def signed_integers(
     weight_q: UInt8[Tensor, "d_out d_in"], scale: Float[Tensor, " d_out"], zero_point: Int[Tensor, " d_out"]
 ) -> tuple[Int8[Tensor, "d_out d_in"], Int[Tensor, " d_out"], Float[Tensor, " d_out"]]:
     """``w``, ``c`` and the scale of each row; a row of zeros gets the scale 1, its own may be too small to multiply."""
-    zero_point = zero_point.to(torch.int16)
-    steps = weight_q.to(torch.int16) - zero_point[:, None]
-    wide = (steps.amin(dim=1) < -128) | (steps.amax(dim=1) > 127)
-    correction = torch.where(wide, zero_point - 128, 0)
-    scale = torch.where((steps == 0).all(dim=1), 1.0, scale)
-    return (steps + correction[:, None]).to(torch.int8), correction.long(), scale
+    zero_point = zero_point.long()
+    low, high = (end.long() - zero_point for end in (weight_q.amin(dim=1), weight_q.amax(dim=1)))
+    correction = torch.where((low < -128) | (high > 127), zero_point - 128, 0)
+    scale = torch.where((low == 0) & (high == 0), 1.0, scale)
+    shift = ((zero_point - correction) % 256).to(torch.uint8)
+    return (weight_q - shift[:, None]).view(torch.int8), correction, scale  # bytes go round, and the result fits one
 
 
 def _checked(name: str, linear: nn.Module) -> QuantizedLinear:

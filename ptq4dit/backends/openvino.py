@@ -123,7 +123,8 @@ def _modulation(lean: Any, options: IntegerOptions, cache: CompiledCache) -> Cal
     key = content_key(_content(lean, {"modulation of all blocks": properties}, writers, (), only=_MODULATION))
 
     def write(file: Path) -> None:
-        with constants_in(file.with_name("constants"), lean):
+        linears = nn.ModuleList(block.norm1.linear for block in lean.transformer_blocks)
+        with constants_in(file.with_name("constants"), linears):
             graph = build_modulation_graph(lean)
         _compile(graph, modulation_names(lean), properties, file)
 

@@ -64,7 +64,7 @@ def integers(steps: Node, zero_point: int) -> Node:
 def product(q: Node, layer: IntegerLinear, part: str = "") -> Node:
     """The product of integers; ``part`` tells apart those that make one layer together."""
     name = layer.name + part
-    if layer.overflows_16_bits and products_saturate():
+    if products_saturate() and layer.overflows_16_bits:
         low = torch.div(layer.weight.int(), 2, rounding_mode="trunc").to(torch.int8)
         scaled = op.add(
             _scaled_product(q, layer.weight - low, layer, name), _scaled_product(q, low, layer, f"{name}/low")

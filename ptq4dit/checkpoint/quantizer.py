@@ -111,7 +111,10 @@ class PackedQuantizer(DiffusersQuantizer):
         model.get_submodule(param_name.removesuffix(INTEGERS)).weight_q = param_value
 
     def _mapped(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        result = {name: tensor.clone() if tensor.nbytes <= _SMALL else tensor for name, tensor in state.items()}
+        result = {
+            name: tensor.clone() if tensor.nbytes <= _SMALL and not name.endswith(INTEGERS) else tensor
+            for name, tensor in state.items()
+        }
         for path in self._paths:
             positions = read_positions(path)
             here = [name for name in state if name.endswith(INTEGERS) and name in positions]
