@@ -62,7 +62,7 @@ def amplify_salience(dit: Dit, strength: float, fraction: float = 0.03, seed: in
     return dit.with_transformer(reparameterize(dit.transformer, factors))
 
 
-def amplified(dit: Dit, stats: Calibration, strength: float) -> tuple[Dit, Calibration]:
+def amplified(dit: Dit, stats: Calibration, strength: float | int) -> tuple[Dit, Calibration]:
     """`amplify_salience` of a bundle, and what calibrating the result would give; both as they are at strength 1.
 
     Raises:
@@ -70,6 +70,6 @@ def amplified(dit: Dit, stats: Calibration, strength: float) -> tuple[Dit, Calib
     """
     if strength == 1:
         return dit, stats
-    factors = amplification_factors(dit.transformer, strength)
-    raised = amplify_salience(dit, strength)
+    factors = amplification_factors(dit.transformer, float(strength))
+    raised = amplify_salience(dit, float(strength))
     return raised, stats.rescaled_for(factors, raised.transformer)

@@ -13,7 +13,7 @@ from ptq4dit.model.forward import Modulation
 
 _BYTES = 128 * 2**20
 """Remembered at most: of DiT-XL/2 163 pairs, more than a guided run of 50 steps asks for."""
-_Pair = tuple[float, int]
+_Pair = tuple[float | int, int]
 
 
 class SeenModulations:

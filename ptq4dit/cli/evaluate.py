@@ -24,7 +24,6 @@ from ptq4dit.cli.source import (
     open_float,
     open_model,
 )
-from ptq4dit.sharing import together
 from ptq4dit.storage.whole_file import require_file
 
 if TYPE_CHECKING:
@@ -96,6 +95,8 @@ def _models(options: argparse.Namespace) -> tuple["Dit", "Dit"]:
     record = getattr(model.transformer, "ptq4dit_record", None)
     if record is None:
         stats, config = open_calibration(options.calibration, source), quantization(options, options.seed)
+        from ptq4dit.sharing import together
+
         with together():
             return ptq4dit.quantize(model, stats, config, progress=Bar("reconstruction step")), model
     from ptq4dit.model.fingerprint import is_fingerprint_of

@@ -13,7 +13,6 @@ from ptq4dit.cli.progress import Bar, told
 from ptq4dit.cli.report import Report, lines
 from ptq4dit.cli.source import add_model, model_source, open_calibration, open_float, short_name
 from ptq4dit.parallel import Job, processes
-from ptq4dit.sharing import together
 from ptq4dit.storage.disk import require_room
 from ptq4dit.storage.folder import require_writable
 from ptq4dit.storage.provenance import same_model
@@ -42,6 +41,7 @@ def run(options: argparse.Namespace) -> Report:
     """Quantize and save."""
     from ptq4dit.checkpoint.manifest import KIND
     from ptq4dit.checkpoint.packed import packed_bytes
+    from ptq4dit.sharing import together
 
     here, config, source = processes(), quantization(options, options.seed), model_source(options)
     stats = open_calibration(options.calibration, source)

@@ -10,7 +10,6 @@ import ptq4dit
 from ptq4dit.cli.progress import PricedError, priced
 from ptq4dit.config.reconstruction import ReconstructionConfig
 from ptq4dit.parallel import processes
-from ptq4dit.sharing import together
 
 _STEPS = 10
 """Gradient steps that are timed."""
@@ -27,6 +26,9 @@ def quantize_price(dit: Any, stats: Any, config: ptq4dit.QuantConfig, folder: Pa
         dit, stats, config: as for `ptq4dit.quantize`.
         folder: where the first images are kept for the work itself.
     """
+    from ptq4dit.reconstruction.training import first_training_data
+    from ptq4dit.sharing import together
+
     learned = ptq4dit.METHODS[config.method].prepared(config).reconstruction
     disk = _checkpoint_bytes(dit, config)
     if learned is None:
@@ -34,8 +36,6 @@ def quantize_price(dit: Any, stats: Any, config: ptq4dit.QuantConfig, folder: Pa
         with together():
             ptq4dit.quantize(dit, stats, config)
         return priced(1, 0, time.monotonic() - begun, disk=disk)
-    from ptq4dit.reconstruction.training import first_training_data
-
     data, sampled = first_training_data(dit, stats.config, learned, folder)
     few = dataclasses.replace(config, reconstruction=dataclasses.replace(learned, steps=min(learned.steps, _STEPS)))
     block = _FirstBlock(few.reconstruction)

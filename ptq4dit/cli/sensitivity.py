@@ -10,7 +10,6 @@ from ptq4dit.cli.progress import Bar, FirstUnit, PricedError, priced, told
 from ptq4dit.cli.report import Report, lines
 from ptq4dit.cli.source import add_model, model_source, open_calibration, open_float, short_name
 from ptq4dit.parallel import processes
-from ptq4dit.sharing import together
 from ptq4dit.storage.whole_file import require_file
 
 _BYTES = 60
@@ -37,6 +36,7 @@ def run(options: argparse.Namespace) -> Report:
 
     from ptq4dit.benchmark.run import command_as_typed
     from ptq4dit.salience_dial import amplified
+    from ptq4dit.sharing import together
     from ptq4dit.storage.provenance import made_by
 
     source = model_source(options)

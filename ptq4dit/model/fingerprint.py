@@ -47,7 +47,7 @@ def _hash(transformer: nn.Module) -> str:
     for paths in _grouped(transformer):
         columns = [_columns(transformer.get_submodule(path)) for path in paths]
         digest.update(_bytes(torch.stack(columns).amax(dim=0)))
-    for name, parameter in parameters(transformer):
+    for name, parameter in parameters(transformer, by_name=True):
         digest.update(f"{name}{tuple(parameter.shape)}".encode())
         digest.update(_bytes(parameter.flatten()[:: max(1, parameter.numel() // _SAMPLED)]))
     return digest.hexdigest()
@@ -56,7 +56,7 @@ def _hash(transformer: nn.Module) -> str:
 def _sum(transformer: nn.Module) -> str:
     """The bits of all parameters as integers, summed: whole numbers, so that no order of summing shows."""
     total = 0
-    for _, parameter in parameters(transformer):
+    for _, parameter in parameters(transformer, by_name=True):
         bits = parameter.detach().float().contiguous().view(torch.int32)
         total = (total * 31 + int(bits.sum(dtype=torch.int64))) % 2**64
     return f"{total:016x}"

@@ -60,9 +60,10 @@ def _offloading(module: nn.Module) -> Any:
     return next((one for one in getattr(hook, "hooks", (hook,)) if getattr(one, "offload", False)), None)
 
 
-def parameters(transformer: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
-    """Names and values of all parameters, by name; those that are streamed one at a time."""
-    for name in sorted(name for name, _ in transformer.named_parameters()):
+def parameters(transformer: nn.Module, *, by_name: bool = False) -> Iterator[tuple[str, nn.Parameter]]:
+    """Names and values of all parameters, in the model's order or by name; those that are streamed one at a time."""
+    names = [name for name, _ in transformer.named_parameters()]
+    for name in sorted(names) if by_name else names:
         path, _, own = name.rpartition(".")
         module = transformer.get_submodule(path)
         with weights(module):

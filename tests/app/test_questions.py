@@ -13,7 +13,7 @@ from app.server.guard import answering, guarded
 from app.server.questions import LONGEST_TEXT, Questions
 from app.state import ECHO, Selection, brief
 
-GENERATE = [0, 0, 25, 4.0, "ddim", "W4A8", True, True, 1, "auto", "", ""]
+GENERATE = [0, 0, 25, 4.0, "ddim", "W4A8", True, True, 1, "auto", "", "", False]
 SCOPE = {"client": ("127.0.0.1", 1), "headers": []}
 
 
@@ -63,7 +63,7 @@ def changed(place, value):
         (changed(1, [[[[[[[]]]]]]]), "value: expected at most 6 lists and objects in each other; got more"),
         (
             [],
-            "data: expected 12 values (class_id, seed, steps, guidance, sampler, bits, csb, ssc, strength, backend, ",
+            "data: expected 13 values (class_id, seed, steps, guidance, sampler, bits, csb, ssc, strength, backend, ",
         ),
         ("text", "data: expected a list of values; got 'text'"),
     ],
@@ -76,16 +76,24 @@ def test_an_endpoints_values_are_read_before_they_wait(said, data, message):
 @pytest.mark.parametrize(
     ("path", "body", "message"),
     [
-        ("call/huh", {"data": []}, "endpoint: expected one of chart_data, compare, generate, layer_correlation"),
+        (
+            "call/huh",
+            {"data": []},
+            "endpoint: expected one of channel, chart_data, compare, generate, layer_correlation",
+        ),
         ("call/cancel_run", {"data": []}, "endpoint: expected one of"),
         ("call/v2/layer_salience", {"layer": "blocks.0.fc1"}, None),
         ("call/v2/layer_salience", {}, "data: expected layer, timestep, csb, ssc, strength"),
         ("call/v2/layer_salience", {"layer": "blocks.0.fc1", "ssc": 3}, "ssc: expected true or false; got 3"),
-        ("call/layer_error", {"data": ["blocks.0.fc1", "W99A99", 1, ""]}, "weight_bits: expected one of"),
-        ("call/layer_error", {"data": ["huh huh", "W4A8", 1, ""]}, "layer: expected a name such as 'blocks.2.fc1'"),
+        ("call/layer_error", {"data": ["blocks.0.fc1", "W99A99", 1, "", False]}, "weight_bits: expected one of"),
+        (
+            "call/layer_error",
+            {"data": ["huh huh", "W4A8", 1, "", False]},
+            "layer: expected a name such as 'blocks.2.fc1'",
+        ),
         ("call/compare", {"data": changed(5, "W4A8")}, "bits: expected a list of at most 7"),
         ("call/compare", {"data": changed(5, [4])}, "bits: expected W<bits>A<bits>"),
-        ("call/chart_data", {"data": [[], "x", 1, 4, 8, True, True, 1, ""]}, "chart: expected one of start"),
+        ("call/chart_data", {"data": [[], "x", 1, 4, 8, True, True, 1, "", False]}, "chart: expected one of start"),
         ("queue/join", {"data": [], "fn_index": "1", "session_hash": "a"}, "fn_index: expected a number; got '1'"),
         (
             "queue/join",
@@ -114,7 +122,7 @@ def test_every_event_takes_the_values_that_its_page_opens_with(page, said):
         if not function.inputs or type(function.inputs[0]).__name__ != "Api":
             body = {"data": data, "fn_index": number, "session_hash": "one", "trigger_id": None}
             refusal = said("queue/join", body)
-            assert refusal is None or function.name in ("slide", "drag_outlier"), (function.name, refusal)
+            assert refusal is None or function.name in ("slide", "drag_outlier", "draw"), (function.name, refusal)
 
 
 def test_a_selection_is_one_key_however_it_was_written():
