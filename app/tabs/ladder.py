@@ -33,7 +33,7 @@ def rungs(results: StoredResults) -> list[dict[str, Any]]:
 def _nearest(results: StoredResults, index: int, target: float) -> Any:
     """The stored picture of an example that comes closest to a PSNR."""
     known = [picture for picture in results.example(index).quantized.values() if picture.psnr is not None]
-    return min(known, key=lambda picture: abs(picture.psnr - target))
+    return min(known, key=lambda picture: abs((picture.psnr or 0.0) - target))
 
 
 @lru_cache(maxsize=64)

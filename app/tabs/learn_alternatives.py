@@ -16,7 +16,7 @@ from app.services import alternatives as other
 from app.state import Selection
 from app.tabs.learn_answers import verdict
 
-WAYS = {
+WAYS: dict[str, list[tuple[str, Any]]] = {
     "scales": [
         ("all tokens share one", other.NONE),
         ("one for every token", "token"),
@@ -27,7 +27,7 @@ WAYS = {
     "branch": [(str(rank), rank) for rank in other.RANKS],
 }
 """Lesson -> what its control offers."""
-FIRST = {"scales": other.NONE, "rotation": other.ROTATED, "branch": 16}
+FIRST: dict[str, Any] = {"scales": other.NONE, "rotation": other.ROTATED, "branch": 16}
 AS_IT_IS = "as it is"
 
 
@@ -85,7 +85,9 @@ def draw_branch(rank: int, *values: Any) -> list[Any]:
         return [None, "", say.NOTHING_ROUNDED]
     nearest = found.nearest(int(rank))
     error, share = found.errors[nearest], found.shares[nearest]
-    references = {AS_IT_IS: found.plain} | ({} if found.balanced is None else {say.NAMES["csb+ssc"]: found.balanced})
+    references: dict[str, float] = {AS_IT_IS: found.plain} | (
+        {} if found.balanced is None else {say.NAMES["csb+ssc"]: found.balanced}
+    )
     figure = low_rank_figure(found.singular, found.errors, nearest, references)
     told = [
         say.branch_reading(
