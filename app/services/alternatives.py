@@ -149,7 +149,9 @@ def low_rank(model: str, layer: str, strength: int, weight_bits: int, activation
         ),
         plain=error(model, layer, strength, *bits, NONE),
         balanced=next((error(model, layer, strength, *bits, way) for way in _balanced(model, layer)), None),
-        shares={r: r * sum(map(sum, shapes)) / sum(out * inner for out, inner in shapes) for r in ranks},
+        shares={
+            r: r * sum(out + inner for out, inner in shapes) / sum(out * inner for out, inner in shapes) for r in ranks
+        },
         smoothed=smoothing is not None,
         every=_every(model, layer, strength),
     )

@@ -166,8 +166,12 @@ def _follow_selection(shared: Shared, cards: dict[str, Card]) -> None:
     with cards["timesteps"].place:
         follow(shared, timed, handlers.follow_timesteps, cards["timesteps"].drawn, instead=_undrawn)
     rounded = ("model", "layer", "strength", "weight_bits", "activation_bits")
-    drawers = {"scales": alternatives.draw_scales, "rotation": alternatives.draw_rotation}
-    for key, draw in (drawers | {"branch": alternatives.draw_branch}).items():
+    drawers: dict[str, Callable[..., list[Any]]] = {
+        "scales": alternatives.draw_scales,
+        "rotation": alternatives.draw_rotation,
+        "branch": alternatives.draw_branch,
+    }
+    for key, draw in drawers.items():
         control: Any = cards[key].control
         with cards[key].place:
             moved = {"own": [control], "triggers": [control.input], "instead": _undrawn}

@@ -85,7 +85,9 @@ def draw_branch(rank: int, *values: Any) -> list[Any]:
         return [None, "", say.NOTHING_ROUNDED]
     nearest = found.nearest(int(rank))
     error, share = found.errors[nearest], found.shares[nearest]
-    references = {AS_IT_IS: found.plain} | ({} if found.balanced is None else {say.NAMES["csb+ssc"]: found.balanced})
+    references: dict[str, float] = {AS_IT_IS: found.plain} | (
+        {} if found.balanced is None else {say.NAMES["csb+ssc"]: found.balanced}
+    )
     figure = low_rank_figure(found.singular, found.errors, nearest, references)
     told = [
         say.branch_reading(
