@@ -24,9 +24,10 @@ class _Constants:
     """A file of constants that is written as they come, and mapped whole."""
 
     def __init__(self, path: Path, size: int) -> None:
-        self._file = path.open("w+b")
+        self._file = path.open("wb")
         self._file.truncate(size)
-        self._map = np.memmap(self._file, np.uint8, mode="c", shape=(size,))
+        with path.open("rb") as reading:
+            self._map = np.memmap(reading, np.uint8, mode="c", shape=(size,))
         self._end = 0
 
     def keep(self, values: NDArray[np.int8]) -> NDArray[np.int8]:
