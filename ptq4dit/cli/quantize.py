@@ -81,7 +81,7 @@ def run(options: argparse.Namespace) -> Report:
 def _price(
     options: argparse.Namespace,
     dit: "ptq4dit.Bundle",
-    stats: ptq4dit.Calibration,
+    stats: "ptq4dit.Calibration",
     config: ptq4dit.QuantConfig,
     out: Path,
 ) -> Report:
@@ -96,7 +96,7 @@ def _price(
     return Report(content=cost, text=told(cost))
 
 
-def _waiting(folder: Path, config: ptq4dit.QuantConfig, stats: ptq4dit.Calibration) -> Job | None:
+def _waiting(folder: Path, config: ptq4dit.QuantConfig, stats: "ptq4dit.Calibration") -> Job | None:
     """Where finished blocks wait beside a checkpoint, and what they are of; None where nothing is learned."""
     if ptq4dit.METHODS[config.method].prepared(config).reconstruction is None:
         return None

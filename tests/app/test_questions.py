@@ -79,7 +79,7 @@ def test_an_endpoints_values_are_read_before_they_wait(said, data, message):
         (
             "call/huh",
             {"data": []},
-            "endpoint: expected one of channel, chart_data, compare, generate, layer_correlation",
+            "endpoint: expected one of channel, chart_data, compare, generate, layer",
         ),
         ("call/cancel_run", {"data": []}, "endpoint: expected one of"),
         ("call/v2/layer_salience", {"layer": "blocks.0.fc1"}, None),
