@@ -111,7 +111,7 @@ def _waiting(folder: Path, config: ptq4dit.QuantConfig, stats: "ptq4dit.Calibrat
 
 @contextmanager
 def _kept(
-    options: argparse.Namespace, folder: Path, config: ptq4dit.QuantConfig, stats: ptq4dit.Calibration
+    options: argparse.Namespace, folder: Path, config: ptq4dit.QuantConfig, stats: "ptq4dit.Calibration"
 ) -> Iterator[str | Path | None]:
     """Where finished blocks wait: the folder that was named, else one beside the checkpoint that is gone afterwards.
 
