@@ -103,7 +103,7 @@ def crowd(running: Served, clients: int, seconds: float, seed: int = 0) -> Seen:
 def _visit(running: Served, page: dict[str, Any], seen: Seen, end: float, random: Random) -> None:
     """One client: a question after the other, as a new visitor each time."""
     nonsense = questions(page, Random(random.random()))
-    for _ in range(random.randrange(100)):
+    for _ in range(random.randrange(400)):
         next(nonsense)  # not all begin with the same
     while time.monotonic() < end:
         kind = random.random()
