@@ -102,7 +102,7 @@ function walkChannels(event) {
   if (!layer) return;
   const { order } = shown, here = order.indexOf(pinned());
   const to = { ArrowRight: here + 1, ArrowUp: here + 1, ArrowLeft: here - 1, ArrowDown: here - 1, PageUp: here + 10, PageDown: here - 10, Home: 0, End: order.length - 1 }[event.key];
-  if (event.key === 'Enter' && pinned() >= 0) onward();
+  if (event.key === 'Enter' && pinned() >= 0) { event.preventDefault(); onward(); } // else the button is pressed as well
   if (event.key === 'Escape') store.set({ channel: -1 });
   if (to === undefined) return;
   event.preventDefault();
