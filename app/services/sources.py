@@ -50,7 +50,17 @@ FILES = {
     "ssc_ways.json": Known(holds="Ways to make one salience of many timesteps", seen="README"),
     "full_size.json": Known(holds="What quantizing a model of DiT-XL/2's size takes", seen="README", of=XL),
     "feel.json": Known(holds="How the app feels: start, clicks, many visitors, memory", seen="Data & API"),
-    "sensitivity.json": Known(holds="What each layer's rounding alone does to the prediction", seen="Inspect"),
+    **{
+        f"sensitivity{which}.json": Known(
+            holds=f"What each layer's rounding alone does to the prediction, {how}", seen="Inspect"
+        )
+        for which, how in {
+            "": "as trained, balanced",
+            "-none": "as trained, not balanced",
+            "-x8": "at salience x 8, balanced",
+            "-x8-none": "at salience x 8, not balanced",
+        }.items()
+    },
     "rounding.json": Known(holds="How every layer is rounded at all bits, and the errors", seen="Inspect"),
 }
 COMMAND = "a script of assets/recipes"

@@ -48,7 +48,7 @@ def test_another_model_is_chosen_without_a_restart_and_the_address_says_which(op
     assert page.locator("#start .missing").is_hidden()
 
 
-@pytest.mark.parametrize("model", ["dit", "sd3", "bare"])
+@pytest.mark.parametrize("model", ["sd3", "bare"])
 def test_every_tab_is_the_chosen_models(open_page, model):
     """All tabs are drawn with the demo first, then with the other model: not a word of the demo's is left."""
     page = open_page()

@@ -71,14 +71,10 @@ async function show() {
   }
 }
 
-// What a switch changes is seen to change: the picture before fades out over the one behind it.
-function fade() {
+// What a switch changes is seen to change: the new picture comes into focus.
+function focusIn() {
   const picture = element.querySelector('.wipe-part img.under');
-  if (!picture || window.matchMedia('(prefers-reduced-motion: reduce)').matches) return;
-  const before = picture.cloneNode();
-  before.alt = '';
-  picture.after(before);
-  before.animate([{ opacity: 1 }, { opacity: 0 }], 450).finished.finally(() => before.remove());
+  if (!window.matchMedia('(prefers-reduced-motion: reduce)').matches) picture?.animate([{ filter: 'blur(8px)' }, { filter: 'blur(0)' }], 450);
 }
 
 function press(name, value) {
@@ -100,7 +96,7 @@ element.addEventListener('click', (event) => {
   if (!button || button.disabled) return;
   if (button.dataset.index) pick(button.dataset.index);
   else if (button.dataset.name || button.dataset.do) {
-    fade();
+    focusIn();
     store.set(press(button.dataset.name ?? button.dataset.do, button.dataset.value));
   }
 });
