@@ -47,7 +47,7 @@ def test_every_sampler_runs_every_step(dit, sampler, steps):
     assert all(torch.isfinite(state.latents).all() and not state.latents.requires_grad for state in states)
 
 
-@pytest.mark.parametrize(("sampler", "steps"), [("ddim", 1000), ("ddpm", 1000), ("dpm++", 999)])
+@pytest.mark.parametrize(("sampler", "steps"), [("ddim", 1000), ("dpm++", 999)])
 def test_as_many_steps_as_training_timesteps(dit, sampler, steps):
     *_, last = denoise(dit, [0], steps=steps, guidance_scale=1.0, sampler=sampler)
     assert last.step == steps and torch.isfinite(last.latents).all()

@@ -40,7 +40,7 @@ def sd3(options):
 
 
 TRACED = [name for name in TINY if not name.startswith("dit")]
-TRIED = [(name, "W4A8") for name in TRACED] + [(name, "W8A8") for name in ("sd3", "pixart-sigma", "qwen")]
+TRIED = [(name, "W4A8") for name in TRACED] + [(name, "W8A8") for name in ("sd3", "qwen")]
 """Both widths are int8 products in the graph: what differs from family to family is the graph."""
 
 
