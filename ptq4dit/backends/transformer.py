@@ -7,7 +7,7 @@ from typing import Any, NoReturn
 
 import torch
 from diffusers.models.modeling_outputs import Transformer2DModelOutput
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Real
 from torch import Tensor, nn
 
 from ptq4dit.backends.seen_modulations import SeenModulations
@@ -111,7 +111,7 @@ class IntegerDit(IntegerTransformer):
     _seen: SeenModulations
 
     @torch.no_grad()
-    def modulate(self, timesteps: Int[Tensor, " row"], labels: Int[Tensor, " row"]) -> Modulation:
+    def modulate(self, timesteps: Real[Tensor, " row"], labels: Int[Tensor, " row"]) -> Modulation:
         """All blocks' modulations of some (timestep, class) pairs; see `forward.modulate`. Nothing is remembered."""
         return self._modulation(self.twin, timesteps, labels)
 
@@ -125,7 +125,7 @@ class IntegerDit(IntegerTransformer):
     def forward(
         self,
         hidden_states: Float[Tensor, "row channel height width"],
-        timestep: Int[Tensor, "*row"] | None = None,
+        timestep: Real[Tensor, "*row"] | None = None,
         class_labels: Int[Tensor, " row"] | None = None,
         cross_attention_kwargs: dict[str, Any] | None = None,
         return_dict: bool = True,

@@ -269,7 +269,7 @@ right = total.tolist() == [sum(i / 3 for i in range(5))] * 3
 _, _, one, empty, _ = made[4]
 print(
     f"{[rank for *_, rank in made]} {right} {[bool(one[0]) for _, one, *_ in made]} "
-    f"{one.dtype} {float(one)} {tuple(empty.shape)}\n", end="", flush=True
+    f"{one.dtype} {float(one)} {tuple(empty.shape)}\\n", end="", flush=True
 )  # in one piece, as both say it at once
 """
 
