@@ -51,14 +51,12 @@ FILES = {
     "full_size.json": Known(holds="What quantizing a model of DiT-XL/2's size takes", seen="README", of=XL),
     "feel.json": Known(holds="How the app feels: start, clicks, many visitors, memory", seen="Data & API"),
     **{
-        f"sensitivity{which}.json": Known(
-            holds=f"What each layer's rounding alone does to the prediction, {how}", seen="Inspect"
-        )
+        f"sensitivity{which}.json": Known(holds=f"Each layer's rounding alone, {how}", seen="Inspect")
         for which, how in {
-            "": "as trained, balanced",
-            "-none": "as trained, not balanced",
-            "-x8": "at salience x 8, balanced",
-            "-x8-none": "at salience x 8, not balanced",
+            "": "balanced",
+            "-none": "not balanced",
+            "-x8": "salience x 8",
+            "-x8-none": "x 8, not balanced",
         }.items()
     },
     "rounding.json": Known(holds="How every layer is rounded at all bits, and the errors", seen="Inspect"),

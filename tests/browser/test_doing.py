@@ -38,6 +38,7 @@ def test_from_a_click_to_the_pixel(inspect):
     page.mouse.click(box["x"] + 0.4 * box["width"], box["y"] + 0.4 * box["height"])
     expect(page).to_have_url(re.compile(r"channel=\d+"))
     expect(page.locator("#doing .who")).to_contain_text("of blocks.2.fc1")
+    page.locator("#doing").scroll_into_view_if_needed()
     expect(page.locator("#doing .rows figure")).to_have_count(3)
     expect(page.locator("#doing .shown figure")).to_have_count(0)  # nothing is drawn before somebody asks
     chart.focus()

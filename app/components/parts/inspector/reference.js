@@ -62,7 +62,7 @@ function tellReference() {
   box.querySelector('[data-do="pin"]').textContent = is ? 'Pin this instead' : 'Pin as reference';
   box.querySelector('[data-do="pin"]').disabled = !layer || refer(selection) === selection.reference;
   box.querySelector('[data-do="unpin"]').hidden = !is;
-  box.querySelector('[data-do="swap"]').hidden = !other || view.model !== selection.model;
+  box.querySelector('[data-do="swap"]').hidden = !view || !other || view.model !== selection.model;
   const on = layer ? viewInWords(selection, layer) : '';
   box.querySelector('.both').innerHTML = is ? key([[`on show: ${on}`, COLOUR.activation], [`reference: ${viewInWords(view, other?.layer)}`, null]]) : '';
   const hint = 'Pin what is on show, then choose another layer, timestep, method or model: the charts overlay both.';
