@@ -64,13 +64,14 @@ def test_from_a_click_to_the_pixel(inspect):
 
 
 def test_a_link_brings_the_curve_and_it_can_be_cancelled(inspect):
-    page = inspect("&channel=129&weight_bits=8&doing=1&curve=layer", width=375, theme="dark")
+    page = inspect("&channel=129&weight_bits=8&doing=1&curve=all", width=375, theme="dark")
     page.locator("#doing").scroll_into_view_if_needed()
     stop = page.get_by_role("button", name="Cancel", exact=True).filter(visible=True)
     expect(stop).to_be_enabled()
     stop.click()
     expect(page.locator("#doing .note")).to_contain_text("Cancelled after")
     expect(stop).to_be_disabled()
+    page.locator("[data-curve]").select_option("layer")  # every layer's takes longer
     page.get_by_role("button", name="Draw the pictures").click()
     finished(page)
     slider = page.locator("[data-kept]")
