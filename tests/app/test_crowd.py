@@ -10,7 +10,7 @@ from tests.load.server import ask, begin_learning, new_session, post
 
 pytestmark = pytest.mark.alone
 
-LONG = (0, 0, 120, 4.0, "ddim", ["W4A8", "W8A8", "W6A8", "W5A8", "W3A8"], True, True, 1, "simulated", "", "")
+LONG = (0, 0, 120, 4.0, "ddim", ["W4A8", "W8A8", "W6A8", "W5A8", "W3A8"], True, True, 1, "simulated", "", "", False)
 AT_ONCE = 1.0
 
 
@@ -65,7 +65,7 @@ def test_a_full_queue_is_told_honestly_and_refuses_nonsense_at_once(running):
     full = [answer for status, answer in asked.values() if status == 503]
     assert full and all("wait already, about" in one["detail"] for one in full)
     begun = time.monotonic()
-    wrong = [0, 0, 25, 4.0, "ddim", ["W4A8"], "false", True, 1, "auto", "", ""]
+    wrong = [0, 0, 25, 4.0, "ddim", ["W4A8"], "false", True, 1, "auto", "", "", False]
     status, answer = join(running, number, wrong, new_session())
     assert time.monotonic() - begun < AT_ONCE
     assert status == 422 and answer["detail"][0]["message"] == "csb: expected true or false; got 'false'"

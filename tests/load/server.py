@@ -14,6 +14,7 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -117,8 +118,8 @@ def events(url: str, session: str, timeout: float = 60) -> Iterator[dict[str, An
 
 def ask(url: str, api_name: str, *data: Any, session: str | None = None, timeout: float = 60) -> Any:
     """What a named endpoint answers a visitor of its own, as gradio's clients ask: its data, or its error's words."""
-    fn_index, count = _numbers(url)[api_name]
-    data = (*data, *[""] * (count - len(data)))  # the last ones name a model and a prompt; without one the first
+    fn_index = _numbers(url)[api_name]
+    data = (*data, *_usual(url, api_name)[len(data) :])
     session = session or new_session()
     body = {"data": list(data), "fn_index": fn_index, "session_hash": session}
     status, answer = post(f"{url}/gradio_api/queue/join", body, timeout)
@@ -128,6 +129,14 @@ def ask(url: str, api_name: str, *data: Any, session: str | None = None, timeout
         if message["msg"] == "process_completed":
             return message["output"].get("data") or message["output"]
     raise AssertionError(f"{api_name}: the stream ended without an answer")
+
+
+@cache
+def _usual(url: str, api_name: str) -> list[Any]:
+    """An endpoint's values where a client does not give them."""
+    with urllib.request.urlopen(f"{url}/gradio_api/info", timeout=60) as answer:
+        parameters = json.load(answer)["named_endpoints"][f"/{api_name}"]["parameters"]
+    return [one.get("parameter_default") for one in parameters]
 
 
 def begin_learning(app: Served, method: str) -> Iterator[dict[str, Any]]:
@@ -158,13 +167,13 @@ def _target(config: dict[str, Any], dependency: dict[str, Any]) -> str | None:
     return next((c["props"].get("elem_id") for c in config["components"] if c["id"] in ids), None)
 
 
-_known: dict[str, dict[str, tuple[int, int]]] = {}
+_known: dict[str, dict[str, int]] = {}
 
 
-def _numbers(url: str) -> dict[str, tuple[int, int]]:
-    """Name of every public endpoint -> its number, and how many values it takes."""
+def _numbers(url: str) -> dict[str, int]:
+    """Name of every public endpoint -> its number."""
     if url not in _known:
         with urllib.request.urlopen(f"{url}/config", timeout=60) as answer:
             asked = [one for one in json.load(answer)["dependencies"] if one["api_name"]]
-        _known[url] = {one["api_name"]: (one["id"], len(one["inputs"])) for one in asked}
+        _known[url] = {one["api_name"]: one["id"] for one in asked}
     return _known[url]
