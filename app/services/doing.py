@@ -11,12 +11,12 @@ from dataclasses import dataclass, field, replace
 from threading import Event
 from typing import TYPE_CHECKING, Any
 
-from app.services import generation
 from app.services.channel_grid import require_channel
+from app.services.drawing import DRAWING, LONGEST, require_subject, subject
 from app.services.loading import is_loaded
 from app.services.models import explored, outline
 from app.services.payloads import is_small
-from app.services.request import FLOAT_BITS, SAMPLERS, Request
+from app.services.request import FLOAT_BITS, Request
 from app.services.sites import site
 from app.services.takes import EVERY, Take, album, changed
 from app.services.workpiece import POLL
@@ -97,7 +97,7 @@ def plan(question: Question) -> dict[str, Take]:
     bits = chosen.weight_bits, chosen.activation_bits
     takes = {"float": Take(request=request)}
     if bits != (FLOAT_BITS, FLOAT_BITS):
-        rounded = Take(request=request, scope=chosen.layer, bits=bits)
+        rounded = Take(request=request, scope=chosen.layer, bits=bits, tokens=chosen.tokens)
         takes |= {"rounded": rounded, "spared": replace(rounded, kept=(chosen.channel,))}
         if site(chosen.model, chosen.layer).balanced:
             takes["balanced"] = replace(rounded, balanced=True)
@@ -117,7 +117,13 @@ def _curve(question: Question, bits: tuple[int, int]) -> dict[str, Take]:
             "is drawn for this layer alone"
         )
     pictures = SEEDS if small and not outline(chosen.model).prompted else 1
-    start = Take(request=question.request, pictures=pictures, scope=EVERY if every else chosen.layer, bits=bits)
+    start = Take(
+        request=question.request,
+        pictures=pictures,
+        scope=EVERY if every else chosen.layer,
+        bits=bits,
+        tokens=chosen.tokens,
+    )
     takes = {"curve": Take(request=question.request, pictures=pictures)}
     if every or site(chosen.model, chosen.layer).balanced:
         takes["line"] = replace(start, balanced=True)
@@ -137,13 +143,13 @@ def run(question: Question, cancelled: Event | None = None) -> Iterator[Frame]:
     """
     stop, frame = cancelled or Event(), Frame(question=question, note="Starting")
     model, request = question.selection.model, question.request
-    generation.require_subject(request)
+    require_subject(request)
     yield frame
     while not is_loaded(model, within=POLL):
         if stop.is_set():
             return
         yield replace(frame, note="Loading the model")
-    generation.require_subject(request)
+    require_subject(request)
     takes = plan(question)
     frame = replace(frame, total=len(takes))
     for number, (name, take) in enumerate(takes.items()):
@@ -168,10 +174,10 @@ def _with(frame: Frame, name: str, take: Take, pictures: Tensor) -> Frame:
 
 def _in_turn(frame: Frame, take: Take, stop: Event) -> Generator[Frame, None, Tensor | None]:
     """One drawing, once it is its turn in the line of all; None once `stop` is set. Raises Full, ValueError."""
-    place, spent, line = generation.DRAWING.place(), None, generation.DRAWING
+    place, spent = DRAWING.place(), None
     number = f"{int(frame.done) + 1} of {frame.total}"
     try:
-        for words in line.turn(place, stop):
+        for words in DRAWING.turn(place, stop):
             yield replace(frame, note=f"Waiting to draw {number}: {words}")
         if stop.is_set():
             return None
@@ -186,15 +192,15 @@ def _in_turn(frame: Frame, take: Take, stop: Event) -> Generator[Frame, None, Te
                 break
             seconds = time.monotonic() - begun
             place.seconds_left = seconds / step * (STEPS - step)
-            if seconds > generation.LONGEST:
-                raise ValueError(f"{take.request.model} takes longer than {generation.LONGEST:g} s for a picture here.")
+            if seconds > LONGEST:
+                raise ValueError(f"{take.request.model} takes longer than {LONGEST:g} s for a picture here.")
             yield replace(frame, note=f"Drawing {number}, step {step} of {STEPS}", done=frame.done + step / STEPS)
         spent = time.monotonic() - begun
         if pictures is not None:
             album(take.request.model).put(take, pictures)
         return pictures
     finally:
-        line.leave(place, spent)
+        DRAWING.leave(place, spent)
 
 
 def _draw(take: Take, stop: Event) -> Generator[int, None, Tensor | None]:
@@ -203,9 +209,7 @@ def _draw(take: Take, stop: Event) -> Generator[int, None, Tensor | None]:
 
     request, last = take.request, None
     bundle = changed(take)
-    what: dict[str, Any] = {"class_labels": [request.class_id] * take.pictures, "sampler": SAMPLERS[0]}
-    if bundle.text_conditioned:
-        what = {"prompts": generation.encoded(request.model, request.prompt)}
+    what = subject(bundle, request, take.pictures)
     for state in denoise(
         bundle, steps=STEPS, guidance_scale=request.guidance, seed=request.seed, cancelled=stop.is_set, **what
     ):

@@ -126,7 +126,7 @@ def _weight_histogram(operands: Any, bits: int) -> dict[str, Any]:
 
 def _in_steps(values: np.ndarray, scale: np.ndarray, zero_point: np.ndarray, levels: int) -> dict[str, Any]:
     """Values in steps of their own grid, so that one grid of integers fits all."""
-    steps = (values.reshape(*scale.shape, -1) / scale[..., None] + zero_point[..., None]).ravel()
+    steps = np.round(values.reshape(*scale.shape, -1) / scale[..., None] + zero_point[..., None], 3).ravel()
     return _spanned(_histogram(steps), steps, 0.0, 1.0, levels) | {"steps": True}
 
 

@@ -13,18 +13,17 @@ from collections.abc import Generator, Iterator
 from contextlib import closing
 from dataclasses import dataclass, replace
 from threading import Event, Lock
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from app.services.cache import shared
 from app.services.contenders import contender, making, megabytes
+from app.services.drawing import DRAWING, LONGEST, require_subject, subject
 from app.services.gpu import Refused, on_gpu
-from app.services.loading import QUANTIZED, ModelMissing, is_loaded, opened
-from app.services.models import outline
+from app.services.loading import is_loaded
 from app.services.request import DEFAULT_BITS, Request, parse_variants
-from app.services.workpiece import POLL, Line
+from app.services.workpiece import POLL
 from app.state import Selection
 
 if TYPE_CHECKING:
@@ -35,9 +34,7 @@ if TYPE_CHECKING:
 
 PREVIEW_SECONDS = 0.25  # between two intermediate pictures; decoding one takes a fraction of it
 FINISHED_RUNS = 128  # kept for all visitors, about 100 kB each
-LONGEST = 180.0  # seconds that one run may draw
 GPU_START, GPU_STEP = 10.0, 0.2  # seconds that a GPU is asked for: to bring the models there; a step of one of them
-DRAWING = Line(width=2, longest=32, what="runs")
 
 Image = NDArray[np.uint8]
 
@@ -164,22 +161,6 @@ def prepare(start: Selection) -> None:
         contender(start.model, variant, start.strength)
 
 
-def require_subject(request: Request) -> None:
-    """Raise ValueError, naming the classes there are, for one that is not among them, and where a prompt is missing.
-
-    Raises ModelMissing for a quantized folder, which has no full precision to compare with.
-    """
-    about = outline(request.model)
-    if about.quantized:
-        raise ModelMissing(QUANTIZED)
-    if about.prompted:
-        if not request.prompt:
-            raise ValueError(f"prompt: expected what {request.model} is to draw; got none. Write a few words")
-    elif about.known and not 0 <= request.class_id < len(about.labels):
-        named = ", ".join(f"{i} {label}" for i, label in enumerate(about.labels[:12]))
-        raise ValueError(f"class_id: expected 0 to {len(about.labels) - 1} ({named}); got {request.class_id}")
-
-
 def _drawn(models: list[Dit], start: Frame, stop: Event, *, alone: bool = False) -> Iterator[Frame]:
     """The frames of a drawing by a Space's GPU where it lends one, else here; `alone`: the last contender's, unseen."""
     if _by_gpu is not None:
@@ -262,25 +243,14 @@ class _Clocked:
 def _trajectory(model: Dit, request: Request, stop: Event) -> Iterator[DenoiseState]:
     from ptq4dit.sampling.denoise import denoise
 
-    what: dict[str, Any] = {"class_labels": [request.class_id], "sampler": request.sampler}
-    if model.text_conditioned:
-        what = {"prompts": encoded(request.model, request.prompt)}
     return denoise(
         model,
         steps=request.steps,
         guidance_scale=request.guidance,
         seed=request.seed,
         cancelled=stop.is_set,
-        **what,
+        **subject(model, request),
     )
-
-
-@shared(maxsize=32)
-def encoded(model: str, prompt: str) -> Any:
-    """A prompt as the model's text encoders see it, which no rounding of the transformer changes."""
-    from ptq4dit.sampling.prompts import encode_prompts
-
-    return encode_prompts(opened(model).bundle, [prompt])
 
 
 def _advance(frame: Frame, states: tuple[DenoiseState, ...]) -> Frame:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from app.balancing import Way, way
-from app.content.grades import BROKEN
+from app.content.grades import BROKEN, HARD
 from app.services.result_files import model_results, read_result, result_file, told
 
 FORMAT = 1
@@ -114,19 +114,18 @@ class StoredResults:
 
     @property
     def telling(self) -> tuple[int, Choice] | None:
-        """An example and an unbalanced choice: a broken picture that balancing brings back as far as any.
+        """An example and an unbalanced choice: the most broken picture that balancing makes hard to tell, or mends.
 
         None where no picture is broken, and where balancing does not help the mean picture, too.
         """
-        gains = {
-            (index, choice): (balanced.psnr or 0) - plain.psnr
-            for choice in self._unbalanced
-            for index in range(len(self.examples))
-            if (plain := self.picture(index, choice)).psnr is not None and plain.psnr < BROKEN
-            if (balanced := self.picture(index, replace(choice, csb=True, ssc=True)))
-        }
-        best = max(gains, key=lambda one: gains[one], default=None)
-        return best if best is not None and gains[best] > 0 else None
+        found: dict[tuple[int, Choice], tuple[bool, float]] = {}
+        for choice in self._unbalanced:
+            for index in range(len(self.examples)):
+                plain = self.picture(index, choice).psnr or 0.0
+                balanced = self.picture(index, replace(choice, csb=True, ssc=True)).psnr or 0.0
+                if plain < min(BROKEN, balanced):
+                    found[index, choice] = balanced >= HARD, -plain
+        return max(found, key=lambda one: found[one], default=None)
 
     @property
     def _unbalanced(self) -> list[Choice]:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections import OrderedDict
 from dataclasses import dataclass
 from threading import Lock
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from app.services.cache import shared
+from app.services.effect import granularity
 from app.services.inspection import layer_view
 from app.services.models import explored
 from app.services.request import FLOAT_BITS, Request
@@ -27,7 +28,8 @@ BYTES = 64 * 2**20  # of pictures that are kept of one model
 class Take:
     """One drawing: of what, and what is changed meanwhile; all else stays in float.
 
-    scope: a layer, EVERY, or "" for nothing changed; bits: of weights and activations; balanced: with CSB + SSC;
+    scope: a layer, EVERY, or "" for nothing changed; bits: of weights and activations; tokens: with a scale for every
+    token's input; balanced: with CSB + SSC;
     kept: channels that stay in float; top: as many of the most salient ones; gain: what `channel` is multiplied by.
     """
 
@@ -35,6 +37,7 @@ class Take:
     pictures: int = 1
     scope: str = ""
     bits: tuple[int, int] = (FLOAT_BITS, FLOAT_BITS)
+    tokens: bool = False
     balanced: bool = False
     kept: tuple[int, ...] = ()
     top: int = 0
@@ -52,7 +55,8 @@ def changed(take: Take) -> Dit:
     if not take.scope:
         return chosen.dit
     weight_bits, activation_bits = take.bits
-    config = QuantConfig(weight_bits=weight_bits, activation_bits=activation_bits, csb=False, ssc=False)
+    bits: dict[str, Any] = {"weight_bits": weight_bits, "activation_bits": activation_bits}
+    config = QuantConfig(**bits, **granularity(take.tokens), csb=False, ssc=False)
     names = chosen.stats.layers if take.scope == EVERY else [take.scope]
     changes = {name: _change(take, name) for name in names}
     return change_channels(chosen.dit, chosen.stats, config, changes, layers=sites(model, strength))

@@ -12,6 +12,7 @@ from gradio.utils import get_upload_folder
 
 from app.components.messages import checked_by, explained
 from app.services import generation
+from app.services.drawing import require_subject
 from app.services.generation import Frame, Image
 from app.services.request import DEFAULT_BITS, FULL_PRECISION, Request, Variant, parse_variants
 from app.tabs.compare_files import settings
@@ -182,7 +183,7 @@ def _request(
         strength=strength,
         variants=chosen,
     )
-    generation.require_subject(request)
+    require_subject(request)
     return request
 
 

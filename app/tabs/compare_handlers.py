@@ -15,6 +15,7 @@ from app.components.chart import shown
 from app.components.messages import checked_by, explained
 from app.components.pace import Pace
 from app.services import generation, running
+from app.services.drawing import require_subject
 from app.services.generation import Frame
 from app.services.request import DEFAULT_BITS, FLOAT_BITS, MOST_VARIANTS, SAMPLERS, Request, parse_variants
 from app.services.shelf import entry
@@ -69,7 +70,7 @@ def _asked(bits: list[str], sampler: str, backend: str, gain: float, *values: An
     selection = Selection.from_controls(*values)
     entry(selection.model)
     request = make_request(bits, sampler, backend, selection)
-    generation.require_subject(request)
+    require_subject(request)
     return request
 
 

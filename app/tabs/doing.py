@@ -11,8 +11,9 @@ from gradio.context import Context
 from app.components.messages import checked_by, explained
 from app.components.pace import Pace
 from app.components.part import html_part
-from app.services import doing, generation, running
+from app.services import doing, running
 from app.services.doing import Question
+from app.services.drawing import require_subject
 from app.services.loading import ModelMissing
 from app.services.shelf import entry
 from app.state import Selection, within
@@ -59,7 +60,7 @@ def _asked(part: Any) -> tuple[Question, int]:
     entry(selection.model)
     ticket = within("ticket", part.get("ticket"), 0, 2**31)
     question = Question(selection=selection, gain=part.get("gain"), curve=part.get("curve"))
-    generation.require_subject(question.request)
+    require_subject(question.request)
     return question, ticket
 
 

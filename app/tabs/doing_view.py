@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from app.balancing import TOKENS
 from app.figures.difference import difference_map
 from app.figures.picture import data_uri
 from app.services.doing import KEPT, STEPS, Drawn, Frame, Question
@@ -53,7 +54,8 @@ def _card(frame: Frame, name: str) -> dict[str, Any]:
 def _named(question: Question, name: str) -> tuple[str, str]:
     """A picture's name, and what was changed for it."""
     chosen = question.selection
-    bits, channel = f"W{chosen.weight_bits}A{chosen.activation_bits}", chosen.channel
+    bits = f"W{chosen.weight_bits}A{chosen.activation_bits}{TOKENS[chosen.tokens]}"
+    channel = chosen.channel
     alone = "this layer alone" if name != "scaled" else f"{chosen.layer} in full precision"
     times = "taken out" if question.gain == 0 else f"times {question.gain:g}"
     titles = {

@@ -14,6 +14,7 @@ from app.components.messages import checked_by, explained
 from app.components.part import html_part
 from app.content import words
 from app.services import generation, methods, running
+from app.services.drawing import require_subject
 from app.services.generation import Frame
 from app.services.request import Request
 from app.services.shelf import entry
@@ -84,7 +85,7 @@ def _asked(first: str, second: str, *values: Any) -> Request:
     selection = Selection.from_controls(*values)
     entry(selection.model)
     request = make_request(first, second, selection)
-    generation.require_subject(request)
+    require_subject(request)
     return request
 
 

@@ -37,10 +37,10 @@ def last(question):
     return frame
 
 
-def by_hand(changes, bits=(4, 8), strength=1):
+def by_hand(changes, bits=(4, 8), strength=1, **scales):
     """The picture as the engine draws it."""
     chosen = models.explored("tiny", strength)
-    config = ptq4dit.QuantConfig(weight_bits=bits[0], activation_bits=bits[1], csb=False, ssc=False)
+    config = ptq4dit.QuantConfig(weight_bits=bits[0], activation_bits=bits[1], csb=False, ssc=False, **scales)
     bundle = change_channels(chosen.dit, chosen.stats, config, changes)
     return ptq4dit.generate(bundle, [2], steps=STEPS, seed=3, guidance_scale=4.0, sampler="ddim")
 
@@ -64,6 +64,17 @@ def test_the_pictures_are_what_the_engine_makes_and_held_against_full_precision(
             wanted = -10 * torch.log10((picture - exact).square().mean()).item()
             assert drawn[name].psnr[0] == pytest.approx(wanted, abs=0.2)
     assert len({one.pictures.sum().item() for one in drawn.values()}) == 5
+
+
+def test_with_a_scale_for_every_token_the_pictures_are_rounded_so_and_say_so():
+    frame = last(ask(tokens=True, activation_bits=4))
+    scales = {"activation_granularity": "per_token", "activation_symmetric": True}
+    picture = by_hand({LAYER: ChannelChange(kept=(CHANNEL,))}, (4, 4), **scales)
+    torch.testing.assert_close(frame.drawn["spared"].pictures, picture, rtol=0, atol=2e-3)
+    static = by_hand({LAYER: ChannelChange(kept=(CHANNEL,))}, (4, 4))
+    assert not torch.allclose(static, picture, atol=2e-3)
+    cards = {card["name"]: card for card in doing_view.told(frame, 1)["cards"]}
+    assert "a scale for every token" in cards["spared"]["detail"]
 
 
 def doing_factor():

@@ -1,7 +1,7 @@
 // One channel's doing: follows the pinned channel, shows its place on the grid, and asks for the pictures of it: first
 // when somebody presses the button or a link says so, from then on by itself whenever the channel has rested for a while.
 const REST = 700; // milliseconds without a change after which pictures are drawn anew
-const DRAWS = ['model', 'layer', 'channel', 'weight_bits', 'activation_bits', 'strength', 'class_id', 'prompt', 'seed', 'guidance'];
+const DRAWS = ['model', 'layer', 'channel', 'weight_bits', 'activation_bits', 'tokens', 'strength', 'class_id', 'prompt', 'seed', 'guidance'];
 const query = new URLSearchParams(window.location.search);
 let live = query.get('doing') === '1', ticket = 0, waiting = 0, placing = 0, inSight = false, asking = '', placed = 0;
 const gain = part('[data-gain]'), curve = part('[data-curve]');
@@ -91,7 +91,7 @@ element.addEventListener('click', (event) => { const button = event.target.close
 gain.addEventListener('input', turn);
 curve.addEventListener('change', turn);
 store.listen((news) => {
-  if (news.some((name) => ['model', 'layer', 'channel', 'activation_bits', 'strength'].includes(name))) follow();
+  if (news.some((name) => ['model', 'layer', 'channel', 'activation_bits', 'tokens', 'strength'].includes(name))) follow();
   if (news.some((name) => DRAWS.includes(name))) soon();
 });
 store.told = (found) => { // by the part that shows the drawings

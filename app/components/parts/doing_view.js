@@ -1,7 +1,7 @@
 // What was drawn of the pinned channel. It is dimmed as soon as the selection is another one, and gone with its model.
 const box = part('.drawings');
 let shown = null, keyShown = '';
-const KEY = ['model', 'layer', 'channel', 'weight_bits', 'activation_bits', 'strength', 'class_id', 'prompt', 'seed', 'guidance'];
+const KEY = ['model', 'layer', 'channel', 'weight_bits', 'activation_bits', 'tokens', 'strength', 'class_id', 'prompt', 'seed', 'guidance'];
 const keyNow = () => KEY.map((name) => store.selection[name]).join('|');
 
 const card = (one) => `<figure data-card="${one.name}"><div class="picture"><img src="${one.src}" alt="${safe(one.alt)}"></div><figcaption><strong>${safe(one.title)}</strong>${safe(one.detail)}${one.db ? `<span><b>${safe(one.db)}</b> dB</span>` : ''}</figcaption>${one.difference ? `<img class="difference" src="${one.difference}" alt="${safe(one.difference_alt)}">` : ''}</figure>`;

@@ -8,7 +8,7 @@ function drawPlace(found) {
   if (!rounded.levels) { say('place', 'Activations stay in float in the bar above, so there is no grid.'); return; }
   const finer = rounded.step / spared.step;
   const eased = finer > 1.02 ? `Without channel **${found.channel}** in the range the others' grid is **${brief(finer)}** times finer` : `Channel **${found.channel}** does not widen the range: without it the grid is as fine as before`;
-  say('place', `All ${found.channels} channels share one grid of ${rounded.levels} levels. ${eased}: 99 % of their values stand on **${spared.used}** levels instead of **${rounded.used}**.${balanced ? ` Balanced they stand on ${balanced.used}.` : ''}`);
+  say('place', `All ${found.channels} channels share one grid of ${rounded.levels} levels. ${eased}: 99 % of their values stand on **${spared.used}** levels instead of **${rounded.used}**.${balanced ? ` Balanced they stand on ${balanced.used}.` : ''}${store.selection.tokens ? ' That is the one grid for all tokens; with the switch for every token, as it stands above, each token has its own, and the pictures are drawn so.' : ''}`);
 }
 
 // Bars on a root scale, the others' behind and the channel's in front; beneath them the levels, or each so many of them.

@@ -15,7 +15,7 @@ function variantCard(name) {
   const switches = { none: 'csb 0', csb: 'csb 1 ssc 0', 'csb+ssc': 'csb 1 ssc 1' }[name];
   return `<button type="button" class="variant" data-variant="${name}" aria-pressed="${chosen}" aria-label="${VARIANTS[name]}: error ${brief(100 * one.error)} % of the output. Choose it" title="${switches}">
     <span class="name"><i style="background:${COLOUR[name]}"></i>${VARIANTS[name]}</span><strong>${brief(100 * one.error)} %</strong><span class="unit">of the output, simulated</span>${name in (other?.effect?.variants ?? {}) ? `<span class="unit referred">reference: <b>${brief(100 * other.effect.variants[name].error)} %</b></span>` : ''}
-    ${histogram(one.input, one.input.steps ? "input X, in steps of its token's grid" : 'input X', COLOUR.activation)}${histogram(one.weight, 'weight W, in steps of its output channel', COLOUR.weight)}</button>`;
+    ${histogram(one.input, one.input.steps ? "input X, in its token's steps" : 'input X', COLOUR.activation)}${histogram(one.weight, 'weight W, in steps of its output channel', COLOUR.weight)}</button>`;
 }
 
 // Bars on a root scale, so that the tails show; a line for each level of the grid, or for each so many where they crowd.
