@@ -96,7 +96,9 @@ def rounded(
 
 def granularity(tokens: bool) -> dict[str, Any]:
     """The settings of inputs: as the integer kernels of processors round for every token, or one grid for all."""
-    return {"activation_granularity": "per_token", "activation_symmetric": True} if tokens else {}
+    from ptq4dit.config.quantization import PER_TOKEN
+
+    return dict(PER_TOKEN) if tokens else {}
 
 
 def _steps(grids: Mapping[str, Any]) -> dict[str, float]:

@@ -85,8 +85,6 @@ def _answer(respond: Callable[[Selection], dict[str, Any]], question: Question, 
     """The answer, or what is wrong with the question: the model, then a value for each of the named fields."""
     values = question if isinstance(question, list) else [question]
     names = ("model", *names)
-    if names[-1] == "tokens" and len(values) == len(names) - 1:
-        values = [*values, False]  # who does not say means one scale for all
     try:
         if len(values) != len(names):
             raise ValueError(f"question: expected {', '.join(names)}; got {len(values)} values")

@@ -106,7 +106,7 @@ def many_visitors(browser: Browser, url: str) -> tuple[Summary, Summary]:
             name = LAYERS[(7 * visitor + 5 * turn) % len(LAYERS)]
             begin = time.perf_counter()
             answer = ask(url, component, f"visitor{visitor}", "layer", ["demo", name, 8])
-            ask(url, component, f"visitor{visitor}", "effect", ["demo", name, 4, 8, 8])
+            ask(url, component, f"visitor{visitor}", "effect", ["demo", name, 4, 8, 8, False])
             waits.append(1000 * (time.perf_counter() - begin))
             if answer.get("layer") != name:
                 raise ValueError(f"expected the answer of {name}; got that of {answer.get('layer')!r}")
@@ -170,7 +170,7 @@ def resident(process: subprocess.Popen[bytes]) -> float:
 
 def _bits(name: str, turn: int) -> list[Any]:
     """A question about a layer at bits and a dial that change from round to round."""
-    return ["demo", name, 2 + turn % 7, 2 + turn % 5, (1, 2, 4, 8, 16)[turn % 5]]
+    return ["demo", name, 2 + turn % 7, 2 + turn % 5, (1, 2, 4, 8, 16)[turn % 5], False]
 
 
 def memory(process: subprocess.Popen[bytes], url: str, rounds: int) -> list[int]:
@@ -182,7 +182,7 @@ def memory(process: subprocess.Popen[bytes], url: str, rounds: int) -> list[int]
     component = next(c["id"] for c in client.config["components"] if c["props"].get("elem_id") == "inspector")
     for turn in range(rounds):
         for name in LAYERS:
-            ask(url, component, "memory", "layer", ["demo", name, (1, 2, 4, 8, 16)[turn % 5]])
+            ask(url, component, "memory", "layer", ["demo", name, (1, 2, 4, 8, 16)[turn % 5], False])
             ask(url, component, "memory", "effect", _bits(name, turn))
         for number in range(5):
             client.predict(seed=5 * turn + number, class_id=number, steps=10, api_name="/compare")

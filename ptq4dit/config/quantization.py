@@ -19,6 +19,8 @@ Backend = Literal["simulated", "integer"]
 TimestepSalience = Literal["per_timestep", "per_sample", "mean", "max"]
 FLOAT_BITS = 16
 """The number of bits that means: leave this operand in float."""
+PER_TOKEN: dict[str, Any] = {"activation_granularity": "per_token", "activation_symmetric": True}
+"""A scale for every token's input, as the integer kernels of processors round."""
 _ATTENTION = "attention"
 """Its name in overrides."""
 

@@ -13,7 +13,7 @@ from torch import Tensor, cat
 
 from ptq4dit.config.balancing import VARIANTS
 from ptq4dit.config.prepare import PrepareConfig
-from ptq4dit.config.quantization import QuantConfig
+from ptq4dit.config.quantization import PER_TOKEN, QuantConfig
 from ptq4dit.methods.registry import quantize
 from ptq4dit.metrics.image import psnr, ssim
 from ptq4dit.model.bundle import Bundle
@@ -27,8 +27,6 @@ from ptq4dit.storage.json_file import read_json, write_json
 FORMAT = 1
 FILE = f"{RESULTS}/results.json"
 BATCH = 16
-_PER_TOKEN: dict[str, Any] = {"activation_granularity": "per_token", "activation_symmetric": True}
-"""A scale for every token, as the integer kernels of processors round."""
 
 Subject = int | str
 """A class, or a prompt."""
@@ -175,7 +173,7 @@ def known_subjects(model: Bundle, config: PrepareConfig) -> list[Subject]:
 
 def jobs(config: PrepareConfig) -> Iterator[tuple[str, int, QuantConfig]]:
     """Every quantized model: its key in the file, the dial, the config; with one scale for all tokens first."""
-    scales = [("", {}), ("/token", _PER_TOKEN)] if config.per_token else [("", {})]
+    scales = [("", {}), ("/token", PER_TOKEN)] if config.per_token else [("", {})]
     for (suffix, given), (weight, activation), strength, (name, (csb, ssc)) in product(
         scales, config.bits, config.strengths, VARIANTS.items()
     ):

@@ -50,7 +50,7 @@ def test_fc2_has_no_factors_and_says_why():
 
 @pytest.mark.parametrize(("layer", "names"), [("blocks.0.fc1", ["none", "csb", "csb+ssc"]), ("blocks.0.fc2", ["none"])])
 def test_effect_tells_errors_grids_and_channels(layer, names):
-    answer = inspect_data.effect(["tiny", layer, 4, 8, 1])
+    answer = inspect_data.effect(["tiny", layer, 4, 8, 1, False])
     json.dumps(answer, allow_nan=False)
     errors = inspection.layer_errors("tiny", layer, 4, 8, 1)
     stats = models.explored("tiny").stats
@@ -66,7 +66,7 @@ def test_effect_tells_errors_grids_and_channels(layer, names):
 
 
 def test_float_has_no_grid():
-    effect = inspect_data.effect(["tiny", "blocks.0.fc1", 16, 16, 1])
+    effect = inspect_data.effect(["tiny", "blocks.0.fc1", 16, 16, 1, False])
     answer = effect["variants"]["none"]
     assert "nothing is rounded" in effect["reading"]
     assert "levels" not in answer["input"] and "levels" not in answer["weight"]
@@ -84,7 +84,7 @@ def test_a_channels_values_are_those_of_calibration_and_weight():
 
 
 def test_overview_has_a_number_a_layer_in_order():
-    overview, errors = inspect_data.overview(["tiny", 1]), inspect_data.errors(["tiny", 4, 8, 1])
+    overview, errors = inspect_data.overview(["tiny", 1]), inspect_data.errors(["tiny", 4, 8, 1, False])
     json.dumps([overview, errors], allow_nan=False)
     assert overview["layers"] == inspect_api.layers()
     numbers = overview["measures"] | errors["measures"]
@@ -100,12 +100,12 @@ def test_overview_has_a_number_a_layer_in_order():
         (inspect_data.layer, ["tiny", "blocks.9.fc1", 1], "got 'blocks.9.fc1'"),
         (inspect_data.layer, ["tiny", "blocks.0.fc1", 3], "strength"),
         (inspect_data.layer, ["tiny", "blocks.0.fc1"], "strength"),
-        (inspect_data.effect, ["tiny", "blocks.0.fc1", 9, 8, 1], "weight_bits"),
+        (inspect_data.effect, ["tiny", "blocks.0.fc1", 9, 8, 1, False], "weight_bits"),
         (inspect_data.channel, ["tiny", "blocks.0.fc1", 99, 1], "channel: expected 0 to 15 in blocks.0.fc1; got 99"),
         (inspect_data.channel, ["tiny", "blocks.0.fc1", -1, 1], "got -1"),
         (inspect_data.overview, ["tiny", "high"], "strength"),
         (inspect_data.overview, ["other", 1], "model: expected one of tiny, demo; got 'other'"),
-        (inspect_data.errors, ["tiny", 4, 8, None], "strength"),
+        (inspect_data.errors, ["tiny", 4, 8, None, False], "strength"),
     ],
 )
 def test_problems_are_answered_in_words(call, question, message):

@@ -154,8 +154,8 @@ def test_what_is_worked_out_is_the_models_own(model, which):
     assert payload["channels"] == stats.weight_salience[layer].numel()
     weight = np.frombuffer(b64decode(payload["weight"]), "<f4")
     np.testing.assert_allclose(weight, stats.weight_salience[layer].numpy(), rtol=1e-5)
-    assert len(inspect_data.errors([model, 4, 8, 1])["measures"]["none"]) == len(stats.layers)
-    effect = inspect_data.effect([model, layer, 4, 8, 1])
+    assert len(inspect_data.errors([model, 4, 8, 1, False])["measures"]["none"]) == len(stats.layers)
+    effect = inspect_data.effect([model, layer, 4, 8, 1, False])
     assert effect["variants"]["none"]["error"] > 0
     assert "activation" in inspect_data.channel([model, layer, 0, 1])
     overview = inspect_data.overview([model, 1])
