@@ -182,7 +182,7 @@ def memory(process: subprocess.Popen[bytes], url: str, rounds: int) -> list[int]
     component = next(c["id"] for c in client.config["components"] if c["props"].get("elem_id") == "inspector")
     for turn in range(rounds):
         for name in LAYERS:
-            ask(url, component, "memory", "layer", ["demo", name, (1, 2, 4, 8, 16)[turn % 5], False])
+            ask(url, component, "memory", "layer", ["demo", name, (1, 2, 4, 8, 16)[turn % 5]])
             ask(url, component, "memory", "effect", _bits(name, turn))
         for number in range(5):
             client.predict(seed=5 * turn + number, class_id=number, steps=10, api_name="/compare")
