@@ -132,7 +132,7 @@ def priced(total: int, done: int, seconds_left: float, *, disk: int, memory: int
         "parts_done": done,
         "processes": processes().count,
         "time_left": duration(seconds_left),
-        "seconds_left": round(seconds_left, 1),
+        "seconds_left": round(seconds_left, 3),
         "memory_mb_each": round(held / 1e6),
         "disk_mb": round(disk / 1e6, 1),
         **more,

