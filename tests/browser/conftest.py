@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 import urllib.request
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -107,6 +108,13 @@ def open_page(browser, server):
     those that a test provokes; `open_page.refused` says that it asks what is refused beside its control), and on
     requests to elsewhere.
     """
+    with opening(browser, server) as open_:
+        yield open_
+
+
+@contextmanager
+def opening(browser, server):
+    """What `open_page` gives, for as long as the caller wants: the pages are closed, and judged, at the end."""
     contexts, wrong, told = [], [], []
 
     def watch(page):
@@ -127,9 +135,11 @@ def open_page(browser, server):
         return page
 
     open_.expected, open_.refused = [], False
-    yield open_
-    for context in contexts:
-        context.close()
+    try:
+        yield open_
+    finally:
+        for context in contexts:
+            context.close()
     if open_.refused:  # the browser logs the status of a question that is refused before it waits
         wrong = [text for text in wrong if "422" not in text]
     assert not wrong, wrong

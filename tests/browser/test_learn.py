@@ -1,4 +1,8 @@
-"""Learn in a real browser: every lesson draws, answers to its control, and its question can be put and revealed."""
+"""Learn in a real browser: every lesson draws, answers to its control, and its question can be put and revealed.
+
+Opening it draws eight charts, so all tests but the last share two pages, a wide light one and a narrow dark one: each
+begins by choosing what it speaks of.
+"""
 
 import re
 
@@ -6,7 +10,7 @@ import pytest
 from playwright.sync_api import expect
 
 from app.content.lessons import LESSONS
-from tests.browser.conftest import PATIENCE
+from tests.browser.conftest import PATIENCE, opening
 
 expect.set_options(timeout=PATIENCE)
 
@@ -14,14 +18,22 @@ KEYS = [one.key for one in LESSONS]
 ALL_DRAWN = "[...document.querySelectorAll('.lesson')].filter((one) => one.querySelector('.main-svg')).length === 8"
 
 
-@pytest.fixture
-def learn(open_page):
-    def open_(query="?tab=learn", **look):
-        page = open_page(query, **look)
-        page.wait_for_function(ALL_DRAWN)
-        return page
+@pytest.fixture(scope="module")
+def wide(browser, server):
+    with opening(browser, server) as open_:
+        yield opened(open_, width=1280, theme="light")
 
-    return open_
+
+@pytest.fixture(scope="module")
+def narrow(browser, server):
+    with opening(browser, server) as open_:
+        yield opened(open_, width=375, theme="dark")
+
+
+def opened(open_, query="?tab=learn", **look):
+    page = open_(query, **look)
+    page.wait_for_function(ALL_DRAWN)
+    return page
 
 
 def reading(page, key):
@@ -45,9 +57,10 @@ def set_slider(page, key, value):
     box.press("Enter")
 
 
-@pytest.mark.parametrize(("width", "theme"), [(1280, "light"), (375, "dark")])
-def test_every_lesson_is_drawn_and_fits(learn, width, theme):
-    page = learn(width=width, theme=theme)
+@pytest.mark.parametrize("look", ["wide", "narrow"])
+def test_every_lesson_is_drawn_and_fits(request, look):
+    page = request.getfixturevalue(look)
+    width = page.viewport_size["width"]
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     assert page.locator(".lesson .formula .katex").count() == 9
     assert page.locator(".katex-error").count() == 0
@@ -59,18 +72,17 @@ def test_every_lesson_is_drawn_and_fits(learn, width, theme):
         assert formula.evaluate("(element) => element.scrollWidth <= element.clientWidth + 1")
 
 
-def test_on_a_phone_the_chart_follows_its_control(learn):
-    page = learn(width=375)
+def test_on_a_phone_the_chart_follows_its_control(narrow):
     for key in KEYS:
         tops = [
-            page.locator(f"#learn-{key} {part}").first.bounding_box()["y"]
+            narrow.locator(f"#learn-{key} {part}").first.bounding_box()["y"]
             for part in (".lesson-words", "input", ":is(.chart, .wipe)", ".reading", ".formula", ".question")
         ]
         assert tops == sorted(tops)
 
 
-def test_each_control_moves_its_lesson(learn):
-    page = learn()
+def test_each_control_moves_its_lesson(wide):
+    page = wide
     assert "8 bits" in changes(page, "rounding", lambda: set_slider(page, "rounding", 8))
     scale = page.locator("#learn-scale input[type=number]")
     scale.fill("0.5")
@@ -90,8 +102,44 @@ def test_each_control_moves_its_lesson(learn):
         assert said in changes(page, key, radio.check)
 
 
-def test_a_layer_chosen_here_is_chosen_everywhere_and_the_other_way_round(learn):
-    page = learn()
+def test_the_salience_dial_is_followed(wide):
+    page = wide
+    dial = page.locator("#bar").get_by_label("Salience dial")
+    assert "function unchanged" in changes(page, "salience", lambda: dial.select_option("4"))
+
+
+def test_the_outlier_can_be_dragged_and_walked(wide):
+    page = wide
+    handle = page.locator("#learn-outlier .handle")
+    handle.scroll_into_view_if_needed()
+    box = handle.locator("circle").bounding_box()
+    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+
+    def drag():
+        page.mouse.move(x, y)
+        page.mouse.down()
+        page.mouse.move(x + 120, y, steps=6)
+        page.mouse.up()
+
+    changes(page, "outlier", drag)
+    size = float(handle.get_attribute("aria-valuenow"))
+    assert size > 8
+    expect(page.locator("#learn-outlier input[type=number]")).to_have_value(f"{size:g}")
+    handle.focus()
+    assert "outlier of 30" in changes(page, "outlier", lambda: page.keyboard.press("End"))
+
+
+def test_the_pictures_and_the_switches_are_one(wide):
+    page = wide
+    changes(page, "pictures", lambda: page.locator("#learn-pictures").get_by_label("no balancing", exact=True).check())
+    expect(page.locator("#bar").get_by_label("CSB")).not_to_be_checked()
+    expect(page.locator("#learn-wipe .tag.right")).to_contain_text("no balancing")
+    changes(page, "pictures", lambda: page.locator("#bar").get_by_label("CSB").check())
+    expect(page.locator("#learn-pictures").get_by_label("CSB", exact=True)).to_be_checked()
+
+
+def test_a_layer_chosen_here_is_chosen_everywhere_and_the_other_way_round(wide):
+    page = wide
     bar = page.locator("#bar")
 
     def choose():
@@ -112,46 +160,11 @@ def test_a_layer_chosen_here_is_chosen_everywhere_and_the_other_way_round(learn)
     page.get_by_role("tab", name="Inspect").click()
     expect(page.locator('[data-reading="summary"]')).to_contain_text("blocks.2.qkv")
     expect(page.locator('[data-reading="channels"]')).to_contain_text("Channel 21")
+    page.get_by_role("tab", name="Learn").click()
 
 
-def test_the_salience_dial_is_followed(learn):
-    page = learn()
-    dial = page.locator("#bar").get_by_label("Salience dial")
-    assert "function unchanged" in changes(page, "salience", lambda: dial.select_option("4"))
-
-
-def test_the_outlier_can_be_dragged_and_walked(learn):
-    page = learn()
-    handle = page.locator("#learn-outlier .handle")
-    handle.scroll_into_view_if_needed()
-    box = handle.locator("circle").bounding_box()
-    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
-
-    def drag():
-        page.mouse.move(x, y)
-        page.mouse.down()
-        page.mouse.move(x + 120, y, steps=6)
-        page.mouse.up()
-
-    changes(page, "outlier", drag)
-    size = float(handle.get_attribute("aria-valuenow"))
-    assert size > 8
-    expect(page.locator("#learn-outlier input[type=number]")).to_have_value(f"{size:g}")
-    handle.focus()
-    assert "outlier of 30" in changes(page, "outlier", lambda: page.keyboard.press("End"))
-
-
-def test_the_pictures_and_the_switches_are_one(learn):
-    page = learn()
-    changes(page, "pictures", lambda: page.locator("#learn-pictures").get_by_label("no balancing", exact=True).check())
-    expect(page.locator("#bar").get_by_label("CSB")).not_to_be_checked()
-    expect(page.locator("#learn-wipe .tag.right")).to_contain_text("no balancing")
-    changes(page, "pictures", lambda: page.locator("#bar").get_by_label("CSB").check())
-    expect(page.locator("#learn-pictures").get_by_label("CSB", exact=True)).to_be_checked()
-
-
-def test_predict_then_reveal(learn):
-    page = learn()
+def test_predict_then_reveal(narrow):
+    page = narrow
     for key in KEYS:
         lesson = page.locator(f"#learn-{key}")
         lesson.locator(".question").get_by_role("radio").first.check()
@@ -159,8 +172,8 @@ def test_predict_then_reveal(learn):
         lesson.locator(".prose.answer").filter(has_text=re.compile("Right|Not quite")).wait_for()
 
 
-def test_predictions_are_ticked_counted_and_kept(learn):
-    page = learn()
+def test_predictions_are_ticked_counted_and_kept(open_page):
+    page = opened(open_page)
     score = page.locator("#learn-finish .score")
     expect(score).to_contain_text("Nothing predicted yet")
 
@@ -186,9 +199,10 @@ def test_predictions_are_ticked_counted_and_kept(learn):
     expect(score).to_contain_text("Nothing predicted yet")
 
 
-def test_the_drawn_block_and_the_story_follow_the_selection(learn):
-    page = learn()
+def test_the_drawn_block_and_the_story_follow_the_selection(wide):
+    page = wide
     block, story = page.locator("#learn-block"), page.locator("#learn-story")
+    page.locator("#bar").get_by_label("Layer").select_option("blocks.2.fc1")
     expect(block.locator('[data-role="fc1"]')).to_have_attribute("aria-pressed", "true")
     expect(story.locator(".which")).to_contain_text("of blocks.2.fc1")
     block.locator('[data-role="proj"]').focus()
@@ -205,16 +219,16 @@ def test_the_drawn_block_and_the_story_follow_the_selection(learn):
     expect(story.locator('[data-step="0"]')).to_have_attribute("aria-pressed", "true")
 
 
-def test_a_layer_that_a_reading_names_is_one_press_away(learn):
-    page = learn("?tab=learn&strength=1&layer=blocks.4.fc1")
+def test_a_layer_that_a_reading_names_is_one_press_away(open_page):
+    page = opened(open_page, "?tab=learn&strength=1&layer=blocks.4.fc1")
     link = page.locator('#learn-timesteps .reading a[href^="#layer="]')
     name = link.inner_text()
     link.click()
     expect(page.locator("#bar").get_by_label("Layer")).to_have_value(name)
 
 
-def test_links_lead_to_the_lessons_and_back_to_the_pictures(learn):
-    page = learn("?tab=learn#learn-balance")
+def test_links_lead_to_the_lessons_and_back_to_the_pictures(open_page):
+    page = opened(open_page, "?tab=learn#learn-balance")
     in_view = "(id) => Math.abs(document.getElementById(id).getBoundingClientRect().top) < 400"
     page.wait_for_function(in_view, arg="learn-balance")
     page.locator("nav.lessons a", has_text="Timesteps").click()
