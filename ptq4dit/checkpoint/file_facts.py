@@ -16,6 +16,7 @@ from torch import nn
 
 from ptq4dit.config.record import required_dict, required_text, short
 from ptq4dit.model.frequencies import frequencies_of
+from ptq4dit.model.streamed import stored_value
 from ptq4dit.storage.untrusted import read_headers
 
 KEY = "ptq4dit"
@@ -60,7 +61,7 @@ class Files:
 
 
 def tell_facts(transformer: nn.Module) -> None:
-    """Have every state dict of a transformer bring its facts along (`told`); its tensors stay as they are."""
+    """Have every state dict of a transformer bring its facts along (`told`), and what is on disk, mapped."""
     if _note not in transformer._state_dict_hooks.values():
         transformer.register_state_dict_post_hook(_note)
 
@@ -157,6 +158,7 @@ def _name(dtype: torch.dtype) -> str:
     return str(dtype).removeprefix("torch.")
 
 
-def _note(module: nn.Module, _state: Mapping[str, Any], prefix: str, local_metadata: dict[str, Any]) -> None:
+def _note(module: nn.Module, state: dict[str, Any], prefix: str, local_metadata: dict[str, Any]) -> None:
     if not prefix:
         local_metadata[KEY] = facts_of(module)
+        state.update({name: stored_value(module, name, value) for name, value in state.items() if value.is_meta})

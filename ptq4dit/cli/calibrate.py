@@ -8,7 +8,7 @@ import ptq4dit
 from ptq4dit.cli.options import add_dry_run, add_prompts, add_sampling
 from ptq4dit.cli.progress import Parts, price, sampling_bar, told
 from ptq4dit.cli.report import Report, lines
-from ptq4dit.cli.source import add_model, model_source, open_float, short_name
+from ptq4dit.cli.source import add_model, add_offload, model_source, open_float, short_name
 from ptq4dit.config.calibration import CalibrationConfig
 from ptq4dit.storage.whole_file import require_file
 
@@ -28,6 +28,7 @@ def add_options(command: argparse.ArgumentParser) -> None:
     command.add_argument("--first-sample", type=int, default=0, help="index of the first image, to share the work")
     add_prompts(command)
     add_sampling(command, defaults.steps)
+    add_offload(command)
     add_dry_run(command)
 
 
@@ -46,7 +47,7 @@ def run(options: argparse.Namespace) -> Report:
     source = model_source(options)
     file = options.out or f"{short_name(source)}-calibration.safetensors"
     require_file(Path(file))
-    model = open_float(source, options.device)
+    model = open_float(source, options.device, options.offload)
     prompts = _prompts(model, options.prompts)
     taken = calibrate_in_parts(
         model, config, Path(file), only_first=options.dry_run, show=Parts().job, progress=sampling_bar(), **prompts

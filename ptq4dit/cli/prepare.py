@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from ptq4dit.cli.options import add_dry_run, add_prompts, given_prompts
 from ptq4dit.cli.progress import Bar, priced, told
 from ptq4dit.cli.report import Report, duration, lines, say
-from ptq4dit.cli.source import add_model, model_source, open_float
+from ptq4dit.cli.source import add_model, add_offload, model_source, open_float
 from ptq4dit.config.calibration import CalibrationConfig
 from ptq4dit.config.prepare import PrepareConfig
 from ptq4dit.parallel import processes
@@ -41,6 +41,7 @@ def add_options(command: argparse.ArgumentParser) -> None:
     command.add_argument("--guidance", type=float, default=usual.guidance_scale, help="guidance scale, 1 for none")
     command.add_argument("--benchmark", action="store_true", help="measure every method too, which takes hours")
     add_prompts(command)
+    add_offload(command)
     add_dry_run(command)
 
 
@@ -53,7 +54,7 @@ def run(options: argparse.Namespace) -> Report:
     from ptq4dit.storage.provenance import made_by
 
     config, source = asked(options), model_source(options)
-    model, kept = open_float(source, options.device), home(source, options.cache)
+    model, kept = open_float(source, options.device, options.offload), home(source, options.cache)
     needed = seconds_needed(model, config)
     said = ", ".join(f"{name} about {duration(seconds)}" for name, seconds in needed.items())
     say(f"Kept in {kept}. Where nothing is made yet: {said}.\n")

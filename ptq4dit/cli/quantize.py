@@ -11,7 +11,7 @@ import ptq4dit
 from ptq4dit.cli.options import add_dry_run, add_quantization, quantization
 from ptq4dit.cli.progress import Bar, told
 from ptq4dit.cli.report import Report, lines
-from ptq4dit.cli.source import add_model, model_source, open_calibration, open_float, short_name
+from ptq4dit.cli.source import add_model, add_offload, model_source, open_calibration, open_float, short_name
 from ptq4dit.parallel import Job, processes
 from ptq4dit.storage.disk import require_room
 from ptq4dit.storage.folder import require_writable
@@ -34,6 +34,7 @@ def add_options(command: argparse.ArgumentParser) -> None:
     command.add_argument("--sensitivity", default=None, help="file written by sensitivity, for --budget")
     command.add_argument("--state", default=None, help="folder where reconstruction keeps its state, to go on there")
     command.add_argument("--seed", type=int, default=0, help="seed of reconstruction")
+    add_offload(command)
     add_dry_run(command)
 
 
@@ -52,7 +53,7 @@ def run(options: argparse.Namespace) -> Report:
         require_writable(folder, KIND)
     if options.state:
         require_place(Path(options.state))
-    dit = open_float(source, options.device)
+    dit = open_float(source, options.device, options.offload)
     weights = sum(parameter.numel() for parameter in dit.transformer.parameters())
     require_room(folder, int(_LEAST * weights * min(config.weight_bits, 8) / 8))
     if options.dry_run:

@@ -36,6 +36,11 @@ def add_model(command: argparse.ArgumentParser, text: str) -> None:
     command.add_argument("--device", default="cpu", help="where the model runs, such as cuda")
 
 
+def add_offload(command: argparse.ArgumentParser) -> None:
+    """``--offload``, for models that do not fit in memory."""
+    command.add_argument("--offload", default=None, help="folder that holds the blocks' weights in place of memory")
+
+
 def model_source(options: argparse.Namespace) -> str:
     """The model that was named, or the demo."""
     return options.model or demo_path()
@@ -55,11 +60,14 @@ def open_model(source: str, device: str) -> "Dit":
     return open_float(source, device)
 
 
-def open_float(source: str, device: str) -> "Dit":
-    """A float model."""
-    device = processes().device(device)
+def open_float(source: str, device: str, offload: str | None = None) -> "Dit":
+    """A float model, its blocks' weights in a folder if one is given; processes have one each."""
+    here = processes()
+    device = here.device(device)
     _require_device(device)
-    return ptq4dit.load(source, device=device)
+    if offload is not None and here.count > 1:
+        offload = str(Path(offload) / f"process-{here.rank}")
+    return ptq4dit.load(source, device=device, offload_folder=offload)
 
 
 def open_calibration(file: str | None, source: str) -> "Calibration":

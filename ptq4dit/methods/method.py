@@ -33,6 +33,7 @@ class Job:
         progress: called with (done, in all) while blocks are reconstructed.
         cancelled: asked between pieces of work.
         folder: where reconstruction keeps its state, to go on after a stop.
+        offload: where the integers go of a model whose weights are on disk.
     """
 
     dit: Dit
@@ -42,6 +43,7 @@ class Job:
     progress: Callable[..., None] | None = None
     cancelled: Callable[[], bool] | None = None
     folder: Path | None = None
+    offload: Path | None = None
 
     def check(self) -> None:
         """Raise `Cancelled` once somebody asked to stop; called between pieces of work."""
@@ -89,7 +91,8 @@ class Job:
             factors: site name -> ``b_x``.
             dit, stats, config: other ones than the job's.
         """
-        return convert(dit or self.dit, stats or self.stats, config or self.config, factors, layers=self.layers)
+        parts = dit or self.dit, stats or self.stats, config or self.config
+        return convert(*parts, factors, layers=self.layers, offload=self.offload)
 
     def reconstructed(
         self, model: Dit, factors: Mapping[str, Tensor] | None = None, transformer: nn.Module | None = None

@@ -41,6 +41,7 @@ from ptq4dit.methods.shifting import run_shifted, shiftable
 from ptq4dit.model.bundle import Dit
 from ptq4dit.model.families.absorber import shared_maximum
 from ptq4dit.model.layers import Layer, balanced_layers
+from ptq4dit.model.streamed import weights
 from ptq4dit.numerics.affine import affine_from_range, fake_quantize
 from ptq4dit.quantized.activation import activation_spec, is_static, round_dynamic
 from ptq4dit.quantized.balance import activation_salience, model_factors, tied_names
@@ -135,7 +136,8 @@ def searched_factor(
 
 
 def _rounding_error(layer: Layer, stats: Calibration, config: LayerConfig, factor: Tensor) -> float:
-    weight = torch.cat([linear.weight.detach().cpu().float().flatten(1) for linear in layer.linears])
+    with weights(*layer.linears):
+        weight = torch.cat([linear.weight.detach().cpu().float().flatten(1) for linear in layer.linears])
     low, high = stats.activation_min[layer.name] * factor, stats.activation_max[layer.name] * factor
     inputs, scaled = stats.samples[layer.name].float() * factor, weight / factor
     error = float(((_round_rows(inputs, low, high, config) - inputs) @ scaled.T).square().sum())

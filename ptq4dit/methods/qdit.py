@@ -14,6 +14,7 @@ from ptq4dit.config.quantization import LayerConfig, Override, QuantConfig
 from ptq4dit.methods.method import Job, Method
 from ptq4dit.model.bundle import Dit
 from ptq4dit.model.layers import Layer
+from ptq4dit.model.streamed import weights
 from ptq4dit.quantized.weight import expand_weight, quantize_weight
 
 _CANDIDATES = (32, 48, 64, 96, 128, 192, 256, 384)
@@ -64,7 +65,8 @@ def _error(layer: Layer, rows: torch.Tensor, config: LayerConfig) -> tuple[float
     """Squared output error of rounding the weights, and the number of scales."""
     if config.weight_bits == 16:
         return 0.0, 0
-    weight = torch.cat([linear.weight.detach().cpu().float().flatten(1) for linear in layer.linears])
+    with weights(*layer.linears):
+        weight = torch.cat([linear.weight.detach().cpu().float().flatten(1) for linear in layer.linears])
     integers, scale, zero_point = quantize_weight(weight, config)
     return float((rows @ (expand_weight(integers, scale, zero_point) - weight).T).square().sum()), scale.numel()
 

@@ -18,6 +18,8 @@ from ptq4dit.methods.method import Job, Method
 from ptq4dit.model.bundle import Dit
 from ptq4dit.model.families.generic import recall
 from ptq4dit.model.layers import require_finite
+from ptq4dit.model.streamed import Place, any_streamed, folder_of
+from ptq4dit.parallel import processes
 from ptq4dit.sampling.example import example_call
 
 METHODS: dict[str, Method] = {
@@ -35,6 +37,7 @@ def quantize(
     progress: Callable[..., None] | None = None,
     cancelled: Callable[[], bool] | None = None,
     folder: str | os.PathLike[str] | None = None,
+    offload_folder: str | os.PathLike[str] | None = None,
 ) -> Dit:
     """Quantize a float model by the method that the config names.
 
@@ -49,6 +52,9 @@ def quantize(
         progress: told about every step of reconstruction.
         cancelled: asked between pieces of work; once it says True, `ptq4dit.Cancelled` is raised.
         folder: where reconstruction keeps its state after each block, to go on after a stop.
+        offload_folder: for the integers of a model whose weights are on disk (``ptq4dit.load(offload_folder=...)``);
+            memory holds one block at a time, and the result reads its own from there. None for one beside the
+            weights, which is gone with the result.
 
     Returns:
         The bundle with a quantized transformer of the same class.
@@ -58,6 +64,7 @@ def quantize(
             method does not know what the config asks for.
     """
     config = config or QuantConfig()
+    place = _place(dit.transformer, config, offload_folder)
     recall(dit.transformer, stats.paths)
     require_finite(dit.transformer)
     stats.require_model(dit.transformer)
@@ -72,8 +79,11 @@ def quantize(
         progress=progress,
         cancelled=cancelled,
         folder=None if folder is None else Path(folder),
+        offload=None if place is None else place.folder,
     )
     model = method.run(job)
+    if place is not None:
+        model.transformer.ptq4dit_place = place
     as_diffusers(model.torch_transformer, model.transformer.ptq4dit_record)
     return model if job.config.backend == "simulated" else with_backend(model, job.config.backend)
 
@@ -86,6 +96,7 @@ def quantize_transformer(
     data: Trajectories | None = None,
     progress: Callable[..., None] | None = None,
     cancelled: Callable[[], bool] | None = None,
+    offload_folder: str | os.PathLike[str] | None = None,
 ) -> nn.Module:
     """Quantize any float diffusers transformer, without a pipeline around it.
 
@@ -96,7 +107,7 @@ def quantize_transformer(
         stats: its calibration, from ``ptq4dit.watch(transformer)`` or a file.
         config: see `quantize`.
         data: recorded calls to learn the rounding from; a method that learns it is refused without.
-        progress, cancelled: see `quantize`.
+        progress, cancelled, offload_folder: see `quantize`.
 
     Returns:
         A transformer of the same class with quantized layers, to put into any pipeline.
@@ -105,5 +116,19 @@ def quantize_transformer(
         ValueError: as `quantize`.
     """
     bare = Dit(transformer=transformer, vae=None, scheduler=None, id2label={}, source=type(transformer).__name__)
-    given = {"data": data, "progress": progress, "cancelled": cancelled}
+    given = {"data": data, "progress": progress, "cancelled": cancelled, "offload_folder": offload_folder}
     return quantize(bare, stats, config, **given).transformer  # type: ignore[arg-type]
+
+
+def _place(transformer: nn.Module, config: QuantConfig, folder: str | os.PathLike[str] | None) -> Place | None:
+    """Where a model's integers go; None for one that is in memory. Processes that share work have one each."""
+    if not any_streamed(transformer):
+        return None
+    if config.backend != "simulated":
+        raise ValueError(
+            f"Expected backend='simulated' for a model that stays on disk, got {config.backend!r}. Save it, and load "
+            "it with that backend."
+        )
+    here = processes()
+    own = None if folder is None else Path(folder) if here.count == 1 else Path(folder) / f"process-{here.rank}"
+    return Place(own, beside=folder_of(transformer))

@@ -3,7 +3,7 @@
 import copy
 import dataclasses
 from collections.abc import Callable, Mapping
-from typing import Any
+from functools import partial
 
 import torch
 from jaxtyping import Float
@@ -14,6 +14,7 @@ from ptq4dit.methods.method import Job
 from ptq4dit.model.bundle import Dit
 from ptq4dit.model.families.absorber import Modulation
 from ptq4dit.model.layers import Layer, balanced_layers
+from ptq4dit.model.streamed import rewrite, weights
 
 
 def shiftable(layers: Mapping[str, Layer]) -> list[str]:
@@ -60,13 +61,18 @@ def shift_inputs(transformer: nn.Module, shifts: Mapping[str, Float[Tensor, " ch
             continue
         shift = shifts[name].double()
         assert isinstance(layer.absorber, Modulation) and layer.absorber.shift is not None
-        modulation: Any = result.get_submodule(layer.absorber.linear)
         rows = slice(*layer.absorber.shift)
-        bias = modulation.bias[rows]
-        modulation.bias[rows] = (bias.double() + shift.to(bias.device)).to(bias.dtype)
+        rewrite(result.get_submodule(layer.absorber.linear), "bias", partial(_added, rows=rows, values=shift))
         for linear in layer.linears:
-            assert linear.bias is not None
-            linear.bias.copy_(linear.bias.double() - linear.weight.double() @ shift.to(linear.weight.device))
+            with weights(linear):
+                effect = linear.weight.double() @ shift.to(linear.weight.device)
+            rewrite(linear, "bias", partial(_added, rows=slice(None), values=-effect))
+    return result
+
+
+def _added(bias: Tensor, *, rows: slice, values: Tensor) -> Tensor:
+    result = bias.clone()
+    result[rows] = (bias[rows].double() + values.to(bias.device)).to(bias.dtype)
     return result
 
 

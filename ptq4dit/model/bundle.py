@@ -22,7 +22,7 @@ from ptq4dit.model.pipelines import (
     with_parts,
     without_transformer,
 )
-from ptq4dit.model.streamed import device_of
+from ptq4dit.model.streamed import any_streamed, device_of
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -169,6 +169,7 @@ def load(
     heads: int | None = None,
     variant: str | None = None,
     options: Mapping[str, Any] | None = None,
+    offload_folder: str | os.PathLike[str] | None = None,
 ) -> Bundle:
     """Load a diffusers pipeline of any family, an official DiT file, or take a live pipeline.
 
@@ -184,6 +185,8 @@ def load(
         heads: attention heads of an official file, see `official.architecture`.
         variant: which files of a folder or repository, such as ``"fp16"``; None for the plain ones, or the only ones.
         options: what the pipeline's call is given beyond its own defaults, such as ``{"height": 512, "width": 512}``.
+        offload_folder: for the weights of the transformer's blocks, each of which is read as it is called: for models
+            that do not fit in memory. It takes as much room on disk as they do.
 
     Returns:
         The bundle, in evaluation mode.
@@ -191,6 +194,8 @@ def load(
     Raises:
         ValueError: if there is no such folder, file or repository, or it holds something without a transformer.
     """
+    if offload_folder is not None and (isinstance(source, DiffusionPipeline) or is_official(source_name(source))):
+        raise ValueError("Expected a folder or hub id with offload_folder, got a live pipeline or an official file.")
     if isinstance(source, DiffusionPipeline):
         return _taken(source, dtype, device, frequencies, options)
     name, kind, place = source_name(source), as_dtype(dtype or torch.float32), device or "cpu"
@@ -201,10 +206,11 @@ def load(
         id2label = imagenet_labels() if int(transformer.config.num_embeds_ada_norm) == 1000 else {}
         set_frequencies(transformer, frequencies or trained_with(name))
         return bundle(transformer.to(place).eval(), autoencoder, scheduler, id2label=id2label, source=name)
-    pipeline, index = read_pipeline(name, kind, variant)
+    offload = None if offload_folder is None else (Path(offload_folder), torch.device(place))
+    pipeline, index = read_pipeline(name, kind, variant, offload)
     for part in pipeline.components.values():
         if isinstance(part, torch.nn.Module):
-            part.to(place).eval()
+            (part if any_streamed(part) else part.to(place)).eval()
     return _of_pipeline(pipeline, name, frequencies or trained_with(name), index, options)
 
 

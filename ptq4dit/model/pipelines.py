@@ -15,6 +15,7 @@ from diffusers import DiffusionPipeline
 from ptq4dit.config.record import short
 from ptq4dit.model.folder_sizes import CONFIG, INDEX, rehearsed, require_filled, require_sizes
 from ptq4dit.model.loading import loading
+from ptq4dit.model.streamed import is_streamed
 from ptq4dit.storage.untrusted import read_strict_json
 
 _SIZES = (16, 32, 64, 128, 256)
@@ -22,7 +23,7 @@ _SIZES = (16, 32, 64, 128, 256)
 
 
 def read_pipeline(
-    name: str, dtype: torch.dtype, variant: str | None = None
+    name: str, dtype: torch.dtype, variant: str | None = None, offload: tuple[Path, torch.device] | None = None
 ) -> tuple[DiffusionPipeline, Mapping[str, Any]]:
     """A pipeline of whatever class its ``model_index.json`` names, on the CPU, and what that file says.
 
@@ -32,6 +33,8 @@ def read_pipeline(
         name: a folder, or a hub id.
         dtype: floating type of all its models.
         variant: files such as ``"fp16"``; None for the plain ones, or the only ones that there are.
+        offload: a folder for the weights of the transformer's blocks, and the device that runs them; None to have them
+            in memory.
 
     Raises:
         ValueError: if there is no such pipeline, it cannot be read, lacks weights, or has no transformer.
@@ -46,6 +49,8 @@ def read_pipeline(
         _require_sound(folder, index)
         chosen = variant or _only_variant(folder)
         with loading():
+            if offload is not None:
+                given["transformer"] = _streamed(folder, dtype, chosen, *offload)
             pipeline = DiffusionPipeline.from_pretrained(folder, dtype=dtype, variant=chosen, **given)
         _require_weights(pipeline)
     except Exception as error:  # diffusers, transformers, safetensors and torch each have their own for damaged files
@@ -99,9 +104,30 @@ def _require_sound(folder: Path, index: Mapping[str, Any]) -> None:
             require_filled(model, folder / "transformer")
 
 
+def _streamed(folder: Path, dtype: torch.dtype, variant: str | None, place: Path, device: torch.device) -> Any:
+    """The transformer of a pipeline's folder, its blocks' weights in a folder of their own."""
+    model = rehearsed(folder / "transformer")
+    if model is None:
+        raise ValueError(f"Expected a transformer of diffusers' own, got another in {str(folder)!r}.")
+    blocks = {name for name, child in model.named_children() if isinstance(child, torch.nn.ModuleList)}
+    own = [name for name, _ in (*model.named_parameters(recurse=False), *model.named_buffers(recurse=False))]
+    places = dict.fromkeys(own, str(device)) | {
+        name: "disk" if name in blocks else str(device) for name, _ in model.named_children()
+    }
+    given: dict[str, Any] = {"dtype": dtype, "variant": variant, "device_map": places, "offload_folder": place}
+    return type(model).from_pretrained(folder, subfolder="transformer", **given)  # type: ignore[attr-defined]
+
+
 def _require_weights(pipeline: Any) -> None:
     for name, part in pipeline.components.items():
-        missing = [path for path, value in part.named_parameters() if value.is_meta] if _is_module(part) else []
+        modules = part.named_modules() if _is_module(part) else ()
+        held = [(path, module) for path, module in modules if not is_streamed(module)]
+        missing = [
+            f"{path}.{own}"
+            for path, module in held
+            for own, value in module.named_parameters(recurse=False)
+            if value.is_meta
+        ]
         if missing:
             raise ValueError(
                 f"Expected all weights of {name!r}, got files without {len(missing)}, such as {short(missing[0])}. "

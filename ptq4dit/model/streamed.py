@@ -1,12 +1,14 @@
 """Models whose weights stay on disk, or wherever Accelerate's hooks put them, and come to memory module by module."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 
 def stream(transformer: nn.Module, folder: str | os.PathLike[str]) -> None:
@@ -20,6 +22,7 @@ def stream(transformer: nn.Module, folder: str | os.PathLike[str]) -> None:
     """
     from accelerate import disk_offload
 
+    _forget(folder)
     disk_offload(transformer, folder, execution_device=device_of(transformer))
 
 
@@ -27,7 +30,63 @@ def stream_buffers(module: nn.Module, folder: str | os.PathLike[str], device: to
     """The same for a module without parameters, whose state is its buffers; those that are not saved stay in memory."""
     from accelerate import disk_offload
 
+    _forget(folder)
     disk_offload(module, folder, execution_device=device, offload_buffers=True)
+
+
+def _forget(folder: str | os.PathLike[str]) -> None:
+    """Have what a folder holds written anew: Accelerate takes an index that it finds for that of the same tensors."""
+    (Path(folder) / "index.json").unlink(missing_ok=True)
+
+
+def fetch_buffers(module: nn.Module) -> Path:
+    """Undo `stream_buffers`: the module's state is in memory again, and its own.
+
+    Returns:
+        The folder that it was in.
+    """
+    from accelerate.hooks import remove_hook_from_module
+
+    folder = Path(_offloading(module).weights_map.dataset.save_folder)
+    remove_hook_from_module(module)
+    for name, buffer in module._buffers.items():
+        module._buffers[name] = None if buffer is None else buffer.clone()
+    return folder
+
+
+def rewrite(module: nn.Module, name: str, change: Callable[[Tensor], Tensor]) -> None:
+    """Put a changed value in the place of one of a module's own parameters.
+
+    One that is streamed stays on disk as it is, and is changed whenever it is read.
+
+    Args:
+        module: whose parameter it is.
+        name: of the parameter.
+        change: makes the new value of the old one, which it leaves as it is.
+    """
+    if (hook := _offloading(module)) is None:
+        parameter = module._parameters[name]
+        assert parameter is not None
+        parameter.data.copy_(change(parameter.data))
+    else:
+        hook.weights_map = _Changed(hook.weights_map, name, change)
+
+
+class _Changed(Mapping[str, Tensor]):
+    """The tensors of a streamed module, one of them changed as it is read."""
+
+    def __init__(self, inner: Any, name: str, change: Callable[[Tensor], Tensor]) -> None:
+        self.inner, self._name, self._change = inner, name, change
+
+    def __getitem__(self, name: str) -> Tensor:
+        value = self.inner[name]
+        return self._change(value) if name == self._name else value
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.inner)
+
+    def __len__(self) -> int:
+        return len(self.inner)
 
 
 def is_streamed(module: nn.Module) -> bool:
@@ -70,3 +129,50 @@ def parameters(transformer: nn.Module, *, by_name: bool = False) -> Iterator[tup
             parameter = module._parameters[own]
             assert parameter is not None
             yield name, parameter
+
+
+def any_streamed(transformer: nn.Module) -> bool:
+    """Whether some of a model's weights are elsewhere until their module is called."""
+    return any(map(is_streamed, transformer.modules()))
+
+
+def stored_value(transformer: nn.Module, name: str, value: Tensor) -> Tensor:
+    """A tensor of a state dict, read where it is streamed: as long as nobody writes to it, it takes no memory."""
+    path, _, own = name.rpartition(".")
+    hook = _offloading(transformer.get_submodule(path)) if value.is_meta else None
+    return value if hook is None else hook.weights_map[own]
+
+
+def folder_of(transformer: nn.Module) -> Path | None:
+    """The folder that a streamed model's weights are in; None if it is not known."""
+    for module in transformer.modules():
+        hook = _offloading(module)
+        tensors = getattr(hook, "weights_map", None)
+        while isinstance(tensors, _Changed):
+            tensors = tensors.inner
+        folder = getattr(getattr(tensors, "dataset", None), "save_folder", None)
+        if folder is not None:
+            return Path(folder)
+    return None
+
+
+class Place:
+    """A folder for what a model streams: somebody's, or one of its own that is gone once no copy of the model is left.
+
+    Attributes:
+        folder: where it is.
+    """
+
+    def __init__(self, folder: Path | None, *, beside: Path | None) -> None:
+        """Make it.
+
+        Args:
+            folder: somebody's; None for one of its own.
+            beside: where its own one is to be; None for wherever temporary files are.
+        """
+        self._own = None if folder else TemporaryDirectory(prefix="integers-", dir=beside, ignore_cleanup_errors=True)
+        self.folder = folder or Path(self._own.name if self._own else "")
+        self.folder.mkdir(parents=True, exist_ok=True)
+
+    def __deepcopy__(self, _: dict[int, Any]) -> "Place":
+        return self

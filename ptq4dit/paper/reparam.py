@@ -6,6 +6,7 @@ is a plain float model of the same class with the same output, which loads into 
 
 import copy
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 import torch
 from jaxtyping import Float
@@ -23,6 +24,7 @@ from ptq4dit.model.families.absorber import (
 from ptq4dit.model.families.family import Site
 from ptq4dit.model.families.plain import plain_linear, require_plain
 from ptq4dit.model.families.registry import family_of
+from ptq4dit.model.streamed import rewrite
 
 
 @torch.no_grad()
@@ -49,7 +51,7 @@ def reparameterize(transformer: nn.Module, factors: Mapping[str, Float[Tensor, "
             factor of one of several tied sites is that of all. Channels that nothing absorbs have 1.
 
     Returns:
-        A new float transformer of the same class.
+        A new float transformer of the same class. Of a streamed one, what is on disk stays as it is.
 
     Raises:
         ValueError: for an unknown site, a factor that cannot be absorbed, of wrong shape or sign, or other than that
@@ -91,20 +93,21 @@ def _scale_input(transformer: nn.Module, absorber: Absorber, factor: Tensor) -> 
 
 
 def _scale_rows(module: nn.Module, rows: slice, factor: Tensor, offset: Tensor | None = None) -> None:
-    weight, bias = module._parameters["weight"], module._parameters.get("bias")
-    assert weight is not None
-    factor = factor.to(weight.device)
-    by_row = factor.reshape(-1, *[1] * (weight.ndim - 1))
-    weight[rows] = (weight[rows].double() * by_row).to(weight.dtype)
-    if bias is not None:
-        moved = bias[rows].double() * factor
-        moved = moved if offset is None else moved + offset.to(bias.device)
-        bias[rows] = moved.to(bias.dtype)
+    rewrite(module, "weight", partial(_scaled, rows=rows, factor=factor))
+    if module._parameters.get("bias") is not None:
+        rewrite(module, "bias", partial(_scaled, rows=rows, factor=factor, offset=offset))
+
+
+def _scaled(values: Tensor, *, rows: slice, factor: Tensor, offset: Tensor | None = None) -> Tensor:
+    scaled = values[rows].double() * factor.to(values.device).reshape(-1, *[1] * (values.ndim - 1))
+    result = values.clone()
+    result[rows] = (scaled if offset is None else scaled + offset.to(values.device)).to(values.dtype)
+    return result
 
 
 def _divide_columns(linear: nn.Linear | nn.Conv2d, factor: Tensor) -> None:
-    by_column = factor.to(linear.weight.device).reshape(-1, *[1] * (linear.weight.ndim - 2))
-    linear.weight.copy_(linear.weight.double() / by_column)
+    by_column = factor.reshape(-1, *[1] * (linear.weight.ndim - 2))
+    rewrite(linear, "weight", lambda weight: (weight.double() / by_column.to(weight.device)).to(weight.dtype))
 
 
 def _require_rewritable(transformer: nn.Module, sites: Sequence[Site]) -> None:

@@ -4,6 +4,7 @@ import copy
 import dataclasses
 from collections.abc import Callable, Mapping
 from fnmatch import fnmatchcase
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -18,6 +19,7 @@ from ptq4dit.model.families.family import Site
 from ptq4dit.model.families.registry import family_of
 from ptq4dit.model.layers import EXTRA_ROLES, Layer, balanced_layers, extra_layers, require_finite, unknown_layer
 from ptq4dit.model.proof import prove
+from ptq4dit.model.streamed import device_of, is_streamed, stream_buffers, weights
 from ptq4dit.paper.reparam import reparameterize
 from ptq4dit.quantized.activation import is_static
 from ptq4dit.quantized.attention import QuantizedAttnProcessor
@@ -60,6 +62,7 @@ def convert(
     factors: Mapping[str, Float[Tensor, " channel"]] | None = None,
     *,
     layers: Mapping[str, Layer] | None = None,
+    offload: Path | None = None,
 ) -> Dit:
     """Fold factors and round to nearest; what every method starts from.
 
@@ -72,6 +75,7 @@ def convert(
         factors: site name -> ``b_x``, folded by `reparameterize`; what nothing can absorb becomes part of the layers
             that multiply by it themselves (``config.balance_inputs``).
         layers: `quantized_layers` of the model, if the caller has them and has seen that model and statistics fit.
+        offload: folder for the integers of a model whose weights are on disk: one layer at a time is in memory.
 
     Returns:
         The bundle with a transformer of the same class whose layers are `QuantizedLinear`.
@@ -105,7 +109,7 @@ def convert(
         return type(empty).from_float(linear, layer, limits, clock, own)  # type: ignore[arg-type]
 
     build = fill if team().count == 1 else _shared_out(transformer, layers, settings, fill, clock)
-    install(transformer, layers, settings, config, build, clock)
+    install(transformer, layers, settings, config, build, clock, offload)
     _fill_attention(transformer, seen, config, groups)
     transformer.ptq4dit_record = QuantRecord(
         config=config,
@@ -129,7 +133,9 @@ def _shared_out(
 
     def make(place: tuple[str, str]) -> list[Tensor]:
         name, path = place
-        return list(fill(name, transformer.get_submodule(path), settings[name]).state_dict().values())
+        linear = transformer.get_submodule(path)
+        with weights(linear):
+            return list(fill(name, linear, settings[name]).state_dict().values())
 
     made = shared([(name, path) for name, layer in layers.items() for path in layer.paths], make)
 
@@ -197,6 +203,7 @@ def install(
     config: QuantConfig,
     build: Build,
     clock: TimestepClock | None,
+    offload: Path | None = None,
 ) -> None:
     """Replace layers, in place; the attention processors are replaced by unfilled ones.
 
@@ -207,22 +214,31 @@ def install(
         config: whose attention settings count.
         build: makes each.
         clock: becomes part of the transformer.
+        offload: where layers go whose float ones are on disk.
     """
+    device = device_of(transformer)
     if clock is not None:
         attach_clock(transformer, clock)
     places = [(name, path) for name, layer in layers.items() for path in layer.paths]
     for name, path in places:  # names only: each float layer is freed once it is replaced
+        linear = transformer.get_submodule(path)
         try:
-            transformer.set_submodule(path, build(name, transformer.get_submodule(path), settings[name]))
+            with weights(linear):
+                layer = build(name, linear, settings[name])
         except ValueError as error:
             raise ValueError(f"{name}: {error}") from error
+        if offload is not None and is_streamed(linear):
+            assert isinstance(layer, QuantizedLinear)
+            layer.release()
+            stream_buffers(layer, offload / path, device)
+        transformer.set_submodule(path, layer)
     if config.attention_bits != FLOAT_BITS or config.softmax_bits != FLOAT_BITS:
         for block in family_of(transformer).blocks(transformer):
             attention: Any = transformer.get_submodule(f"{block}.attn1")
-            attention.set_processor(_processor(config, clock, attention))
+            attention.set_processor(_processor(config, clock).to(device))
 
 
-def _processor(config: QuantConfig, clock: TimestepClock | None, attention: nn.Module) -> QuantizedAttnProcessor:
+def _processor(config: QuantConfig, clock: TimestepClock | None) -> QuantizedAttnProcessor:
     layer = dataclasses.replace(config.layer("attention"), activation_group_size=None)
     return QuantizedAttnProcessor(
         layer,
@@ -230,7 +246,7 @@ def _processor(config: QuantConfig, clock: TimestepClock | None, attention: nn.M
         softmax_bits=config.softmax_bits,
         softmax=config.option("softmax", "uniform"),
         clock=clock,
-    ).to(next(attention.buffers()).device)
+    )
 
 
 def _fill_attention(transformer: nn.Module, stats: Calibration, config: QuantConfig, groups: list[slice]) -> None:

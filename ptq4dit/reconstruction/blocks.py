@@ -1,13 +1,14 @@
 """One block in its two forms, float and quantized, and the layers of it whose rounding is learned."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
 from torch import nn
 
 from ptq4dit.model.families.family import Site
-from ptq4dit.model.streamed import device_of
+from ptq4dit.model.streamed import device_of, fetch_buffers, is_streamed, stream_buffers
 from ptq4dit.quantized.linear import QuantizedLinear
 
 
@@ -59,6 +60,24 @@ def pair_of(exact: nn.Module, quantized: nn.Module, path: str, sites: Mapping[st
         for site in inside
     )
     return BlockPair(exact=exact.get_submodule(path), block=quantized.get_submodule(path), stages=stages)
+
+
+@contextmanager
+def in_memory(block: nn.Module) -> Iterator[None]:
+    """A ``with`` block in which a block's quantized layers are in memory, those whose integers are on disk.
+
+    What they are at its end goes back to where they were.
+    """
+    streamed = [layer for layer in block.modules() if isinstance(layer, QuantizedLinear) and is_streamed(layer)]
+    places = [(layer, device_of(layer), fetch_buffers(layer)) for layer in streamed]
+    try:
+        for layer in streamed:
+            layer.restore()
+        yield
+    finally:
+        for layer, device, folder in places:
+            layer.release()
+            stream_buffers(layer, folder, device)
 
 
 def _gate(block: str, site: Site) -> tuple[str, int, int] | None:

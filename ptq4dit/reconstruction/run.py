@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from ptq4dit.calibration.trajectories import Trajectories
 from ptq4dit.config.reconstruction import ReconstructionConfig
 from ptq4dit.model.bundle import Dit
+from ptq4dit.model.streamed import any_streamed
 from ptq4dit.reconstruction.adaround import Softened, train_block
 from ptq4dit.reconstruction.blocks import BlockPair
 from ptq4dit.reconstruction.closed_form import round_block
@@ -64,8 +65,11 @@ def reconstruct(
 
     Raises:
         Cancelled: once ``cancelled`` says True.
-        ValueError: if ``data`` are not of this model's shape, or lack a half of guidance that the objective needs.
+        ValueError: if ``data`` are not of this model's shape, or lack a half of guidance that the objective needs; for
+            a copy of a model whose integers are on disk.
     """
+    if any_streamed(model.transformer) and not in_place:
+        raise ValueError("Expected in_place=True for a model whose integers are on disk, got False: they are its only.")
     result = model.transformer if in_place else copy.deepcopy(model.transformer)
     settings = {"progress": progress, "cancelled": cancelled, "folder": folder}
     reconstruct_transformer(dit.transformer, result, data, config, **settings)  # type: ignore[arg-type]
@@ -81,34 +85,26 @@ def reconstruct_transformer(
     progress: Progress | None = None,
     cancelled: Callable[[], bool] | None = None,
     folder: Path | None = None,
-    entered: Callable[[str], None] = lambda path: None,
-    left: Callable[[str], None] = lambda path: None,
 ) -> None:
     """Do what `reconstruct` does to a transformer alone, of any family, in place.
+
+    Of a model whose weights are on disk, memory holds one block, in float and in integers, and that block's data.
 
     Args:
         exact: the float transformer, re-parameterized as ``quantized`` is.
         quantized: its quantized twin.
         data, config, progress, cancelled, folder: as for `reconstruct`.
-        entered, left: told the path of a block before it is looked at, and once nothing but its state is needed.
     """
     used, guidance = _chosen(data, config)
     state = State(folder, exact, quantized, used, config)
     report = Report(config=config, progress=progress, cancelled=cancelled)
     walk = Walk(exact, quantized, used, guidance, report.check)
     report.blocks = len(walk)
-    before = None
     for index, (pair, block_data) in enumerate(walk):
-        if before is not None:
-            left(before)
-        before = walk.paths[index]
-        entered(before)
         report.start(index)
         if not state.load(index, pair):
             _reconstruct_block(pair, block_data, used, config, index, report)
             state.save(index, pair)
-    if before is not None:
-        left(before)
     report.start(len(walk))
 
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from ptq4dit.calibration.trajectories import Trajectories
 from ptq4dit.config.reconstruction import ReconstructionConfig
 from ptq4dit.model.fingerprint import fingerprint
+from ptq4dit.model.streamed import stored_value
 from ptq4dit.quantized.record import QuantRecord
 from ptq4dit.reconstruction.arguments import tensors_of
 from ptq4dit.reconstruction.blocks import BlockPair
@@ -89,7 +90,7 @@ def _identity(exact: nn.Module, model: nn.Module, data: Trajectories, config: Re
     for tensor in (data.images, *tensors_of((everything.args, everything.kwargs))):
         digest.update(_bytes(tensor))
     for name, tensor in sorted(model.state_dict().items()):
-        digest.update(name.encode() + _bytes(tensor))
+        digest.update(name.encode() + _bytes(stored_value(model, name, tensor)))
     return digest.hexdigest()
 
 

@@ -12,7 +12,7 @@ from ptq4dit.model.families.registry import family_of
 from ptq4dit.model.forward import tell_clock
 from ptq4dit.model.streamed import device_of
 from ptq4dit.reconstruction.arguments import Arguments, joined
-from ptq4dit.reconstruction.blocks import BlockPair, pair_of
+from ptq4dit.reconstruction.blocks import BlockPair, in_memory, pair_of
 from ptq4dit.reconstruction.capture import call_of
 from ptq4dit.reconstruction.data import CHUNK_TOKENS, BlockData
 from ptq4dit.reconstruction.wiring import Wiring, find_wiring
@@ -82,20 +82,19 @@ class Walk:
                     else self._recorded(model, wiring)
                 )
             outputs[self.exact] = self._outputs(pair.exact, inputs[self.exact])
-            yield (
-                pair,
-                BlockData(
-                    transformer=self.quantized,
-                    inputs=inputs[self.quantized],
-                    float_inputs=inputs[self.exact],
-                    targets=outputs[self.exact],
-                    timesteps=self.data.timesteps,
-                    guidance=self.guidance,
-                    check=self.check,
-                ),
+            block_data = BlockData(
+                transformer=self.quantized,
+                inputs=inputs[self.quantized],
+                float_inputs=inputs[self.exact],
+                targets=outputs[self.exact],
+                timesteps=self.data.timesteps,
+                guidance=self.guidance,
+                check=self.check,
             )
-            if index + 1 < len(self) and self._wiring[index + 1].follows:
-                outputs[self.quantized] = self._outputs(pair.block, inputs[self.quantized])
+            with in_memory(pair.block):
+                yield pair, block_data
+                if index + 1 < len(self) and self._wiring[index + 1].follows:
+                    outputs[self.quantized] = self._outputs(pair.block, inputs[self.quantized])
 
     def _example(self, count: int, row: int) -> tuple[int, Call]:
         """A call with a sample so often, and how many it has with the companions."""

@@ -84,8 +84,6 @@ def recorded(transformer: Any) -> Trajectories:
 
 def memory(blocks: int, width: int) -> dict[str, float]:
     """The most memory held, and the seconds of calibration and of the closed form."""
-    from ptq4dit.reconstruction.streamed import quantize_streamed
-
     config = QuantConfig(
         method="gptq", weight_bits=4, csb=False, ssc=False, weight_range="minmax", reconstruction=CLOSED_FORM
     )
@@ -97,7 +95,7 @@ def memory(blocks: int, width: int) -> dict[str, float]:
             for timestep in TIMES:
                 data.call((data.timesteps == timestep).nonzero()[:, 0]).on(transformer)
         stats, calibrated = seen.calibration(), time.monotonic()
-        quantize_streamed(transformer, stats, data, config, Path(folder) / "integers")
+        ptq4dit.quantize_transformer(transformer, stats, config, data=data, offload_folder=Path(folder) / "integers")
         return {
             "blocks": blocks,
             "weights_mb": sum(path.stat().st_size for path in weights.iterdir()) / 1e6,

@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+import gc
 import json
 import os
 import subprocess
@@ -12,13 +13,14 @@ import pytest
 import torch
 
 import ptq4dit
+from ptq4dit.cli import main
 from ptq4dit.config.quantization import QuantConfig
 from ptq4dit.config.reconstruction import ReconstructionConfig
 from ptq4dit.model.fingerprint import fingerprint
-from ptq4dit.model.streamed import device_of, is_streamed, stream
+from ptq4dit.model.streamed import any_streamed, device_of, is_streamed, stream
 from ptq4dit.quantized.linear import QuantizedLinear
-from ptq4dit.reconstruction.streamed import quantize_streamed
 from tests.ptq4dit.model.tiny_models import tiny
+from tests.ptq4dit.tiny_pipelines import tiny_sd3
 from tests.ptq4dit.tiny_trajectories import recorded
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -62,27 +64,80 @@ def test_on_disk_it_is_the_same_model(case):
         assert torch.equal(one.samples[name], other.samples[name])
 
 
-def test_its_integers_are_those_that_it_has_in_memory(case, tmp_path):
+@pytest.mark.parametrize("method", ptq4dit.METHODS)
+def test_its_integers_are_those_that_it_has_in_memory(case, tmp_path, method):
+    """Every method, balanced where it balances: what is folded is folded as the weights are read."""
     held, streamed, data = case
-    stats = observed(held, data)
-    exact = ptq4dit.quantize_transformer(held, stats, CONFIG, data=data)
-    found = quantize_streamed(streamed, stats, data, CONFIG, tmp_path)
-    assert all(parameter.is_meta for parameter in (*streamed.parameters(), *found.parameters()))
+    stats, before = observed(held, data), fingerprint(streamed)
+    learned = CONFIG.reconstruction if ptq4dit.METHODS[method].reconstructs else None
+    config = dataclasses.replace(CONFIG, method=method, csb=True, ssc=True, reconstruction=learned)
+    exact = ptq4dit.quantize_transformer(held, stats, config, data=data)
+    found = ptq4dit.quantize_transformer(streamed, stats, config, data=data, offload_folder=tmp_path)
+    assert fingerprint(streamed) == before
+    rounded = [name for name, module in exact.named_modules() if isinstance(module, QuantizedLinear)]
+    assert rounded and all(is_streamed(found.get_submodule(name)) for name in rounded)
     with torch.no_grad():
         wanted, made = (data.call(slice(0, 4)).on(model) for model in (exact, found))
     assert torch.equal(wanted[0], made[0])
-    kept = [name for name, module in found.named_modules() if isinstance(module, QuantizedLinear)]
-    assert kept == [name for name, module in exact.named_modules() if isinstance(module, QuantizedLinear)]
-    assert all((tmp_path / name / "index.json").is_file() for name in kept)
+    there = found.state_dict()
+    assert all(torch.equal(there[name], value) for name, value in exact.state_dict().items())
 
 
-def test_what_it_cannot_do_is_said(case, tmp_path):
+def test_what_it_cannot_do_is_said(case):
     held, streamed, data = case
     stats = observed(held, data)
-    with pytest.raises(ValueError, match="got one in memory"):
-        quantize_streamed(held, stats, data, CONFIG, tmp_path)
-    with pytest.raises(ValueError, match="Expected csb=False"):
-        quantize_streamed(streamed, stats, data, dataclasses.replace(CONFIG, method="ptq4dit", csb=True), tmp_path)
+    with pytest.raises(ValueError, match="Expected backend='simulated' for a model that stays on disk, got 'integer'"):
+        integer = dataclasses.replace(CONFIG, backend="integer")
+        ptq4dit.quantize_transformer(streamed, stats, integer, data=data)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A pipeline's folder."""
+    place = tmp_path_factory.mktemp("pipeline") / "sd3"
+    tiny_sd3().save_pretrained(place)
+    return place
+
+
+def test_a_pipeline_on_disk_is_calibrated_quantized_saved_and_loaded(folder, tmp_path):
+    """From the folder to the checkpoint, all as with the model in memory, to the last bit."""
+    config = ptq4dit.CalibrationConfig(timesteps=2, steps=2, samples_per_timestep=2)
+    asked = dataclasses.replace(CONFIG, method="ptq4dit", csb=True, ssc=True)
+    states, pictures = [], []
+    for name, offload in (("held", None), ("streamed", tmp_path / "weights")):
+        dit = ptq4dit.load(folder, offload_folder=offload)
+        assert any_streamed(dit.transformer) == (offload is not None)
+        stats = ptq4dit.calibrate(dit, config, prompts=["a", "b"])
+        model = ptq4dit.quantize(dit, stats, asked)
+        ptq4dit.save_quantized(model, tmp_path / name)
+        states.append(ptq4dit.load_quantized(tmp_path / name).transformer.state_dict())
+        pictures.append(ptq4dit.generate(model, prompts=["c"], steps=2))
+    assert states[0].keys() == states[1].keys()
+    assert all(torch.equal(states[1][name], value) for name, value in states[0].items())
+    assert torch.equal(*pictures)
+    places = list((tmp_path / "weights").glob("integers-*"))
+    del model
+    gc.collect()
+    assert len(places) == 1 and not places[0].exists()
+
+
+def test_a_live_pipeline_is_not_put_on_disk(folder, tmp_path):
+    with pytest.raises(ValueError, match="Expected a folder or hub id with offload_folder, got a live pipeline"):
+        ptq4dit.load(tiny_sd3(), offload_folder=tmp_path)
+
+
+def test_the_commands_keep_it_on_disk(folder, tmp_path, capsys):
+    stats, out, offload = tmp_path / "c.safetensors", tmp_path / "q", tmp_path / "offload"
+    sizes = ("--timesteps", 2, "--steps", 2, "--samples", 2)
+    for command in (
+        ("calibrate", folder, *sizes, "--offload", offload, "--out", stats),
+        ("quantize", folder, "--calibration", stats, "--weight-bits", 4, "--offload", offload, "--out", out),
+    ):
+        assert main(list(map(str, command))) == 0, capsys.readouterr().err
+    assert any(offload.iterdir())
+    whole = ptq4dit.quantize(ptq4dit.load(folder), ptq4dit.Calibration.load(stats), QuantConfig(weight_bits=4))
+    made = ptq4dit.load_quantized(out).transformer.state_dict()
+    assert all(torch.equal(made[name], value) for name, value in whole.transformer.state_dict().items())
 
 
 def test_memory_is_flat_in_the_number_of_blocks(tmp_path):
