@@ -46,7 +46,7 @@ def shared(pieces: Sequence[_Piece], make: Callable[[_Piece], Sequence[Any]]) ->
             with _set(False):
                 own = list(make(at_once[here.rank]))
         for source in range(len(at_once)):
-            yield _told(own if source == here.rank else None, source, here)
+            yield _heard(own if source == here.rank else None, source, here)
 
 
 def split(pieces: Sequence[_Piece], parts: int) -> list[Sequence[_Piece]]:
@@ -63,6 +63,17 @@ def _set(value: bool) -> Iterator[None]:
         yield
     finally:
         _TOGETHER.reset(token)
+
+
+def _heard(value: list[Any] | None, source: int, here: Processes) -> list[Any]:
+    try:
+        return _told(value, source, here)
+    except RuntimeError as error:  # torch.distributed's word for a process that is not there any more
+        whose = "another process" if source == here.rank else f"process {source} of {here.count}"
+        raise ConnectionError(
+            f"Expected to share work with {whose}, which has ended or cannot be reached. What is finished is kept; "
+            "start the same command again to go on there."
+        ) from error
 
 
 def _told(value: list[Any] | None, source: int, here: Processes) -> list[Any]:

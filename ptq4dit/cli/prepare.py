@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ptq4dit.cli.options import add_dry_run, add_prompts, given_prompts
-from ptq4dit.cli.progress import Bar, priced, told
+from ptq4dit.cli.progress import Bar, Parts, priced, told
 from ptq4dit.cli.report import Report, duration, lines, say
 from ptq4dit.cli.source import add_model, add_offload, model_source, open_float
 from ptq4dit.config.calibration import CalibrationConfig
@@ -49,6 +49,7 @@ def run(options: argparse.Namespace) -> Report:
     """Make what is missing."""
     import torch
 
+    from ptq4dit.prepare.calibration import STAGE
     from ptq4dit.prepare.run import prepare, seconds_needed
     from ptq4dit.storage.home import home
     from ptq4dit.storage.provenance import made_by
@@ -69,10 +70,10 @@ def run(options: argparse.Namespace) -> Report:
     bars: dict[str, Bar] = defaultdict(lambda: Bar("step"))
 
     def tell(stage: str, done: int, total: int) -> None:
-        if here.count == 1:  # several show no common progress of their stages
+        if here.count == 1 or stage != STAGE.name:  # which several do together, and show in parts
             bars[stage](done, total)
 
-    worked = prepare(model, kept, config, made, tell=tell)
+    worked = prepare(model, kept, config, made, tell=tell, show=Parts().job if here.count > 1 else None)
     here.wait()
     content = {"kept": str(kept), "made": worked, "seconds_expected": {k: round(v, 1) for k, v in needed.items()}}
     return Report(content=content, text=lines(content))

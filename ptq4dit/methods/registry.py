@@ -18,7 +18,7 @@ from ptq4dit.methods.method import Job, Method
 from ptq4dit.model.bundle import Dit
 from ptq4dit.model.families.generic import recall
 from ptq4dit.model.layers import require_finite
-from ptq4dit.model.streamed import Place, any_streamed, folder_of
+from ptq4dit.model.streamed import Place, any_streamed
 from ptq4dit.parallel import processes
 from ptq4dit.sampling.example import example_call
 
@@ -131,4 +131,4 @@ def _place(transformer: nn.Module, config: QuantConfig, folder: str | os.PathLik
         )
     here = processes()
     own = None if folder is None else Path(folder) if here.count == 1 else Path(folder) / f"process-{here.rank}"
-    return Place(own, beside=folder_of(transformer))
+    return Place.for_copy_of(transformer, own)

@@ -18,6 +18,7 @@ from ptq4dit.config.reconstruction import ReconstructionConfig
 from ptq4dit.config.sensitivity import Sensitivity
 from ptq4dit.model.bundle import Dit
 from ptq4dit.model.layers import Layer
+from ptq4dit.model.streamed import Place, device_of, stored_value
 from ptq4dit.paper.reparam import reparameterize
 from ptq4dit.quantized.balance import absorbed, model_factors
 from ptq4dit.quantized.convert import convert, quantized_layers
@@ -73,7 +74,10 @@ def sensitivity(
     sizes: dict[str, dict[int, int]] = {name: {} for name in layers}
     fixed, done = 0, 0
     for width in bits:
-        twin = convert(dit, stats, dataclasses.replace(plain, weight_bits=width), factors, layers=layers).transformer
+        place = Place.for_copy_of(dit.transformer)
+        wider = dataclasses.replace(plain, weight_bits=width)
+        offload = None if place is None else place.folder
+        twin = convert(dit, stats, wider, factors, layers=layers, offload=offload).transformer
         stored, fixed = _stored_bytes(twin, layers)
         mixed = shallow_copy(twin)
         rounded = {path: mixed.get_submodule(path) for layer in layers.values() for path in layer.paths}
@@ -128,7 +132,7 @@ class _Judge:
         return float(wrong.square().sum() / self._right.square().sum())
 
     def _prediction(self, transformer: Any) -> Float[Tensor, "..."]:
-        device = next(transformer.parameters()).device
+        device = device_of(transformer)
         shape = tuple(self._data.latents.shape[1:])
         noise = predicted_noise(transformer, lambda rows: self._data.call(rows, device), self._rows, shape).double()
         return noise if self._guidance <= 1 else self._guidance * noise[0::2] - (self._guidance - 1) * noise[1::2]
@@ -142,7 +146,8 @@ def _put(transformer: nn.Module, modules: Mapping[str, nn.Module], paths: Iterab
 
 def _stored_bytes(twin: Any, layers: Mapping[str, Layer]) -> tuple[dict[str, int], int]:
     """Bytes of each layer as a checkpoint stores it, and of all else."""
-    names, state = packed_names(twin.ptq4dit_record), twin.state_dict()
+    names = packed_names(twin.ptq4dit_record)
+    state = {name: stored_value(twin, name, value) for name, value in twin.state_dict().items()}
     own = {
         name: {key: state.pop(key) for path in layer.paths for key in list(state) if key.startswith(f"{path}.")}
         for name, layer in layers.items()

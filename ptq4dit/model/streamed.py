@@ -174,5 +174,10 @@ class Place:
         self.folder = folder or Path(self._own.name if self._own else "")
         self.folder.mkdir(parents=True, exist_ok=True)
 
+    @classmethod
+    def for_copy_of(cls, transformer: nn.Module, folder: Path | None = None) -> "Place | None":
+        """One for the integers of a streamed model, beside its weights if no folder is given; None for another."""
+        return cls(folder, beside=folder_of(transformer)) if any_streamed(transformer) else None
+
     def __deepcopy__(self, _: dict[int, Any]) -> "Place":
         return self

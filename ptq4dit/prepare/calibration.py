@@ -30,6 +30,7 @@ def _run(work: Work) -> None:
         work.config.calibration,
         work.home / CALIBRATION,
         prompts=list(work.config.prompts) or None,
+        show=work.show,
         progress=work.progress,
         cancelled=work.cancelled,
     )

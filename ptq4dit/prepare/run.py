@@ -9,6 +9,7 @@ from typing import Any
 
 from ptq4dit.config.prepare import PrepareConfig
 from ptq4dit.model.bundle import Bundle
+from ptq4dit.parallel import Progress
 from ptq4dit.prepare import benchmark, calibration, examples, sensitivity
 from ptq4dit.prepare.stage import Stage, Tell, Work
 from ptq4dit.sampling.denoise import denoise
@@ -25,6 +26,7 @@ def prepare(
     made: Mapping[str, Any],
     tell: Tell = lambda stage, done, total: None,
     cancelled: Callable[[], bool] = lambda: False,
+    show: Callable[[Progress], None] | None = None,
 ) -> list[str]:
     """Make what a config asks for and the home does not hold yet, of this very model.
 
@@ -35,6 +37,7 @@ def prepare(
         made: provenance, see `ptq4dit.storage.provenance.made_by`.
         tell: told how far each stage is.
         cancelled: asked between pieces of work.
+        show: told how far all processes are with the calibration, which they share.
 
     Returns:
         Names of the stages that had something to do.
@@ -44,7 +47,8 @@ def prepare(
         ValueError: for a model that is quantized already.
     """
     home.mkdir(parents=True, exist_ok=True)
-    work, worked = Work(model=model, home=home, config=config, made=made, cancelled=cancelled), []
+    work = Work(model=model, home=home, config=config, made=made, cancelled=cancelled, show=show)
+    worked: list[str] = []
     for stage in STAGES:
         if not stage.wanted(config):
             continue

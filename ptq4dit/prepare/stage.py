@@ -9,6 +9,7 @@ from ptq4dit.calibration.run import Cancelled
 from ptq4dit.calibration.statistics import Calibration
 from ptq4dit.config.prepare import PrepareConfig
 from ptq4dit.model.bundle import Bundle
+from ptq4dit.parallel import Progress
 
 Tell = Callable[[str, int, int], None]
 """Told (stage, pieces of work done, pieces in all)."""
@@ -26,6 +27,7 @@ class Work:
         made: provenance, kept beside every result.
         cancelled: asked between pieces of work.
         progress: told (pieces done, pieces in all).
+        show: told how far all processes are with what they share, see `calibrate_in_parts`.
     """
 
     model: Bundle
@@ -35,6 +37,7 @@ class Work:
     stats: Calibration | None = None
     cancelled: Callable[[], bool] = field(default=lambda: False)
     progress: Callable[[int, int], None] = field(default=lambda done, total: None)
+    show: Callable[[Progress], None] | None = None
 
     @property
     def calibration(self) -> Calibration:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from ptq4dit.calibration.statistics import Calibration
 from ptq4dit.config.quantization import LayerConfig
 from ptq4dit.model.layers import Layer
+from ptq4dit.model.streamed import weights
 from ptq4dit.quantized.activation import is_static
 from ptq4dit.quantized.linear import QuantizedLinear
 from ptq4dit.quantized.ranges import layer_range
@@ -48,7 +49,8 @@ def site_errors(
     plain = dataclasses.replace(config, rank=0, input_factor=False)
     wrong, right = dict.fromkeys(ranks, 0.0), 0.0
     for linear in site.linears:
-        weight = linear.weight.detach().cpu().float().flatten(1)
+        with weights(linear):
+            weight = linear.weight.detach().cpu().float().flatten(1)
         weight = weight if factor is None else weight / factor
         chosen = slice(None, None, stride(len(weight), most_outputs))
         right += float((rows @ weight[chosen].T).square().sum())

@@ -22,7 +22,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from tests.load.fuzz import Heard, hear, questions
-from tests.load.server import Served, ask, events, new_session, post, served
+from tests.load.server import Served, ask, events, join, new_session, served
 from tests.load.sessions import LOOK_UPS, settle
 
 NONSENSE, LEAVING, DRAWING = 0.05, 0.10, 0.15  # shares of all questions; the others look something up
@@ -111,7 +111,7 @@ def _visit(running: Served, page: dict[str, Any], seen: Seen, end: float, random
             if kind < NONSENSE:
                 seen.nonsense.append(hear(running.url, next(nonsense)))
             elif kind < NONSENSE + LEAVING:
-                seen.left += _leaves(running, page, random)
+                _leaves(running, seen, random)
             elif kind < NONSENSE + LEAVING + DRAWING:
                 _ask(running, seen, "drawing", _drawing(random), end)
             else:
@@ -148,20 +148,20 @@ def _ask(running: Served, seen: Seen, kind: str, question: tuple[str, tuple[Any,
         time.sleep(int(wait[1]))
 
 
-def _leaves(running: Served, page: dict[str, Any], random: Random) -> int:
-    """Begin a comparison on the page, look at its first words, and close the tab; 1 where it was begun."""
-    number = next(one["id"] for one in page["dependencies"] if one["api_name"] == "compare")
-    count = len(next(one["inputs"] for one in page["dependencies"] if one["id"] == number))
-    data = (0, random.randrange(1000), 25, 4.0, "ddim", ["W4A8", "W8A8"], True, True, 1)
+def _leaves(running: Served, seen: Seen, random: Random) -> None:
+    """Begin a comparison, look at its first words, and close the tab."""
     session = new_session()
-    body = {"data": [*data, *[""] * (count - len(data))], "fn_index": number, "session_hash": session}
-    status, _ = post(f"{running.url}/gradio_api/queue/join", body)
-    if status != 200:
-        return 0
-    with closing(events(running.url, session)) as stream:
-        for _ in range(random.randint(1, 2)):
-            next(stream)
-    return 1
+    question = 0, random.randrange(1000), 25, 4.0, "ddim", ["W4A8", "W8A8"], True, True, 1
+    status, said = join(running.url, "compare", *question, session=session)
+    if status == 200:
+        with closing(events(running.url, session)) as stream:
+            for _ in range(random.randint(1, 2)):
+                next(stream)
+        seen.left += 1
+    elif (wait := HONEST.search(str(said))) is not None:
+        seen.full.append(int(wait[1]))
+    else:
+        seen.failed.append(f"compare, left: {status} {said}")
 
 
 @contextmanager
@@ -208,7 +208,8 @@ def main() -> None:
         print("\n".join(f"| {' | '.join(row)} |" for row in seen.rows()))
         for line in (*seen.failed[:20], *(f"{one.wrong()}: {one.asked}" for one in seen.nonsense if one.wrong())):
             print(line)
-        print("tracebacks in the log:", running.told().count("Traceback"))
+        tracebacks = re.findall(r"Traceback.*?^\w[^\n]*$", running.told(), re.DOTALL | re.MULTILINE)
+        print("tracebacks in the log:", len(tracebacks), *tracebacks[:3], sep="\n")
 
 
 if __name__ == "__main__":

@@ -118,17 +118,21 @@ def events(url: str, session: str, timeout: float = 60) -> Iterator[dict[str, An
 
 def ask(url: str, api_name: str, *data: Any, session: str | None = None, timeout: float = 60) -> Any:
     """What a named endpoint answers a visitor of its own, as gradio's clients ask: its data, or its error's words."""
-    fn_index = _numbers(url)[api_name]
-    data = (*data, *_usual(url, api_name)[len(data) :])
     session = session or new_session()
-    body = {"data": list(data), "fn_index": fn_index, "session_hash": session}
-    status, answer = post(f"{url}/gradio_api/queue/join", body, timeout)
+    status, answer = join(url, api_name, *data, session=session, timeout=timeout)
     if status != 200:
         return {"status": status, "error": answer}
     for message in events(url, session, timeout):
         if message["msg"] == "process_completed":
             return message["output"].get("data") or message["output"]
     raise AssertionError(f"{api_name}: the stream ended without an answer")
+
+
+def join(url: str, api_name: str, *data: Any, session: str, timeout: float = 60) -> tuple[int, Any]:
+    """Ask a named endpoint, and do not wait for its answer: the status, and what was said at once."""
+    given = [*data, *_usual(url, api_name)[len(data) :]]
+    body = {"data": given, "fn_index": _numbers(url)[api_name], "session_hash": session}
+    return post(f"{url}/gradio_api/queue/join", body, timeout)
 
 
 @cache

@@ -40,9 +40,13 @@ class Launcher:
     def __exit__(self, *error: object) -> None:
         self._process.communicate(timeout=30)
 
-    def __call__(self, count: int, *command: object, script: Path | None = None) -> Done:
-        """The command in `count` processes; `script` is run in place of `-m ptq4dit`."""
-        asked = {"count": count, "command": [*map(str, command)], "script": script and str(script)}
+    def __call__(self, count: int, *command: object, script: Path | None = None, patient: bool = False) -> Done:
+        """The command in `count` processes; `script` is run in place of `-m ptq4dit`.
+
+        `patient` waits for all of them to end by themselves where others are ended as one fails.
+        """
+        given = {"count": count, "command": [*map(str, command)], "script": script and str(script)}
+        asked = given | {"patient": patient}
         self._process.stdin.write(json.dumps(asked) + "\n")
         self._process.stdin.flush()
         return Done(**json.loads(self._process.stdout.readline()))
@@ -60,7 +64,7 @@ def serve() -> None:
         print(json.dumps(_launch(**json.loads(line))), flush=True)
 
 
-def _launch(count: int, command: list[str], script: str | None) -> dict[str, object]:
+def _launch(count: int, command: list[str], script: str | None, patient: bool) -> dict[str, object]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -71,21 +75,21 @@ def _launch(count: int, command: list[str], script: str | None) -> dict[str, obj
             if child == 0:
                 _work(rank, count, port, command, script, out.fileno(), err.fileno())
             children[child] = rank
-        ends = _ends(children)
+        ends = _ends(children, patient)
         out.seek(0)
         err.seek(0)
         return {"returncode": max(ends, key=abs), "stdout": out.read(), "stderr": err.read()}
 
 
-def _ends(children: dict[int, int]) -> list[int]:
-    """Exit status of each; as one fails, the others are ended."""
+def _ends(children: dict[int, int], patient: bool) -> list[int]:
+    """Exit status of each; as one fails, the others are ended, unless they are given their time."""
     signal.alarm(PATIENCE)
     ends = []
     while children:
         child, status = os.wait()
         del children[child]
         ends.append(os.waitstatus_to_exitcode(status))
-        if ends[-1] != 0:
+        if ends[-1] != 0 and not patient:
             for other in children:
                 os.kill(other, signal.SIGTERM)
     signal.alarm(0)

@@ -338,5 +338,33 @@ def test_a_stopped_quantization_goes_on_with_other_processes(launch, model, cali
     said = quantized_by(launch, 2, tmp_path, model, calibrated, out, "--reconstruct", "--weight-bits", 3, ends=2)
     assert "Expected weight_bits=4, as of the parts in" in said and "(process 1 of 2)" in said
     whole = quantized_by(launch, 1, tmp_path, model, calibrated, tmp_path / "whole", "--reconstruct")
-    gone_on = quantized_by(launch, 2, tmp_path, model, calibrated, out, "--reconstruct")
+    gone_on = quantized_by(launch, 3, tmp_path, model, calibrated, out, "--reconstruct")
     assert all(torch.equal(whole[name], gone_on[name]) for name in whole) and not parts.exists()
+
+
+DYING = SMALL_CHUNKS.replace(
+    "sys.exit(main",
+    """import os
+import ptq4dit.reconstruction.run as run
+from ptq4dit.parallel import processes
+learn = run._reconstruct_block
+def dies(pair, data, used, config, index, report):
+    if index == 1 and processes().rank == 1:
+        os.kill(os.getpid(), 9)
+    learn(pair, data, used, config, index, report)
+run._reconstruct_block = dies
+sys.exit(main""",
+)
+
+
+def test_a_process_that_dies_while_blocks_are_learned_ends_the_job(launch, model, calibrated, tmp_path):
+    """The other says why within half a minute, by itself; the first block is on disk and is gone on from."""
+    script, out = tmp_path / "dying.py", tmp_path / "q"
+    script.write_text(DYING)
+    asked = ("quantize", model, "--calibration", calibrated, "--out", out, "--weight-bits", 4, "--reconstruct")
+    begun = time.monotonic()
+    done = launch(2, *asked, script=script, patient=True)
+    assert done.returncode == -9 and time.monotonic() - begun < 90
+    assert "(process 0 of 2): Expected to share work with process 1 of 2, which has ended" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert len(list((tmp_path / "q.parts").glob("*-block-000.safetensors"))) == 1 and not out.exists()

@@ -5,6 +5,7 @@ import dataclasses
 import gc
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -138,6 +139,19 @@ def test_the_commands_keep_it_on_disk(folder, tmp_path, capsys):
     whole = ptq4dit.quantize(ptq4dit.load(folder), ptq4dit.Calibration.load(stats), QuantConfig(weight_bits=4))
     made = ptq4dit.load_quantized(out).transformer.state_dict()
     assert all(torch.equal(made[name], value) for name, value in whole.transformer.state_dict().items())
+
+
+def test_it_is_prepared_as_in_memory(folder, tmp_path, capsys):
+    """Calibration, what each layer's rounding does, and examples of every variant."""
+    sizes = ("--steps", 2, "--calibration-steps", 2, "--timesteps", 2, "--samples", 2, "--examples", 1, "--pictures", 1)
+    made = {}
+    for name, more in (("held", ()), ("streamed", ("--offload", tmp_path / "weights"))):
+        shutil.copytree(folder, own := tmp_path / name)
+        assert main([str(word) for word in ("prepare", own, *sizes, *more)]) == 0, capsys.readouterr().err
+        results = json.loads((own / "results" / "results.json").read_text())
+        sensitivity = ptq4dit.Sensitivity.load(own / "results" / "sensitivity.json")
+        made[name] = sensitivity.errors, sensitivity.bytes, results["means"]
+    assert made["streamed"] == made["held"]
 
 
 def test_memory_is_flat_in_the_number_of_blocks(tmp_path):
