@@ -69,7 +69,8 @@ def _heard(value: list[Any] | None, source: int, here: Processes) -> list[Any]:
     try:
         return _told(value, source, here)
     except RuntimeError as error:  # torch.distributed's word for a process that is not there any more
-        whose = "another process" if source == here.rank else f"process {source} of {here.count}"
+        others = [rank for rank in range(here.count) if rank != here.rank and source in (rank, here.rank)]
+        whose = f"process {others[0]} of {here.count}" if len(others) == 1 else "another process"
         raise ConnectionError(
             f"Expected to share work with {whose}, which has ended or cannot be reached. What is finished is kept; "
             "start the same command again to go on there."
