@@ -4,11 +4,13 @@ import sys
 
 from app.server.arguments import take
 from app.server.environment import prepare
+from ptq4dit.quiet import quiet
 
 
 def main() -> None:
     """Serve the page, then load torch and the first model behind it."""
     take(sys.argv[1:])
+    quiet()
     prepare()
     from app.page import build  # with gradio, which reads the environment as it is imported
     from app.server.launch import serve

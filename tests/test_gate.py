@@ -154,7 +154,8 @@ def test_repository_is_fit_for_a_space() -> None:
     assert sum(size for path, size in sizes.items() if "assets" in path.parts) < 40_000_000
     visible = {path.relative_to(ROOT).parts[0] for path in sizes}
     assert {name for name in visible if not name.startswith(".")} == {
-        *("app", "ptq4dit", "assets", "tests", "requirements.txt", "app.py", "README.md")
+        *("app", "ptq4dit", "assets", "tests", "requirements.txt", "app.py", "README.md"),
+        *("LICENSE", "pyproject.toml"),
     }
 
 

@@ -7,6 +7,7 @@ from types import ModuleType
 from ptq4dit.cli import benchmark, calibrate, evaluate, info, prepare, quantize, sample, sensitivity, speed
 from ptq4dit.cli.report import require_stdout, say
 from ptq4dit.parallel import processes
+from ptq4dit.quiet import quiet
 
 COMMANDS: dict[str, ModuleType] = {
     "info": info,
@@ -31,6 +32,8 @@ _END = (
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status. Bad input is a sentence on stderr and status 2, not a traceback."""
     options = build_parser().parse_args(arguments)
+    if not options.verbose:
+        quiet()
     try:
         require_stdout()
         report = options.module.run(options)
@@ -69,6 +72,7 @@ def build_parser() -> argparse.ArgumentParser:
         command.set_defaults(module=module)
         module.add_options(command)
         command.add_argument("--json", action="store_true", help="print the result as JSON")
+        command.add_argument("-v", "--verbose", action="store_true", help="show what other packages log, too")
     return parser
 
 
