@@ -177,11 +177,16 @@ def test_readme_front_matter_matches_the_pins() -> None:
     assert len(settings["short_description"]) <= 60
 
 
-def test_readme_names_files_that_exist() -> None:
-    text = (ROOT / "README.md").read_text()
-    named = re.findall(r"`((?:ptq4dit|tests|assets|app)/[\w./-]*)`|\]\((assets/[^)]+)\)", text)
-    missing = [path for pair in named for path in pair if path and not (ROOT / path).exists()]
-    assert named and not missing, missing
+@pytest.mark.parametrize(
+    "readme", [path for path in tracked() if path.name == "README.md"], ids=lambda path: path.parent.name
+)
+def test_readmes_name_files_that_exist(readme: Path) -> None:
+    text = readme.read_text()
+    missing = [
+        path for path in re.findall(r"`((?:ptq4dit|tests|assets|app)/[\w./-]*)`", text) if not (ROOT / path).exists()
+    ]
+    linked = [path for path in re.findall(r"\]\(([\w./-]+)\)", text) if not (readme.parent / path).exists()]
+    assert not missing and not linked, (missing, linked)
 
 
 def test_demo_pipeline_names_its_classes() -> None:

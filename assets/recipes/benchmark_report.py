@@ -1,4 +1,4 @@
-"""Make the README's tables and the figure of the benchmark from what is stored: methods, ours' parts, speed.
+"""Make the READMEs' tables and the figure of the benchmark from what is stored: methods, ours' parts, speed.
 
 python assets/recipes/benchmark_report.py
 """
@@ -6,6 +6,8 @@ python assets/recipes/benchmark_report.py
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from provenance import ROOT, read_json
@@ -22,8 +24,9 @@ FIGURE = ROOT / "assets/screenshots/benchmark.webp"
 PARTS = ROOT / "assets/demo/results/ours_parts.json"
 SPEED = ROOT / "assets/demo/results/speed_xl_in_turn.json"
 FIXED = ROOT / "assets/demo/results/speed_fixed_batch.json"
-README = ROOT / "README.md"
+README, ENGINE, METHODS = (ROOT / folder / "README.md" for folder in ("", "ptq4dit", "ptq4dit/methods"))
 LABELS = ("W8A8", "W4A8", "W4A6")
+SHORT = ("rtn", "svdquant", "dynamic", "ptq4dit", "ours")
 OURS, PUBLISHED, OTHER, TEXT = "#009E73", "#2A86C2", "#9AA5B4", "#4B5563"
 
 
@@ -39,11 +42,17 @@ def places() -> list[tuple[str, int, str]]:
     ]
 
 
-def table(content: dict[str, Any]) -> str:
+def short_table(content: dict[str, Any]) -> str:
+    """The same of the few that tell most."""
+    return table(content, SHORT)
+
+
+def table(content: dict[str, Any], names: Sequence[str] = ()) -> str:
     """Mean PSNR to full precision of every method, and where it differs from PTQ4DiT picture by picture."""
     head = ["method", *(title for title, *_ in places()), "adds"]
     lines = [head, ["---"] * len(head)]
-    for name, about in content["methods"].items():
+    for name in names or content["methods"]:
+        about = content["methods"][name]
         cells = [compared(content, strength, label, name) for _, strength, label in places()]
         lines.append([about["title"], *cells, adds(content, "W8A8", name)])
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
@@ -152,7 +161,7 @@ def speed_table(content: dict[str, Any], title: str) -> str:
 
 
 def speed_tables() -> dict[str, str]:
-    """The README's tables of speed by name."""
+    """The tables of speed by name."""
     return {
         "speed": speed_table(read_json(SPEED), "DiT-XL/2's size"),
         "fixed batch": speed_table(read_json(FIXED), "demo model"),
@@ -160,21 +169,38 @@ def speed_tables() -> dict[str, str]:
 
 
 def with_table(readme: str, name: str, text: str) -> str:
-    """The README with the table of that name, between its two markers, replaced."""
+    """A README with the table of that name, between its two markers, replaced."""
     begin, end = f"<!-- {name} table -->", f"<!-- end of {name} table -->"
     before, rest = readme.split(begin)
     after = rest.split(end)[1]
     return f"{before}{begin}\n{text}\n{end}{after}"
 
 
-def main() -> None:
+def texts() -> dict[Path, str]:
+    """The READMEs with every table as the stored results make it."""
     content = read_json(RESULTS)
-    text = with_table(README.read_text(), "benchmark", table(content))
-    text = with_table(text, "factorial", factorial_table(content))
-    for name, table_text in speed_tables().items():
-        text = with_table(text, name, table_text)
-    README.write_text(with_table(text, "parts", parts_table(read_json(PARTS))))
-    figure(content).savefig(FIGURE, pil_kwargs={"quality": 85, "method": 6})
+    tables = {
+        README: {"short": short_table(content)},
+        ENGINE: speed_tables(),
+        METHODS: {
+            "benchmark": table(content),
+            "factorial": factorial_table(content),
+            "parts": parts_table(read_json(PARTS)),
+        },
+    }
+    result = {}
+    for path, named in tables.items():
+        text = path.read_text(encoding="utf-8")
+        for name, one in named.items():
+            text = with_table(text, name, one)
+        result[path] = text
+    return result
+
+
+def main() -> None:
+    for path, text in texts().items():
+        path.write_text(text, encoding="utf-8")
+    figure(read_json(RESULTS)).savefig(FIGURE, pil_kwargs={"quality": 85, "method": 6})
 
 
 if __name__ == "__main__":

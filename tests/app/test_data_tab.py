@@ -97,7 +97,7 @@ def test_how_the_app_feels_is_told_with_its_bars(explored_once):
 
 
 def test_the_readme_tells_the_same():
-    text = (Path(__file__).parents[2] / "README.md").read_text()
+    text = (Path(__file__).parents[2] / "app" / "README.md").read_text()
     table = text.split("<!-- feel table -->")[1].split("<!-- end of feel table -->")[0]
     for row in handlers.feel("demo")["rows"]:
         assert f"| {row['title']} | {row['cells'][0]} | {row['cells'][1]} |" in table

@@ -206,6 +206,8 @@ def main() -> None:
         seen = crowd(running, int(clients), 60 * minutes)
         print(f"\n{int(clients)} clients, {minutes:g} minutes\n\n| what | bar | measured |\n| --- | --- | --- |")
         print("\n".join(f"| {' | '.join(row)} |" for row in seen.rows()))
+        each = len(seen.memory) / 10
+        print("MB at each tenth:", *(f"{seen.memory[int(tenth * each)][1]:.0f}" for tenth in range(10)))
         for line in (*seen.failed[:20], *(f"{one.wrong()}: {one.asked}" for one in seen.nonsense if one.wrong())):
             print(line)
         tracebacks = re.findall(r"Traceback.*?^\w[^\n]*$", running.told(), re.DOTALL | re.MULTILINE)
