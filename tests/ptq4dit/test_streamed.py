@@ -157,17 +157,17 @@ def test_it_is_prepared_as_in_memory(folder, tmp_path, capsys):
 
 
 def test_memory_is_flat_in_the_number_of_blocks(tmp_path):
-    """Blocks of FLUX's kind, 256 wide, in a process of their own: four times the blocks, not four times the memory.
+    """Blocks of FLUX's kind, 256 wide, in a process of their own: three times the blocks, not three times the memory.
 
     What is freed goes back at once (an allocator that keeps it would blur the few megabytes that are measured here).
     """
     held, back = {}, {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}
-    for blocks in (2, 8):
+    for blocks in (2, 6):
         command = [sys.executable, "tests/load/growth.py", "memory", str(blocks), "256"]
         env = os.environ | {"OMP_NUM_THREADS": "1", "TMPDIR": str(tmp_path)} | back
         made = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=600)
         assert made.returncode == 0, made.stderr
         held[blocks] = json.loads(made.stdout)
-    few, many = held[2], held[8]
-    assert many["weights_mb"] - few["weights_mb"] > 25
+    few, many = held[2], held[6]
+    assert many["weights_mb"] - few["weights_mb"] > 15
     assert many["peak_mb"] - few["peak_mb"] < 0.35 * (many["weights_mb"] - few["weights_mb"])
