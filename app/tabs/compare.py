@@ -29,7 +29,12 @@ BITS = ("W8A8", "W6A8", "W5A8", "W4A8", "W3A8", "W2A8", "W8A6", "W6A6", "W4A6", 
 SAMPLER_NAMES = [("DDIM", "ddim"), ("DDPM", "ddpm"), ("DPM-Solver++", "dpm++")]
 LINE_UPS = list(zip(("bit-widths", "balancing", "both, in two rows", "scales"), line_up.LINE_UPS, strict=True))
 RUN_BY = list(zip(("integers where they can be", "rounded floats (simulated)"), line_up.RUN_BY, strict=True))
-LINK = {"line_up": "bits", "variants": "", "sampler": SAMPLERS[0], "backend": "auto"}  # what a link need not say
+LINK = {
+    "line_up": "bits",
+    "variants": ",".join(DEFAULT_BITS),
+    "sampler": SAMPLERS[0],
+    "backend": "auto",
+}  # what a link need not say
 
 
 @dataclass(frozen=True, kw_only=True)
