@@ -59,6 +59,10 @@ def test_everything_is_drawn_and_fits(inspect, width, theme):
         box = chart(page, name).locator("svg").first.bounding_box()
         assert box["width"] > 200 and box["x"] >= 0 and box["x"] + box["width"] <= width
     assert page.locator(".variant").count() == 3
+    assert (
+        chart(page, "time").locator(".colours").count() == 1
+    )  # what the colours stand for, and which channel a row is
+    assert chart(page, "time").locator(".beside").first.text_content() == "0"
     texts = page.locator(".inspector").inner_text()
     assert "NaN" not in texts and "undefined" not in texts and "Infinity" not in texts
     expect(page.get_by_role("button", name="Copy link")).to_be_in_viewport()
