@@ -18,7 +18,7 @@ from app.figures.drift import drift
 from app.figures.picture import data_uri, png
 from app.services import generation, running
 from app.services.generation import Frame
-from app.services.request import Request, Variant
+from app.services.request import MOST_VARIANTS, Request, Variant
 from app.state import FIELDS, Selection
 from app.tabs import compare_handlers as handlers
 from app.tabs import compare_line_up
@@ -92,6 +92,11 @@ def test_drift_draws_each_variant_step_by_step():
     assert figure.layout.yaxis.type == "log"
     assert tuple(figure.layout.xaxis.range) == (0.5, 10.5)
     assert len({trace.line.dash for trace in figure.data}) == 2  # not told apart by colour alone
+
+
+def test_drift_draws_as_many_variants_as_can_be_compared_each_in_its_own_way():
+    figure = drift({str(index): [0.1] for index in range(MOST_VARIANTS)}, steps=2)
+    assert len({(trace.line.color, trace.line.dash) for trace in figure.data}) == MOST_VARIANTS
 
 
 def test_pictures_survive_as_files():
