@@ -15,6 +15,7 @@ Controls are a session's state; the server keeps of a visitor no more than small
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -53,12 +54,18 @@ def build() -> gr.Blocks:
         create_lacking()
         with gr.Tabs(elem_id="tabs") as tabs:
             for name, create in TABS.items():
-                with gr.Tab(TITLES.get(name, name.capitalize()), id=name, render_children=name == "compare") as tab:
+                with gr.Tab(title(name), id=name, render_children=name == "compare") as tab:
                     create(shared)
                 tab.select(None, js=f"() => ({script('show_tab')})('{name}')")
         opened = page.load(open_tab, None, tabs, queue=False, api_visibility="private", show_progress="hidden")
-        opened.then(None, js="() => { document.documentElement.dataset.opened = ''; return []; }")
+        titles = json.dumps({name: title(name) for name in TABS})
+        opened.then(None, js=f"() => ({script('opened')})({titles}, {script('go_to_tab')})")
     return page
+
+
+def title(name: str) -> str:
+    """What stands on a tab."""
+    return TITLES.get(name, name.capitalize())
 
 
 def open_tab(request: gr.Request) -> Any:

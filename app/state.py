@@ -17,6 +17,7 @@ ECHO = 60  # characters of what came that an answer repeats
 LAST_CHANNEL = 16383
 _MODEL = re.compile(r"[\w.-]{1,64}")
 LONGEST_PROMPT = 200  # characters
+_TO_SCRIPT = re.compile(r"\\|\$(?=\{)")
 _LAYER = re.compile(r"[A-Za-z0-9_]{1,40}(\.[A-Za-z0-9_]{1,40}){0,11}")
 _KINDS: dict[type, str] = {list: "a list", tuple: "a list", dict: "an object"}
 REFERRED = ("model", "layer", "timestep", "weight_bits", "activation_bits", "csb", "ssc", "strength", "tokens")
@@ -184,10 +185,13 @@ def switch(name: str, value: Any) -> bool:
 
 
 def text(name: str, value: Any, longest: int) -> str:
-    """A text on one line; raises ValueError for anything else, and for a longer one."""
+    """A text on one line; raises ValueError for anything else, and for a longer one.
+
+    Without backslashes and "${": the page's templates are read by JavaScript once more, which would run what they say.
+    """
     if not isinstance(value, str) or len(value) > longest:
         raise ValueError(f"{name}: expected a text of at most {longest} characters; got {brief(value)}")
-    return " ".join(value.split())
+    return " ".join(_TO_SCRIPT.sub(" ", value).split())
 
 
 def _parse(name: str, given: str, kind: type) -> Any:

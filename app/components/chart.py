@@ -10,9 +10,13 @@ from plotly.io.json import to_json_plotly
 _CONFIG = {"displayModeBar": False, "responsive": True, "doubleClick": False}
 
 
-def chart(label: str, height: int) -> gr.Plot:
-    """An empty place for a figure; it keeps its height while figures come and go."""
-    return gr.Plot(label=label, show_label=False, container=False, elem_classes=["chart", f"chart-{height}"])
+def chart(label: str, height: int, figure: go.Figure | None = None) -> gr.Plot:
+    """A place for a figure, empty without one; it keeps its height while figures come and go.
+
+    A figure that it begins with, however empty, has Plotly loaded before others are drawn as something goes on.
+    """
+    value = None if figure is None else shown(figure)
+    return gr.Plot(value, label=label, show_label=False, container=False, elem_classes=["chart", f"chart-{height}"])
 
 
 def shown(figure: go.Figure) -> PlotData:

@@ -21,13 +21,14 @@ def drift(error: Mapping[str, Sequence[float]], steps: int, *, height: int = 300
         height: in pixels.
     """
     figure = go.Figure()
-    for (name, values), colour, dash in zip(error.items(), COLOURS, DASHES, strict=False):
+    for index, (name, values) in enumerate(error.items()):
+        around, colour = divmod(index, len(COLOURS))
         figure.add_scatter(
             x=list(range(1, len(values) + 1)),
             y=[value if value > 0 else None for value in values],
             name=name,
             mode="lines+markers",
-            line={"color": colour, "width": 2.5, "dash": dash},
+            line={"color": COLOURS[colour], "width": 2.5, "dash": DASHES[(index + around) % len(DASHES)]},
             marker={"size": 5},
             hovertemplate="%{y:.2e}",
         )

@@ -8,6 +8,7 @@ from typing import Any
 import gradio as gr
 from starlette.middleware import Middleware
 
+from app.server.card import routes, show_card
 from app.server.doors import Doors
 from app.server.guard import guard
 from app.server.questions import Questions
@@ -24,6 +25,7 @@ def serve(page: gr.Blocks, once_up: Callable[[], None] = lambda: None) -> None:
     else may have the processor until then.
     """
     guard(page)
+    show_card()
     page.queue(max_size=QUEUED, api_open=False).launch(prevent_thread_lock=True, **options(page))
     once_up()
     page.block_thread()
@@ -39,5 +41,9 @@ def options(page: gr.Blocks) -> dict[str, Any]:
         "enable_monitoring": False,
         "max_file_size": "1kb",
         "state_session_capacity": SESSIONS,
-        "app_kwargs": {"middleware": [Middleware(Doors, check=Questions(page))], "lifespan": bounded},
+        "app_kwargs": {
+            "middleware": [Middleware(Doors, check=Questions(page))],
+            "lifespan": bounded,
+            "routes": routes(),
+        },
     }

@@ -11,6 +11,7 @@ from gradio.context import Context
 from app.components.chart import chart
 from app.components.controls import Shared
 from app.components.follower import follow
+from app.components.own import linked, tell
 from app.components.part import html_part
 from app.content import words
 from app.services.fitting import fit
@@ -19,14 +20,21 @@ from app.services.request import DEFAULT_BITS, MOST_VARIANTS, SAMPLERS, Request,
 from app.state import LONGEST_PROMPT, Selection
 from app.tabs import compare_api
 from app.tabs import compare_handlers as handlers
+from app.tabs import compare_line_up as line_up
 from app.tabs import compare_view as view
 from app.tabs.inspect_files import download
 
 AT_ONCE: dict[str, Any] = {"concurrency_limit": 2, "concurrency_id": "generation"}  # further runs queue
 BITS = ("W8A8", "W6A8", "W5A8", "W4A8", "W3A8", "W2A8", "W8A6", "W6A6", "W4A6", "W8A4", "W4A4")
 SAMPLER_NAMES = [("DDIM", "ddim"), ("DDPM", "ddpm"), ("DPM-Solver++", "dpm++")]
-LINE_UPS = [("bit-widths", "bits"), ("balancing", "balancing"), ("both, in two rows", "both"), ("scales", "scales")]
-RUN_BY = [("integer where there is one", "auto"), ("simulated", "simulated")]
+LINE_UPS = list(zip(("bit-widths", "balancing", "both, in two rows", "scales"), line_up.LINE_UPS, strict=True))
+RUN_BY = list(zip(("integers where they can be", "rounded floats (simulated)"), line_up.RUN_BY, strict=True))
+LINK = {
+    "line_up": "bits",
+    "variants": ",".join(DEFAULT_BITS),
+    "sampler": SAMPLERS[0],
+    "backend": "auto",
+}  # what a link need not say
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,14 +69,18 @@ def create_compare_tab(shared: Shared) -> None:
     """Build the tab: what to generate on one side, pictures and numbers on the other."""
     gr.Markdown(words("compare"))
     with gr.Row(elem_id="compare"):
-        with gr.Column(scale=3, min_width=280, elem_classes="card"):
+        with gr.Column(scale=3, min_width=280, elem_classes="card") as asked:
             controls = _create_controls(shared)
         with gr.Column(scale=8, min_width=300):
             gain, views = _create_views(shared, controls.cancel)
     with gr.Column(elem_classes="card", elem_id="compare-speed"):
-        gr.Markdown("### Speed and memory, measured apart\nEvery contestant in turn on this model.")
+        gr.Markdown(
+            "### Speed and memory of this model\nMeasured beforehand: each version by itself, one after the other."
+        )
         outputs = [html_part("table", handlers.NOTHING_MEASURED), gr.Markdown(elem_classes="source")]
         follow(shared, ("model",), handlers.draw_speed, outputs)
+    with asked:
+        _take_up(shared, controls, views)
     _wire(shared, controls, gain, views)
     compare_api.create_endpoints(AT_ONCE)
 
@@ -79,7 +91,7 @@ def _create_controls(shared: Shared) -> _Controls:
         "subject", {}, scripts=("store",), apply_default_css=False, elem_id="compare-subject", longest=LONGEST_PROMPT
     )
     shared.seed.render()
-    line_up = gr.Radio(LINE_UPS, value="bits", label="Full precision against different", elem_id="compare-line-up")
+    way = gr.Radio(LINE_UPS, value="bits", label="What the pictures differ in", elem_id="compare-line-up")
     bits = gr.Dropdown(
         list(BITS),
         value=list(DEFAULT_BITS),
@@ -90,50 +102,58 @@ def _create_controls(shared: Shared) -> _Controls:
         info="weight and activation bits; the switches as in the bar above, or as named",
         elem_id="compare-bits",
     )
-    follow(
-        shared,
-        ("weight_bits", "activation_bits"),
-        handlers.line_up,
-        bits,
-        own=[line_up, bits],
-        triggers=[line_up.change],
-    )
     with gr.Row():
         generate = gr.Button("Generate", variant="primary", elem_id="compare-generate", min_width=120, scale=2)
         cancel = gr.Button("Cancel", interactive=False, elem_id="compare-cancel", min_width=90)
     with gr.Accordion("Steps, guidance, sampler", open=False):
         shared.steps.render()
         shared.guidance.render()
-        backend = gr.Radio(RUN_BY, value="auto", label="Run by", elem_id="compare-backend")
+        backend = gr.Radio(RUN_BY, value="auto", label="Computed with", elem_id="compare-backend")
         sampler = gr.Dropdown(SAMPLER_NAMES, value=SAMPLERS[0], label="Sampler", elem_id="compare-sampler")
-    return _Controls(line_up=line_up, backend=backend, bits=bits, sampler=sampler, generate=generate, cancel=cancel)
+    return _Controls(line_up=way, backend=backend, bits=bits, sampler=sampler, generate=generate, cancel=cancel)
+
+
+def _take_up(shared: Shared, controls: _Controls, views: _Views) -> None:
+    """Line the variants up as the link and then the bar say; keep the link and the page in step with the controls."""
+    own = [controls.line_up, controls.bits, controls.sampler, controls.backend]
+    link, taken = linked(list(LINK)), gr.State("")
+    follow(
+        shared,
+        ("weight_bits", "activation_bits"),
+        line_up.take_up,
+        [*own, taken, views.chart],
+        own=[controls.line_up, controls.bits, taken, link],
+        triggers=[controls.line_up.change],
+    )
+    tell(dict(zip(LINK, own, strict=True)), LINK)
 
 
 def _create_views(shared: Shared, cancel: gr.Button) -> tuple[gr.Slider, _Views]:
-    """Progress and pictures; beneath them, once there are some, difference gain, numbers, drift and download."""
+    """Progress and pictures; after a run gain of the maps, slider, numbers and download; the drift as it goes."""
     start = fit(Selection(), shared.outline)[0]
     variants = parse_variants(DEFAULT_BITS, start.csb, start.ssc, "auto", start.tokens)
     request = Request(
         model=start.model, class_id=start.class_id, prompt=start.prompt, seed=start.seed, variants=variants
     )
-    progress = html_part("progress", view.idle(start.steps), elem_id="compare-progress")
+    ages = ("store", "age")
+    progress = html_part("progress", view.idle(start.steps), scripts=ages, elem_id="compare-progress")
     empty = Frame(request=request, note="")
-    cards = html_part("cards", view.cards(empty, 1), elem_id="compare-cards")
+    cards = html_part("cards", view.cards(empty, 1), scripts=ages, elem_id="compare-cards")
     with gr.Column(visible=False, elem_id="compare-details") as details:
         gain = gr.Slider(1, 64, 8, step=1, label="Gain of the difference maps", elem_id="compare-gain")
         with gr.Column(elem_classes="card"):
             gr.Markdown("### Full precision on the left, a variant on the right")
             against = gr.Dropdown([], label="Variant", show_label=False, elem_id="compare-against", interactive=True)
-            wipe = html_part("wipe", handlers.NOTHING_DRAWN, elem_id="compare-wipe")
+            wipe = html_part("wipe", handlers.NOTHING_DRAWN, scripts=ages, elem_id="compare-wipe")
         with gr.Column(elem_classes="card"):
             gr.Markdown("### Numbers of this run\nMilliseconds are medians on this machine, as busy as it is.")
             table = html_part("table", view.numbers(empty), elem_id="compare-numbers")
-        with gr.Column(elem_classes="card", elem_id="compare-drift"):
-            gr.Markdown("### Drift: how far the latents stray from full precision, step by step")
-            drift = chart("Drift along the trajectory", 300)
         finished = gr.State(None)
         asked = [gain, finished]
         zipped = download("Download pictures and numbers", handlers.offer_zip, asked, "compare-download", ready=False)
+    with gr.Column(elem_classes="card", elem_id="compare-drift"):
+        gr.Markdown("### Drift: how far the latents stray from full precision, step by step")
+        drift = chart("Drift along the trajectory", 300)
     views = _Views(
         progress=progress,
         cards=cards,

@@ -10,23 +10,22 @@ from typing import Any
 
 import gradio as gr
 
-from app.balancing import SWITCHES
 from app.components.chart import shown
 from app.components.messages import checked_by, explained
-from app.components.pace import Pace
+from app.components.pace import Beat, paced
 from app.services import generation, running
 from app.services.drawing import require_subject
 from app.services.generation import Frame
-from app.services.request import DEFAULT_BITS, FLOAT_BITS, MOST_VARIANTS, SAMPLERS, Request, parse_variants
+from app.services.request import SAMPLERS, Request, parse_variants
 from app.services.shelf import entry
 from app.state import Selection
+from app.tabs import compare_line_up as line_up
 from app.tabs import compare_view as view
 from app.tabs.compare_files import write_zip
 
 _NO_PICTURE = {"src": "", "name": "", "alt": ""}
 NOTHING_DRAWN = {"left": _NO_PICTURE, "right": _NO_PICTURE}
 NOTHING_MEASURED: dict[str, Any] = {"label": "Speed", "columns": ["Nothing measured yet"], "rows": []}
-LINE_EVERY, CHART_EVERY = 0.25, 1.0  # seconds between two updates of the progress line and of the drift
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,56 +81,61 @@ def compare_live(
     session = request.session_hash or ""
     with explained(), running.begin(session) as cancelled:
         asked = _asked(bits, sampler, backend, gain, *values)
-        frame, pictures = Frame(request=asked, note="Starting"), None
-        line, chart = Pace(LINE_EVERY), Pace(CHART_EVERY)
-        for frame in generation.run(asked, cancelled):
-            new = frame.step == 0 or frame.pictures is not pictures
-            if not frame.finished and (new or line.due()):
-                yield _going(frame, gain, new, charted=bool(frame.pictures) and chart.due()).outputs
-                pictures = frame.pictures
-        if not frame.finished:
-            if running.is_last(session, cancelled):  # else another run of the session is shown already
-                yield _cancelled(frame).outputs
-            return
-        generation.remember(frame)
-        yield _finished(frame, gain).outputs
+        made = view.made_for(asked, **line_up.own(bits, backend, Selection.from_controls(*values)))
+        for beat in paced(generation.run(asked, cancelled)):
+            if beat.cancelled and not running.is_last(session, cancelled):
+                return  # another run of the session is shown already
+            if beat.frame.finished:
+                generation.remember(beat.frame)
+            yield _update(beat, gain, made).outputs
 
 
-def _going(frame: Frame, gain: float, new_pictures: bool, charted: bool) -> Update:
-    """Under way: progress, pictures when there are new ones, drift now and then."""
-    progress, cancel = view.progress(frame), gr.update(interactive=True)
-    if not new_pictures:
-        return Update(progress=progress, cancel=cancel)
+def _update(beat: Beat, gain: float, made: dict[str, Any]) -> Update:
+    """What is new at a moment of a run."""
+    frame, progress, cancel = beat.frame, view.progress(beat.frame) | made, gr.update(interactive=True)
+    if beat.cancelled:  # what there is stays, and says so
+        return Update(progress=progress | {"note": f"Cancelled at step {frame.step} of {frame.request.steps}"})
+    if frame.finished:
+        return _finished(frame, gain, made)
+    if beat.first:
+        return _nothing(frame, progress=progress, cancel=cancel)
     return Update(
         progress=progress,
         cancel=cancel,
-        cards=view.cards(frame, gain),
-        details=gr.update(visible=True) if frame.pictures else gr.skip(),
-        chart=shown(view.chart(frame)) if charted else gr.skip(),
-        download=gr.update(interactive=False),
-        finished=None,
+        cards=view.cards(frame, gain) | made if beat.pictures else gr.skip(),
+        chart=shown(view.chart(frame)) if beat.chart else gr.skip(),
     )
 
 
-def _finished(frame: Frame, gain: float) -> Update:
+def _finished(frame: Frame, gain: float, made: dict[str, Any]) -> Update:
     """Finished: everything; the files are made when somebody asks for them."""
     return Update(
-        progress=view.progress(frame),
-        cards=view.cards(frame, gain),
+        progress=view.progress(frame) | made,
+        cards=view.cards(frame, gain) | made,
         details=gr.update(visible=True),
         table=view.numbers(frame),
         chart=shown(view.chart(frame)),
         against=gr.update(choices=view.wiped(frame.request), value=len(frame.request.variants) - 1),
-        wipe=view.wipe(frame, len(frame.request.variants) - 1),
+        wipe=view.wipe(frame, len(frame.request.variants) - 1) | made,
         download=gr.update(interactive=True),
         finished=frame.request,
     )
 
 
-def _cancelled(frame: Frame) -> Update:
-    """Cancelled: what there is stays, and says so."""
-    note = f"Cancelled at step {frame.step} of {frame.request.steps}"
-    return Update(progress=view.progress(frame) | {"note": note})
+def _nothing(frame: Frame, progress: dict[str, Any], cancel: dict[str, Any]) -> Update:
+    """Nothing of a run before: no picture, no number, no file."""
+    return Update(
+        progress=progress,
+        cards=view.cards(frame, 1) | view.NOTHING_ASKED,
+        details=gr.update(visible=False),
+        table=view.numbers(frame),
+        chart=shown(view.empty_chart(frame.request.steps)),
+        download=gr.update(interactive=False),
+        cancel=cancel,
+        against=gr.update(choices=[], value=None),
+        wipe=NOTHING_DRAWN,
+        finished=None,
+    )
 
 
 def start_anew(request: gr.Request, bits: list[str], *values: Any) -> list[Any]:
@@ -141,18 +145,7 @@ def start_anew(request: gr.Request, bits: list[str], *values: Any) -> list[Any]:
     with explained():
         entry(selection.model)
         empty = Frame(request=make_request(bits, SAMPLERS[0], "simulated", selection), note="")
-        return Update(
-            progress=view.idle(selection.steps),
-            cards=view.cards(empty, 1),
-            details=gr.update(visible=False),
-            table=view.numbers(empty),
-            chart=shown(view.chart(empty)),
-            download=gr.update(interactive=False),
-            cancel=gr.update(interactive=False),
-            against=gr.update(choices=[], value=None),
-            wipe=NOTHING_DRAWN,
-            finished=None,
-        ).outputs
+        return _nothing(empty, view.idle(selection.steps), gr.update(interactive=False)).outputs
 
 
 def draw_speed(*values: Any) -> list[Any]:
@@ -188,23 +181,3 @@ def slide(index: int, finished: Request | None) -> Any:
     """The slider with another variant of the last finished comparison on its right."""
     frame = generation.recall(finished) if finished else None
     return gr.skip() if frame is None or index is None else view.wipe(frame, index)
-
-
-def line_up(by: str, bits: list[str], *values: Any) -> list[str]:
-    """The variants to compare: different bits, the bar's among them; the bar's, balanced in each way; or both.
-
-    Or with one scale for all tokens and one for each, without balancing and with.
-    """
-    selection = Selection.from_controls(*values)
-    named = f"W{selection.weight_bits}A{selection.activation_bits}"
-    balanced = [f"{named} {balancing}" for balancing in SWITCHES]
-    if by == "balancing":
-        return balanced
-    if by == "scales":
-        return [f"{named} {way} {scales}" for scales in ("tensor", "token") for way in ("none", "csb+ssc")]
-    plain = [name for name in bits if " " not in name] or list(DEFAULT_BITS)
-    if by == "both":
-        return [*(name for name in plain if name != named), *balanced][-MOST_VARIANTS:]
-    if named in plain or selection.weight_bits == selection.activation_bits == FLOAT_BITS:
-        return plain
-    return [*plain[:-1], named]

@@ -17,6 +17,7 @@ from app.services.request import Request, Variant
 from app.services.sources import hardware_words
 from app.services.stored_speed import load_speed
 
+NOTHING_ASKED: dict[str, Any] = {"asked": {}}
 COLUMNS = ["Against full precision", "PSNR, dB", "SSIM", "drift", "ms a step", "MB on disk"]
 
 
@@ -28,14 +29,25 @@ def progress(frame: Frame) -> dict[str, Any]:
 
 
 def idle(steps: int, note: str = "Press Generate") -> dict[str, Any]:
-    """The progress part while nothing runs."""
-    return {"step": 0, "most": steps, "percent": 0, "note": note}
+    """The progress part while nothing runs, and nothing is there that could be out of date."""
+    return {"step": 0, "most": steps, "percent": 0, "note": note, **NOTHING_ASKED}
+
+
+def made_for(request: Request, **own: Any) -> dict[str, Any]:
+    """What the page has to say, by name, for a comparison to be of what it asks; `own` is what the tab's controls say.
+
+    The parts that show it are given this too, and say so by themselves when the page says something else.
+    """
+    drawn = ("prompt",) if outline(request.model).prompted else ("class_id", "sampler")
+    names = ("model", "seed", "steps", "guidance", "strength", *drawn)
+    return {"asked": {name: getattr(request, name) for name in names} | own}
 
 
 def cards(frame: Frame, gain: float) -> dict[str, Any]:
     """A card for each contender: its picture, its name, where it differs from full precision, its scores."""
     shown = [_card(frame, index, gain) for index in range(len(frame.request.contenders))]
-    return {"label": f"{frame.request.model}: {subject(frame.request)}", "cards": shown}
+    about = f"{frame.request.model}: {subject(frame.request)}"
+    return {"label": about, "about": about if frame.pictures else "", "cards": shown}
 
 
 def subject(request: Request) -> str:
@@ -82,6 +94,11 @@ def chart(frame: Frame) -> go.Figure:
     names = [variant.name for variant in frame.request.variants]
     values = frame.drift or [()] * len(names)
     return drift(dict(zip(names, values, strict=True)), frame.request.steps)
+
+
+def empty_chart(steps: int) -> go.Figure:
+    """The chart of the drift before there is any."""
+    return drift({}, steps)
 
 
 def numbers(frame: Frame) -> dict[str, Any]:
@@ -138,7 +155,7 @@ def wiped(request: Request) -> list[tuple[str, int]]:
 
 
 def stored_speed(model: str) -> dict[str, Any]:
-    """Speed, memory and bytes of a model, measured apart on a quiet machine. Raises ValueError where they were not."""
+    """Speed, memory and bytes of a model, measured on a quiet machine. Raises ValueError where they were not."""
     timings, made = load_speed(model)
     source = f"{made.get('command')}, commit {made.get('commit')}, {hardware_words(made.get('hardware'))}"
     rows = [
@@ -155,7 +172,7 @@ def stored_speed(model: str) -> dict[str, Any]:
         }
         for timing in timings
     ]
-    columns = ["Contestant", "ms a forward pass", "times as fast as float32", "MB resident", "MB on disk"]
+    columns = ["Version", "ms a forward pass", "times as fast as float32", "MB resident", "MB on disk"]
     return {"label": "Speed, memory and bytes", "columns": columns, "rows": rows, "source": f"Measured by {source}."}
 
 

@@ -37,7 +37,7 @@ def create_doing() -> None:
             server_functions=[inspect_data.place, inspect_data.salient],
         )
         drawn = html_part(
-            "doing_view", NOTHING, scripts=("store", "inspector/core", "doing/curve"), apply_default_css=False
+            "doing_view", NOTHING, scripts=("store", "age", "inspector/core", "doing/curve"), apply_default_css=False
         )
     asking.select(
         draw,

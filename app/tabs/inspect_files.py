@@ -97,7 +97,9 @@ def download(
     js: what the browser makes of the inputs' values before they are sent.
     """
     button = gr.Button(label, size="sm", scale=0, min_width=150, elem_id=elem_id, interactive=ready)
-    file = gr.DownloadButton(visible="hidden", elem_id=f"{elem_id}-file")
+    file = gr.DownloadButton(
+        elem_classes="behind", elem_id=f"{elem_id}-file"
+    )  # unseen by style: a card shows what it hid
     made = button.click(make, inputs, file, js=js, show_progress="minimal", api_visibility="private")
     made.success(None, js=f"() => document.getElementById('{elem_id}-file').click()")
     return button

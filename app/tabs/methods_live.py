@@ -11,17 +11,20 @@ from gradio.context import Context
 from app.components.chart import chart, shown
 from app.components.controls import Shared
 from app.components.messages import checked_by, explained
+from app.components.own import tell
+from app.components.pace import Beat, paced
 from app.components.part import html_part
 from app.content import words
 from app.services import generation, methods, running
 from app.services.drawing import require_subject
-from app.services.generation import Frame
 from app.services.request import Request
 from app.services.shelf import entry
 from app.state import Selection, brief
 from app.tabs import compare_view
 from app.tabs import methods_live_view as view
 
+NO_CARDS: dict[str, Any] = {"label": "Pictures", "cards": [], **compare_view.NOTHING_ASKED}
+NO_NUMBERS: dict[str, Any] = {"label": "Numbers", "columns": [], "rows": []}
 QUIET: dict[str, Any] = {"api_visibility": "private", "queue": False, "show_progress": "hidden"}
 
 
@@ -36,12 +39,14 @@ def create_live_pair(shared: Shared) -> None:
         with gr.Row():
             run = gr.Button("Run both", variant="primary", elem_id="methods-run", min_width=120, scale=2)
             cancel = gr.Button("Cancel", interactive=False, elem_id="methods-cancel", min_width=90)
-        progress = html_part("progress", _idle(), elem_id="methods-progress")
-        cards = html_part("cards", {"label": "Pictures", "cards": []}, elem_id="methods-cards")
+        ages = ("store", "age")
+        progress = html_part("progress", _idle(), scripts=ages, elem_id="methods-progress")
+        cards = html_part("cards", NO_CARDS, scripts=ages, elem_id="methods-cards")
         with gr.Column(visible=False, elem_id="methods-details") as details:
-            table = html_part("table", {"label": "Numbers", "columns": [], "rows": []}, elem_id="methods-numbers")
-            drift = chart("Drift of both methods", 300)
+            table = html_part("table", NO_NUMBERS, elem_id="methods-numbers")
+        drift = chart("Drift of both methods", 300, compare_view.empty_chart(Selection().steps))
     views = [progress, cards, details, table, drift, cancel]
+    tell({"first": first, "second": second})
     run.click(
         run_pair,
         [first, second, *shared.inputs],
@@ -52,6 +57,7 @@ def create_live_pair(shared: Shared) -> None:
         api_visibility="private",
     ).then(lambda: gr.update(interactive=False), None, cancel, **QUIET)
     cancel.click(cancel_pair, None, None, **QUIET)
+    shared.model.change(start_anew, None, views, **QUIET)
     if Context.root_block is not None:
         Context.root_block.unload(cancel_pair)
 
@@ -92,30 +98,48 @@ def _asked(first: str, second: str, *values: Any) -> Request:
 @checked_by(_asked)
 def run_pair(request: gr.Request, first: str, second: str, *values: Any) -> Iterator[list[Any]]:
     """Make both models and draw with them, shown as it goes: progress, cards, details, table, chart, cancel."""
-    session = f"{request.session_hash or ''}/methods"
+    session = _session(request)
     with explained(), running.begin(session) as cancelled:
         asked = _asked(first, second, *values)
         titles = [methods.title(name) for name in (first, second)]
-        frame, pictures = Frame(request=asked, note="Starting"), None
-        for frame in generation.run(asked, cancelled):
-            yield _update(frame, titles, frame.step == 0 or frame.finished or frame.pictures is not pictures)
-            pictures = frame.pictures
-        if not frame.finished:
-            note = f"Cancelled at step {frame.step} of {asked.steps}"
-            yield [compare_view.progress(frame) | {"note": note}, *[gr.skip()] * 5]
+        bits = {name: getattr(Selection.from_controls(*values), name) for name in ("weight_bits", "activation_bits")}
+        made = compare_view.made_for(asked, first=first, second=second, **bits)
+        for beat in paced(generation.run(asked, cancelled)):
+            if beat.cancelled and not running.is_last(session, cancelled):
+                return  # another run of the session is shown already
+            yield _update(beat, titles, made)
 
 
-def _update(frame: Frame, titles: list[str], new_pictures: bool) -> list[Any]:
+def _update(beat: Beat, titles: list[str], made: dict[str, Any]) -> list[Any]:
+    """What is new at a moment of a run."""
+    frame, progress = beat.frame, compare_view.progress(beat.frame) | made
+    if beat.cancelled:  # what there is stays, and says so
+        note = f"Cancelled at step {frame.step} of {frame.request.steps}"
+        return [progress | {"note": note}, *[gr.skip()] * 5]
     going = gr.update(interactive=not frame.finished)
-    progress = compare_view.progress(frame)
-    if not new_pictures:
-        return [progress, *[gr.skip()] * 4, going]
-    drawn = shown(view.chart(frame, titles)) if frame.pictures else gr.skip()
-    table = view.numbers(frame, titles) if frame.finished else gr.skip()
-    details = gr.update(visible=True) if frame.finished else gr.skip()
-    return [progress, view.cards(frame, titles), details, table, drawn, going]
+    if beat.first:
+        return [progress, *_nothing(frame.request.steps), going]
+    cards = view.cards(frame, titles) | made if beat.pictures or frame.finished else gr.skip()
+    drawn = shown(view.chart(frame, titles)) if beat.chart else gr.skip()
+    ended = [gr.update(visible=True), view.numbers(frame, titles)] if frame.finished else [gr.skip(), gr.skip()]
+    return [progress, cards, *ended, drawn, going]
+
+
+def _nothing(steps: int) -> list[Any]:
+    """Cards, details, table and chart without a trace of a pair before."""
+    return [NO_CARDS, gr.update(visible=False), NO_NUMBERS, shown(compare_view.empty_chart(steps))]
+
+
+def start_anew(request: gr.Request) -> list[Any]:
+    """Another model was chosen: no picture and no number of the one before stays, and its run ends."""
+    cancel_pair(request)
+    return [_idle(), *_nothing(Selection().steps), gr.update(interactive=False)]
 
 
 def cancel_pair(request: gr.Request) -> None:
     """Cancel this session's pair, if it runs: models being made stop between two pieces of work, drawing in a step."""
-    running.cancel(f"{request.session_hash or ''}/methods")
+    running.cancel(_session(request))
+
+
+def _session(request: gr.Request) -> str:
+    return f"{request.session_hash or ''}/methods"

@@ -18,9 +18,10 @@ from app.figures.drift import drift
 from app.figures.picture import data_uri, png
 from app.services import generation, running
 from app.services.generation import Frame
-from app.services.request import Request, Variant
-from app.state import Selection
+from app.services.request import MOST_VARIANTS, Request, Variant
+from app.state import FIELDS, Selection
 from app.tabs import compare_handlers as handlers
+from app.tabs import compare_line_up
 from app.tabs import compare_view as view
 from app.tabs.compare_files import write_zip
 
@@ -91,6 +92,11 @@ def test_drift_draws_each_variant_step_by_step():
     assert figure.layout.yaxis.type == "log"
     assert tuple(figure.layout.xaxis.range) == (0.5, 10.5)
     assert len({trace.line.dash for trace in figure.data}) == 2  # not told apart by colour alone
+
+
+def test_drift_draws_as_many_variants_as_can_be_compared_each_in_its_own_way():
+    figure = drift({str(index): [0.1] for index in range(MOST_VARIANTS)}, steps=2)
+    assert len({(trace.line.color, trace.line.dash) for trace in figure.data}) == MOST_VARIANTS
 
 
 def test_pictures_survive_as_files():
@@ -194,6 +200,62 @@ def test_a_model_that_the_app_was_not_launched_with_is_refused(tmp_path, monkeyp
         list(live())
 
 
+def test_a_run_clears_the_one_before_and_a_cancelled_one_leaves_nothing_of_it(explored_model):
+    """Until its own numbers are there no table, slider or file of another run stands beneath the pictures."""
+    run = live("anew")
+    first = handlers.Update(**dict(zip(vars(handlers.Update()), next(run), strict=True)))
+    assert first.table["rows"] == [] and first.wipe == handlers.NOTHING_DRAWN and first.finished is None
+    assert first.against["choices"] == [] and first.details["visible"] is False
+    assert first.download["interactive"] is False and not any("src" in card for card in first.cards["cards"])
+    handlers.cancel_run(SimpleNamespace(session_hash="anew"))
+    later = [update[3:5] + update[6:10] for update in run]
+    assert all(value == gr.skip() for update in later for value in update[:1] + update[3:])
+
+
+def test_what_was_made_says_what_for(frame):
+    made = view.made_for(frame.request, variants="W8A8,W4A8")["asked"]
+    assert made["class_id"] == 3 and made["seed"] == 9 and made["variants"] == "W8A8,W4A8" and "prompt" not in made
+    assert set(made) - {"variants", "sampler"} <= set(FIELDS)
+    assert view.cards(frame, 8)["about"] == "tiny: torus, seed 9"
+
+
+@pytest.mark.parametrize(
+    ("bits", "followed"),
+    [
+        (["W8A8", "W4A8 none"], {"csb", "ssc", "tokens"}),
+        (["W4A8 none", "W4A8 csb"], {"tokens"}),
+        (["W4A8 none token", "W4A8 csb+ssc tensor"], set()),
+    ],
+)
+def test_only_switches_that_a_variant_follows_put_it_out_of_date(bits, followed):
+    assert set(compare_line_up.own(bits, "auto", Selection())) == {"variants", "backend"} | followed
+
+
+def taken_up(by="bits", bits=("W8A8", "W4A8"), taken="", link=None, **chosen):
+    values = compare_line_up.take_up(by, list(bits), taken, link or {}, *vars(Selection(**chosen)).values())
+    return dict(zip(("line_up", "variants", "sampler", "backend", "taken", "chart"), values, strict=True))
+
+
+def test_a_link_brings_line_up_variants_sampler_and_backend():
+    link = {"line_up": "balancing", "variants": "W3A8 none,W3A8 csb", "sampler": "dpm++", "backend": "simulated"}
+    taken = taken_up(link=link)
+    assert (taken["line_up"], taken["variants"]) == ("balancing", ["W3A8 none", "W3A8 csb"])
+    assert (taken["sampler"], taken["backend"]) == ("dpm++", "simulated")
+    again = taken_up("balancing", taken["variants"], taken["taken"], link)
+    assert all(value == gr.skip() for value in again.values())  # what it set itself does not line them up anew
+    moved = taken_up("balancing", taken["variants"], taken["taken"], link, weight_bits=8)
+    assert moved["variants"][0] == "W8A8 none" and moved["chart"] == gr.skip()
+
+
+@pytest.mark.parametrize(
+    "link", [{"variants": "huh", "line_up": "<b>", "sampler": "euler"}, {"variants": "W9A8" * 200}, None]
+)
+def test_what_a_link_asks_in_vain_is_left_as_it_is(link):
+    taken = taken_up(link=link, weight_bits=3)
+    assert taken["variants"] == ["W8A8", "W3A8"]
+    assert taken["line_up"] == taken["sampler"] == taken["backend"] == gr.skip()
+
+
 def test_another_gain_changes_the_maps_of_the_last_run(frame):
     generation.remember(frame)
     weak, strong = (handlers.regain(gain, frame.request)["cards"][1]["difference"] for gain in (1, 32))
@@ -217,7 +279,7 @@ def test_another_gain_changes_the_maps_of_the_last_run(frame):
 )
 def test_line_ups(by, weight, activation, bits, expected):
     selection = Selection(weight_bits=weight, activation_bits=activation)
-    assert handlers.line_up(by, bits, *vars(selection).values()) == expected
+    assert compare_line_up.line_up(by, bits, *vars(selection).values()) == expected
 
 
 def test_the_updates_match_the_views():

@@ -68,6 +68,11 @@ def test_a_prompt_is_one_line_of_bounded_length():
         Selection(prompt="x" * 201)
 
 
+def test_a_prompt_holds_nothing_that_a_template_of_the_page_would_run():
+    assert Selection(prompt="${alert(1)} for $5 {or} \\u").prompt == "{alert(1)} for $5 {or} u"
+    assert Selection.from_query({"prompt": "$\\{x}"})[0].prompt == "$ {x}"
+
+
 def test_a_reference_and_back():
     assert referred(refer(REFERENCE)) == REFERENCE
     assert referred(refer(FULL)) == Selection(**{name: getattr(FULL, name) for name in REFERRED})

@@ -2,6 +2,8 @@
 
 import csv
 import io
+import json
+import re
 import zipfile
 
 import pytest
@@ -23,24 +25,62 @@ def titles(page):
 
 @pytest.mark.parametrize(("width", "theme"), [(375, "light"), (1280, "dark")])
 def test_a_run_ends_with_pictures_numbers_and_files(open_page, width, theme):
-    page = open_page("?tab=compare&steps=4&seed=2", width=width, theme=theme)
+    page = open_page("?tab=compare&steps=2&seed=2", width=width, theme=theme)
+    page.locator("#compare-drift .js-plotly-plot").wait_for()  # its frame is there before anything is drawn in it
+    assert page.locator("#compare-cards .cards figure").count() == 0  # and no empty square
     generate(page)
     assert titles(page) == ["FP32", "W8A8", "W4A8"]
-    cards = page.locator("#compare-cards figure")
+    cards = page.locator("#compare-cards .cards figure")
+    assert "seed 2" in page.locator("#compare-cards figcaption.about").inner_text()
     assert cards.locator(".picture img").count() == 3
     assert cards.locator("img.difference").count() == 2
     assert "integer, CSB+SSC" in cards.nth(2).inner_text()
     assert page.locator("#compare-wipe img.over").get_attribute("src").startswith("data:image")
     assert page.locator("#compare-numbers tbody tr").count() == 3
     assert page.evaluate("document.scrollingElement.scrollWidth") <= width
-    page.locator("#compare-drift .js-plotly-plot").wait_for()
-    with page.expect_download() as download:
-        page.locator("#compare-download").click()
-    with zipfile.ZipFile(download.value.path()) as archive:
-        rows = list(csv.reader(io.StringIO(archive.read("numbers.csv").decode())))
-        assert {"FP32.png", "W8A8-csb-ssc.png", "W4A8-csb-ssc.png", "settings.json"} <= set(archive.namelist())
+    archive = downloaded(page)
+    rows = list(csv.reader(io.StringIO(archive.read("numbers.csv").decode())))
+    assert {"FP32.png", "W8A8-csb-ssc.png", "W4A8-csb-ssc.png", "settings.json"} <= set(archive.namelist())
     shown = [cards.nth(index).locator(".score b").first.inner_text() for index in (1, 2)]
     assert shown == [f"{float(row[2]):.1f}" for row in rows[2:]]
+    if width == 375:
+        across = page.locator("#compare-cards .cards")
+        assert across.evaluate(
+            "row => row.scrollWidth > row.clientWidth && getComputedStyle(row).scrollSnapType !== ''"
+        )
+        assert cards.nth(0).bounding_box()["width"] > 200
+        table = page.locator("#compare-numbers .scroll")
+        assert table.evaluate("box => box.scrollWidth <= box.clientWidth")
+        assert table.locator("td").first.evaluate("cell => getComputedStyle(cell, '::before').content") == '"PSNR, dB"'
+        return
+    # Another seed: what is there is out of date and says so, until its own pictures and its own file are there.
+    assert settings(archive)["seed"] == 2 and not outdated(page)
+    page.locator("#compare").get_by_label("Seed", exact=True).fill("3")
+    page.locator("#compare").get_by_label("Seed", exact=True).press("Tab")
+    page.locator("#compare-progress .changed").wait_for()
+    assert outdated(page) == 3
+    page.locator("#compare-generate").click()
+    page.locator("#compare-cards figcaption.about").get_by_text("seed 3").wait_for()
+    said(page, "Finished")
+    assert not outdated(page) and settings(downloaded(page))["seed"] == 3
+
+
+def downloaded(page):
+    """What the one button for it gives."""
+    button = page.locator("#compare").get_by_text("Download", exact=False).filter(visible=True)
+    assert button.count() == 1
+    with page.expect_download() as download:
+        button.click()
+    return zipfile.ZipFile(download.value.path())
+
+
+def settings(archive):
+    return json.loads(archive.read("settings.json"))
+
+
+def outdated(page):
+    """How many of progress, cards and slider are dimmed as of something else."""
+    return page.locator(":is(#compare-progress, #compare-cards, #compare-wipe) .old").count()
 
 
 def test_generate_can_be_pressed_again_at_once(open_page):
@@ -72,10 +112,26 @@ def test_balancing_is_compared_at_the_bits_of_the_bar(open_page):
     page = open_page("?tab=compare&steps=2&weight_bits=3&strength=1")
     page.locator("#compare-line-up").get_by_label("balancing").check()
     page.locator("#compare-bits").get_by_text("W3A8 csb+ssc").wait_for()
+    page.get_by_text("Steps, guidance, sampler").click()
+    page.locator("#compare-backend").get_by_label("simulated").check()
+    page.wait_for_url(re.compile("(?=.*line_up=balancing)(?=.*variants=W3A8)(?=.*backend=simulated)"))
+    page.reload()  # the link brings all of it back
+    page.locator("#compare-bits").get_by_text("W3A8 csb+ssc").wait_for()
+    assert page.locator("#compare-line-up").get_by_label("balancing").is_checked()
+    assert page.locator("#compare-bits").get_by_text("W3A8 csb").count() == 2
     generate(page)
     assert titles(page) == ["FP32", "W3A8", "W3A8", "W3A8"]
     details = page.locator("#compare-cards figcaption span").all_inner_texts()
     assert details[1:] == ["simulated, no balancing", "simulated, CSB", "simulated, CSB+SSC"]
+    page.locator("#bar").get_by_label("CSB").click()  # every variant says for itself how it is balanced
+    page.wait_for_url(re.compile("csb=0"))
+    assert not outdated(page)
+    page.get_by_role("tab", name="Methods").click()
+    page.wait_for_url(re.compile("tab=methods"))
+    page.go_back()
+    page.locator("#compare-generate").wait_for()
+    page.wait_for_url(re.compile("(?=.*tab=compare)(?=.*csb=0)(?=.*line_up=balancing)"))
+    assert "tab=compare" in page.url
 
 
 def test_gain_changes_the_maps_and_not_the_pictures(open_page):

@@ -59,6 +59,11 @@ def test_everything_is_drawn_and_fits(inspect, width, theme):
         box = chart(page, name).locator("svg").first.bounding_box()
         assert box["width"] > 200 and box["x"] >= 0 and box["x"] + box["width"] <= width
     assert page.locator(".variant").count() == 3
+    assert (
+        chart(page, "time").locator(".colours").count() == 1
+    )  # what the colours stand for, and which channel a row is
+    rows = [int(text) for text in chart(page, "time").locator(".beside").all_text_contents()]
+    assert len(rows) >= 3 and rows == sorted(rows)
     texts = page.locator(".inspector").inner_text()
     assert "NaN" not in texts and "undefined" not in texts and "Infinity" not in texts
     expect(page.get_by_role("button", name="Copy link")).to_be_in_viewport()
@@ -139,11 +144,16 @@ def test_play_runs_through_the_timesteps_and_stops(inspect):
 
 def test_sort_top_scale_and_stage_change_the_chart_and_stay_in_the_link(inspect):
     page = inspect()
+    expect(page.get_by_label("coloured by").locator("option:checked")).to_contain_text(
+        "over all timesteps, max / median"
+    )
+    expect(reading(page, "channels")).to_contain_text("At timestep")  # the map tells of all timesteps, the text of one
     for name, value in (("sort", "activation"), ("top", "16"), ("scale", "log"), ("stage", "after"), ("span", "all")):
         before = chart(page, "channels").inner_html()
         page.locator(f'[data-look="{name}"]').select_option(value)
         assert chart(page, "channels").inner_html() != before, name
         expect(page).to_have_url(re.compile(f"{name}={value}"))
+    expect(reading(page, "channels")).to_contain_text("Over all timesteps")
     page.locator('[data-table="channels"] summary').click()
     rows = page.locator('[data-table="channels"] tbody tr')
     expect(rows).to_have_count(16)
@@ -206,12 +216,18 @@ def test_the_table_of_layers_sorts_and_chooses(inspect):
 
 
 def test_a_link_restores_the_view(inspect):
-    page = inspect("&layer=blocks.1.qkv&timestep=0&channel=3&csb=0&weight_bits=3&seed=9&class_id=1")
+    page = inspect("&__sign=x&layer=blocks.1.qkv&timestep=0&channel=3&csb=0&weight_bits=3&seed=9&class_id=1")
     expect(reading(page, "summary")).to_contain_text("blocks.1.qkv")
     expect(in_bar(page, "CSB")).not_to_be_checked()
     for label, value in (("Weights", "3"), ("Channel", "3"), ("Seed", "9"), ("Class", "1"), ("Timestep", "0")):
         expect(in_bar(page, label)).to_have_value(value)
     expect(reading(page, "effect")).to_contain_text("At W3A8")
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    page.get_by_role("button", name="Copy link").click()
+    expect(page.get_by_role("button", name="Copied")).to_be_visible()
+    copied = page.evaluate("navigator.clipboard.readText()")
+    assert "layer=blocks.1.qkv" in copied and "seed=9" in copied and "__sign" not in copied
+    assert "__sign=x" in page.url  # of which the frame that a host shows the page in has need
     page.get_by_role("tab", name="Compare").click()
     expect(page.locator("#compare").get_by_label("Seed", exact=True)).to_have_value("9")
 

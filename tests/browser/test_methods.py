@@ -24,9 +24,12 @@ def test_a_pair_is_run_from_the_same_noise(open_page):
     page.locator("#methods-table tbody tr").first.wait_for()
     page.locator("#methods-run").click()
     page.wait_for_function("document.querySelector('#methods-progress .note').textContent.startsWith('Finished')")
-    assert page.locator("#methods-cards figure").count() == 3
+    assert page.locator("#methods-cards .cards figure").count() == 3
     assert page.locator("#methods-numbers tbody tr").count() == 2
     page.locator("#methods-cancel").and_(page.locator(":disabled")).wait_for()
+    assert page.locator("#methods-live .old").count() == 0
+    page.locator("#bar").get_by_label("Weights").select_option("8")
+    page.locator("#methods-progress .changed").wait_for()
 
 
 def test_a_chart_is_taken_away_as_csv_and_svg(open_page):

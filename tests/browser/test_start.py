@@ -73,7 +73,11 @@ def test_the_switches_change_picture_number_and_bar(open_page):
     shows(page, Choice(strength=8))
     assert page.locator("#start .switchboard-part [data-name=ssc]").is_disabled()
     press(page, "[data-name=csb]")
-    shows(page, Choice(strength=8, csb=True))
+    shows(page, FULL)  # SSC comes back with CSB, as it was
+    press(page, "[data-name=ssc]")
+    press(page, "[data-name=csb]")
+    press(page, "[data-name=csb]")
+    shows(page, Choice(strength=8, csb=True))  # and stays off where it was off
     press(page, "[data-name=bits][data-value=W8A8]")
     shows(page, Choice(bits="W8A8", strength=8, csb=True))
     press(page, "[data-name=strength][data-value='1']")

@@ -38,13 +38,12 @@ async function askPlace() {
 }
 
 function write() {
-  const now = new URLSearchParams(window.location.search);
-  const put = (name, value, usual) => { if (value === usual) now.delete(name); else now.set(name, value); };
-  put('doing', live ? '1' : '', '');
-  put('gain', gain.value, '1');
-  put('curve', curve.value, '');
-  const search = now.toString();
-  window.history.replaceState(null, '', window.location.pathname + (search ? '?' + search : '') + window.location.hash);
+  store.write((now) => {
+    const put = (name, value, usual) => { if (value === usual) now.delete(name); else now.set(name, value); };
+    put('doing', live ? '1' : '', '');
+    put('gain', gain.value, '1');
+    put('curve', curve.value, '');
+  });
 }
 
 function draw() {
@@ -54,7 +53,7 @@ function draw() {
   asking = wanted();
   ticket += 1;
   part('[data-do="stop"]').disabled = false;
-  store.doing = { ticket, key: DRAWS.map((name) => store.selection[name]).join('|') };
+  store.doing = { ticket, asked: Object.fromEntries(DRAWS.map((name) => [name, store.selection[name]])) };
   props.value = { ...store.selection, gain: Number(gain.value), curve: curve.value, ticket };
   write();
   trigger('select');

@@ -1,8 +1,6 @@
 // What was drawn of the pinned channel. It is dimmed as soon as the selection is another one, and gone with its model.
 const box = part('.drawings');
-let shown = null, keyShown = '';
-const KEY = ['model', 'layer', 'channel', 'weight_bits', 'activation_bits', 'tokens', 'strength', 'class_id', 'prompt', 'seed', 'guidance'];
-const keyNow = () => KEY.map((name) => store.selection[name]).join('|');
+let shown = null;
 
 const card = (one) => `<figure data-card="${one.name}"><div class="picture"><img src="${one.src}" alt="${safe(one.alt)}"></div><figcaption><strong>${safe(one.title)}</strong>${safe(one.detail)}${one.db ? `<span><b>${safe(one.db)}</b> dB</span>` : ''}</figcaption>${one.difference ? `<img class="difference" src="${one.difference}" alt="${safe(one.difference_alt)}">` : ''}</figure>`;
 
@@ -22,23 +20,22 @@ function hear() {
   store.told?.(found);
   if (found.problem) return;
   shown = found;
-  keyShown = store.doing.key;
+  madeFor = store.doing.asked;
   part('.shown').innerHTML = found.cards.map(card).join('');
   say('verdict', found.verdict);
   curve = found.curve;
   drawCurve();
   age();
+  leave();
 }
 
-function age() {
-  const mine = keyShown.split('|'), now = keyNow().split('|');
-  box.classList.toggle('old', Boolean(shown) && keyShown !== keyNow());
-  if (mine[0] === now[0] && Number(now[2]) >= 0) return;
+function leave() {
+  if (madeFor.model === store.selection.model && store.selection.channel >= 0) return;
   box.hidden = true;
   shown = curve = null;
   part('.shown').innerHTML = '';
 }
 
 watch('value', hear);
-store.listen((news) => { if (shown && news.some((name) => KEY.includes(name))) age(); });
+store.listen(() => { if (shown) leave(); });
 new ResizeObserver(() => drawCurve()).observe(element);

@@ -80,11 +80,10 @@ element.addEventListener('change', (event) => {
   const select = event.target.closest('[data-look]');
   if (!select) return;
   look[select.dataset.look] = select.value;
-  const query = new URLSearchParams(window.location.search);
-  if (select.value === usual[select.dataset.look]) query.delete(select.dataset.look);
-  else query.set(select.dataset.look, select.value);
-  const search = query.toString();
-  window.history.replaceState(null, '', window.location.pathname + (search ? '?' + search : '') + window.location.hash);
+  store.write((query) => {
+    if (select.value === usual[select.dataset.look]) query.delete(select.dataset.look);
+    else query.set(select.dataset.look, select.value);
+  });
   if (select.dataset.look === 'measure') measureBy(select.value);
   else drawAll();
 });

@@ -15,11 +15,11 @@ function drawPlace(found) {
 function row(name, way, found) {
   const { width, height } = ROW, base = height - 20, wide = (width - 12) / way.rest.length;
   const x = line(way.low, way.high, 6, width - 6), y = line(0, Math.sqrt(Math.max(...way.rest, ...way.own)), base, 6);
-  const bars = (counts, colour, opacity) => counts.map((n, i) => (n ? `<rect x="${(6 + i * wide).toFixed(1)}" y="${y(Math.sqrt(n)).toFixed(1)}" width="${Math.max(wide - 0.4, 0.6).toFixed(1)}" height="${(base - y(Math.sqrt(n))).toFixed(1)}" fill="${colour}" fill-opacity="${opacity}"/>` : '')).join('');
+  const bars = (counts, colour) => counts.map((n, i) => (n ? `<rect x="${(6 + i * wide).toFixed(1)}" y="${y(Math.sqrt(n)).toFixed(1)}" width="${Math.max(wide - 0.4, 0.6).toFixed(1)}" height="${(base - y(Math.sqrt(n))).toFixed(1)}" fill="${colour}" fill-opacity="${SEEN}"/>` : '')).join('');
   const levels = way.levels ?? 0, every = Math.max(1, 2 ** Math.ceil(Math.log2(levels / 64 || 1)));
   let marks = '';
   for (let q = 0; q < levels; q += every) marks += rule(x(way.first + q * way.step), base, x(way.first + q * way.step), base + 6, 'level');
-  const own = name === 'spared' ? '' : bars(way.own, COLOUR.weight, 0.85);
+  const own = name === 'spared' ? '' : bars(way.own, COLOUR.weight);
   const said = levels ? `step ${brief(way.step)}; the others on ${way.used} of ${levels} levels${every > 1 ? `, every ${every}th drawn` : ''}` : 'float, no grid';
-  return `<figure><svg viewBox="0 0 ${width} ${height}" aria-hidden="true">${bars(way.rest, COLOUR.activation, 0.6)}${own}${rule(6, base, width - 6, base, 'axis')}${marks}${words(6, height - 1, brief(way.low))}${words(width - 6, height - 1, brief(way.high), 'text-anchor="end"')}</svg><figcaption><b>${WAY[name]}</b>: ${said}</figcaption></figure>`;
+  return `<figure><svg viewBox="0 0 ${width} ${height}" aria-hidden="true">${bars(way.rest, COLOUR.activation)}${own}${rule(6, base, width - 6, base, 'axis')}${marks}${words(6, height - 1, brief(way.low))}${words(width - 6, height - 1, brief(way.high), 'text-anchor="end"')}</svg><figcaption><b>${WAY[name]}</b>: ${said}</figcaption></figure>`;
 }

@@ -22,7 +22,7 @@ function variantCard(name) {
 function histogram(data, title, colour) {
   const { width, height } = HIST, base = height - 18, x = line(data.low, data.high, 6, width - 6), y = line(0, Math.sqrt(Math.max(...data.counts)), base, 16);
   const wide = (width - 12) / data.counts.length;
-  const bars = data.counts.map((n, i) => (n ? `<rect x="${(6 + i * wide).toFixed(1)}" y="${y(Math.sqrt(n)).toFixed(1)}" width="${Math.max(wide - 0.4, 0.6).toFixed(1)}" height="${(base - y(Math.sqrt(n))).toFixed(1)}" fill="${colour}" fill-opacity="0.75"/>` : '')).join('');
+  const bars = data.counts.map((n, i) => (n ? `<rect x="${(6 + i * wide).toFixed(1)}" y="${y(Math.sqrt(n)).toFixed(1)}" width="${Math.max(wide - 0.4, 0.6).toFixed(1)}" height="${(base - y(Math.sqrt(n))).toFixed(1)}" fill="${colour}" fill-opacity="${SEEN}"/>` : '')).join('');
   const levels = data.levels ?? 0, every = Math.max(1, 2 ** Math.ceil(Math.log2(levels / 64 || 1)));
   let grid = '';
   for (let q = 0; q < levels; q += every) grid += rule(x(data.first + q * data.step), base, x(data.first + q * data.step), base + 6, 'level');
@@ -38,7 +38,7 @@ function drawErrors() {
   const quiet = other?.effect && overlaid() ? order.map((j) => 100 * other.effect.channels[otherWay()][j]) : null;
   const high = spanOf(...names.map((name) => percent[name]), quiet ?? [])[1] || 1, y = line(0, high * 1.05, 20 + tall, 20);
   const by = crowd(order.length, width), at = (i) => x(Math.min(i * by, order.length));
-  const areas = names.map((name) => `<path d="${name === 'none' ? stairs(peaks(percent[name], by), at, y, 20 + tall) : stairs(peaks(percent[name], by), at, y)}" fill="${name === 'none' ? COLOUR.none : 'none'}" fill-opacity="0.35" stroke="${COLOUR[name]}" stroke-width="${name === variant() ? 1.8 : 0.9}" stroke-opacity="${name === variant() ? 1 : 0.7}"/>`).join('');
+  const areas = names.map((name) => `<path d="${name === 'none' ? stairs(peaks(percent[name], by), at, y, 20 + tall) : stairs(peaks(percent[name], by), at, y)}" fill="${name === 'none' ? COLOUR.none : 'none'}" fill-opacity="0.35" stroke="${COLOUR[name]}" stroke-width="${name === variant() ? 1.8 : 0.9}"/>`).join('');
   box.innerHTML = sheet(width, tall + 44, axisY(nice(0, high, 3), y, width) + areas + (quiet ? `<path class="quiet" d="${stairs(peaks(quiet, by), at, y)}"/>` : '') + numbersBelow(order, x, tall + 38) + pin(order, x, width, tall)) + `<p class="key">${key([...names.map((name) => [VARIANTS[name], COLOUR[name], name !== 'none']), ...(quiet ? quietKey() : [])])}</p>`;
   const chosen = effect.channels[variant()], worst = topOf(chosen, 1)[0];
   say('errors', `${errorsInWords(pinned() >= 0 ? pinned() : worst)}. With ${VARIANTS[variant()]} the largest is in channel **${worst}**. Channels' errors partly cancel in the sum, so they do not add up to the layer's.`);

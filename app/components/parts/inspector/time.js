@@ -1,5 +1,5 @@
 // Time: channel x timestep as a heat map, rho and eta beneath on the same axis; one marker through all of it.
-const TALL = { heat: 190, rho: 118, eta: 62, gap: 26, top: 18 };
+const TALL = { heat: 190, rho: 118, eta: 62, gap: 26, top: 36 };
 const calm = window.matchMedia('(prefers-reduced-motion: reduce)').matches;
 let playing = 0;
 
@@ -7,20 +7,20 @@ function drawTime() {
   const box = part('[data-chart="time"]'), width = box.clientWidth, count = layer.timesteps.length;
   if (!width) return;
   const x = line(0, count, PAD.left, width - PAD.right);
-  drawHeat(box.querySelector('canvas'), width);
+  const ends = drawHeat(box.querySelector('canvas'), width);
   const rhoTop = TALL.top + TALL.heat + TALL.gap, etaTop = rhoTop + TALL.rho + TALL.gap, height = etaTop + TALL.eta + 40;
   const most = Math.max(...layer.eta, ...(other?.layer.eta ?? []));
   const after = layer.rho[variant()], used = variant() === 'csb+ssc';
   const y = line(-1, 1, rhoTop + TALL.rho, rhoTop), bar = line(0, most * 1.1, etaTop + TALL.eta, etaTop);
   const dots = (values, colour) => `<path d="${values.map((v, i) => `${i ? 'L' : 'M'}${x(i + 0.5).toFixed(1)} ${y(v).toFixed(1)}`).join('')}" fill="none" stroke="${colour}" stroke-width="2.2"/>` + values.map((v, i) => `<circle cx="${x(i + 0.5).toFixed(1)}" cy="${y(v).toFixed(1)}" r="2.6" fill="${colour}"/>`).join('');
-  const bars = layer.eta.map((v, i) => `<rect x="${(x(i) + 1.5).toFixed(1)}" y="${bar(v).toFixed(1)}" width="${(x(1) - x(0) - 3).toFixed(1)}" height="${(etaTop + TALL.eta - bar(v)).toFixed(1)}" fill="${used ? COLOUR.balanced : COLOUR.none}" fill-opacity="${used ? 0.85 : 0.4}"/>`).join('');
+  const bars = layer.eta.map((v, i) => `<rect x="${(x(i) + 1.5).toFixed(1)}" y="${bar(v).toFixed(1)}" width="${(x(1) - x(0) - 3).toFixed(1)}" height="${(etaTop + TALL.eta - bar(v)).toFixed(1)}" fill="${used ? COLOUR.balanced : COLOUR.none}" fill-opacity="${used ? 1 : 0.4}" stroke="${used ? COLOUR.balanced : COLOUR.none}"/>`).join('');
   const names = layer.timesteps.map((t, i) => (i % Math.ceil(count / (width < 500 ? 5 : 9)) ? '' : words(x(i + 0.5), height - 20, t, 'text-anchor="middle"'))).join('');
   const j = shown.order.indexOf(pinned()), row = TALL.top + ((j + 0.5) / shown.order.length) * TALL.heat;
   const mark = j < 0 ? '' : rule(PAD.left, row, width - PAD.right, row, 'pinline') + words(PAD.left - 6, row + 4, pinned(), 'class="pinned" text-anchor="end"');
   const here = `<rect class="here" x="${x(at()).toFixed(1)}" y="${TALL.top}" width="${(x(1) - x(0)).toFixed(1)}" height="${height - 40 - TALL.top}"/>`;
-  const titles = words(PAD.left, TALL.top - 5, `activation salience${factorsOf(variant()) && look.stage !== 'before' ? `, after ${VARIANTS[variant()]}` : ''}${width < 600 ? '' : ': a row a channel, dark low, yellow high (log)'}`) + words(PAD.left, rhoTop - 6, `rho${after && variant() !== 'none' ? ': before (pink), balanced (green)' : ''}`) + words(PAD.left, etaTop - 6, `eta${width < 600 ? '' : ', what a timestep counts in SSC'}${used ? '' : ' (not in use)'}`) + words(width / 2, height - 3, 'timestep, in sampling order', 'text-anchor="middle"');
+  const titles = words(PAD.left, 13, `activation salience${factorsOf(variant()) && look.stage !== 'before' ? `, after ${VARIANTS[variant()]}` : ''}${width < 600 ? '' : ': a row a channel'}`) + words(PAD.left, rhoTop - 6, `rho${after && variant() !== 'none' ? ': before (pink), balanced (green)' : ''}`) + words(PAD.left, etaTop - 6, `eta${width < 600 ? '' : ', what a timestep counts in SSC'}${used ? '' : ' (not in use)'}`) + words(width / 2, height - 3, 'timestep, in sampling order', 'text-anchor="middle"');
   part('.time > .key').innerHTML = other ? key([['rho', COLOUR.rho], ...(variant() === 'none' ? [] : [['rho balanced', COLOUR.balanced]]), ...quietKey(otherWay() === 'none' ? '' : ' (rho balanced dotted)')]) : '';
-  box.querySelector('.over').innerHTML = sheet(width, height, axisY([-1, -0.5, 0, 0.5, 1], y, width) + axisY(nice(0, most, 2), bar, width) + bars + quietTime(x, y, bar, rhoTop, etaTop + TALL.eta) + dots(layer.rho.none, COLOUR.rho) + (variant() === 'none' ? '' : dots(after, COLOUR.balanced)) + names + titles + mark + here);
+  box.querySelector('.over').innerHTML = sheet(width, height, axisY([-1, -0.5, 0, 0.5, 1], y, width) + axisY(nice(0, most, 2), bar, width) + bars + quietTime(x, y, bar, rhoTop, etaTop + TALL.eta) + dots(layer.rho.none, COLOUR.rho) + (variant() === 'none' ? '' : dots(after, COLOUR.balanced)) + names + titles + heatKey(ends) + channelsBeside() + mark + here);
   tellTime(box);
 }
 
@@ -36,6 +36,24 @@ function drawHeat(canvas, width) {
   canvas.height = tall;
   canvas.getContext('2d').putImageData(image, 0, 0);
   Object.assign(canvas.style, { left: `${PAD.left}px`, top: `${TALL.top}px`, width: `${width - PAD.left - PAD.right}px`, height: `${TALL.heat}px` });
+  return [10 ** low, 10 ** high];
+}
+
+// What the colours stand for: a bar from the lowest salience to the highest, by the logarithm.
+function heatKey([low, high]) {
+  const stops = CIVIDIS.map((c, i) => `<stop offset="${i / (CIVIDIS.length - 1)}" stop-color="rgb(${c})"/>`).join('');
+  const from = PAD.left + 44, wide = 90, y = 19;
+  const bar = `<defs><linearGradient id="heat-key">${stops}</linearGradient></defs><rect class="colours" x="${from}" y="${y}" width="${wide}" height="9" rx="2" fill="url(#heat-key)"/>`;
+  return bar + words(from - 5, y + 8.5, brief(low), 'text-anchor="end"') + words(from + wide + 5, y + 8.5, `${brief(high)}, log`);
+}
+
+// Which channels the rows are, in their order; the pinned one is named by its own mark.
+function channelsBeside() {
+  const { order } = shown, count = Math.min(5, order.length), marked = order.indexOf(pinned());
+  const rows = Array.from({ length: count }, (_, k) => Math.round((k * (order.length - 1)) / Math.max(count - 1, 1)));
+  const at_ = (row) => TALL.top + ((row + 0.5) / order.length) * TALL.heat, far = (row) => marked < 0 || Math.abs(at_(row) - at_(marked)) > 12;
+  const title = words(11, TALL.top + TALL.heat / 2, 'channel', `text-anchor="middle" transform="rotate(-90 11 ${TALL.top + TALL.heat / 2})"`);
+  return title + rows.filter(far).map((row) => words(PAD.left - 6, at_(row) + 4, order[row], 'class="beside" text-anchor="end"')).join('');
 }
 
 function tellTime(box) {
