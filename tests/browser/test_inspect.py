@@ -166,6 +166,13 @@ def test_the_switches_and_the_three_cards_are_one(inspect):
     selected(page, ssc=False)
     assert page.evaluate(f"{SELECTION}.csb")
     expect(in_bar(page, "CSB")).to_be_checked()
+    in_bar(page, "Salience dial").select_option("1")  # as trained, at four bits, balancing costs more than it brings
+    expect(page.locator(".variant.loses").first).to_contain_text("more error than without balancing")
+    cards = [(card, float(card.locator("strong").inner_text().split()[0])) for card in page.locator(".variant").all()]
+    plain = cards[0][1]
+    for card, error in cards[1:]:
+        said = "less error" if error < plain else "more error"
+        assert said in card.inner_text() and said in card.get_attribute("aria-label")
 
 
 def test_bits_and_dial_move_the_error(inspect):

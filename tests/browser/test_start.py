@@ -81,6 +81,27 @@ def test_the_switches_change_picture_number_and_bar(open_page):
     page.wait_for_url(re.compile("(?=.*weight_bits=8)(?=.*ssc=0)(?=.*strength=1)"))
 
 
+def test_the_curve_says_where_one_is_and_whether_balancing_pays_there(open_page):
+    """At four bits, as trained, CSB loses on average: by sign, shape and words."""
+    page = open_page(WISH, width=375, theme="dark")
+    curve = page.get_by_role("group", name="Mean PSNR over the salience dial at W4A8")
+    here, said = curve.locator("[aria-pressed=true]"), page.locator("#start .dial .said")
+    shows(page, FULL)
+    assert here.get_attribute("data-value") == "8/csb+ssc" and "closer to" in said.inner_text()
+    curve.get_by_role("button", name="CSB, as trained").click()
+    shows(page, Choice(csb=True))
+    assert here.get_attribute("data-value") == "1/csb" and "loses" in here.get_attribute("class")
+    assert "further from" in said.inner_text() and curve.get_by_text("you are here").is_visible()
+    assert page.locator("#start .verdict tr.chosen.loses").is_visible()
+    page.keyboard.press("Tab")  # the next point is CSB + SSC, as trained
+    page.keyboard.press("Enter")
+    shows(page, Choice(csb=True, ssc=True))
+    page.wait_for_url(re.compile("strength=1"))
+    press(page, "[data-name=bits][data-value=W8A8]")
+    page.get_by_role("group", name="Mean PSNR over the salience dial at W8A8").wait_for()
+    assert "gains" in page.locator("#start .dial [aria-pressed=true]").get_attribute("class")
+
+
 def test_a_switch_flips_the_picture_without_the_server(open_page):
     page = open_page(WISH)
     shows(page, FULL)
