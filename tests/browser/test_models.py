@@ -38,6 +38,7 @@ def test_another_model_is_chosen_without_a_restart_and_the_address_says_which(op
     page = open_page()
     page.locator("#start .wipe-part img.under").wait_for()
     page.locator("#lacking").wait_for(state="hidden")
+    assert page.locator("#bar label:visible").count() == 1  # of the bar only the menu of models is on Start
     choose(page, "dit")
     page.locator("#lacking").wait_for(state="visible")
     page.locator("#start .missing").and_(page.get_by_text("other weights")).wait_for()

@@ -27,7 +27,7 @@ def press(page, selector):
 
 
 def shows(page, choice, example=FIRST):
-    """Picture, number and bar say what was chosen."""
+    """Picture, number and bar, which is out of sight here, say what was chosen."""
     number = f"{load_results('demo').picture(example, choice).psnr:.1f} dB"
     page.wait_for_function(
         "n => document.querySelector('#start .verdict-part .number b').textContent === n", arg=number
@@ -45,6 +45,7 @@ def test_it_opens_damaged_and_one_button_mends_it(open_page, width):
     shows(page, damaged, example=index)
     word = page.locator("#start .verdict-part .number strong")
     assert word.inner_text() == "broken"
+    assert page.locator("#bar").is_hidden()
     page.wait_for_url(re.compile("(?=.*csb=0)(?=.*weight_bits=8)"))
     button = page.locator("#start").get_by_role("button", name="Balance the channels")
     if width == 1280:
@@ -54,6 +55,12 @@ def test_it_opens_damaged_and_one_button_mends_it(open_page, width):
     assert word.inner_text() == "hard to tell"
     page.locator("#start").get_by_role("button", name="See it unbalanced again").click()
     shows(page, damaged, example=index)
+    made = page.locator("#start .source")
+    assert made.locator("p").is_hidden()
+    made.locator("summary").click()
+    assert load_results("demo").made["commit"] in made.locator("p").inner_text()
+    press(page, "[data-name=csb]")
+    assert made.locator("p").is_visible()  # what was opened stays open
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
@@ -130,10 +137,13 @@ def test_a_switch_asks_the_server_for_nothing(open_page):
 
 
 def test_the_bar_moves_start(open_page):
+    """It is not on Start, but what is chosen in it elsewhere is chosen here."""
     page = open_page(WISH)
-    before = source(page)
+    shows(page, FULL)
+    page.get_by_role("tab", name="Inspect").click()
     page.locator("#bar").get_by_label("CSB").click()
-    page.wait_for_function("before => document.querySelector('#start .wipe-part img.under').src !== before", arg=before)
+    page.get_by_role("tab", name="Start").click()
+    page.locator("#bar").wait_for(state="hidden")
     shows(page, Choice(strength=8))
 
 

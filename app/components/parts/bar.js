@@ -5,6 +5,7 @@ const field = (name) => element.querySelector(`[data-field="${name}"]`);
 const REST = 40; // milliseconds without a change after which the server is told
 const FEW = 24; // classes that a menu shows; more are searched by name
 const models = { [props.about.name]: Promise.resolve(props.about) };
+const more = element.querySelector('#bar-more');
 let about = null; // the model whose layers, classes or prompts the fields offer
 let waiting = 0;
 let wanted = ''; // the model that was chosen and is not here yet
@@ -41,6 +42,7 @@ function show() {
     if (one.dataset.field === 'ssc') one.disabled = !store.selection.csb;
     if (one.dataset.field === 'layer' && about && !about.layers.length) one.value = '';
   }
+  more.querySelector('b').textContent = store.selection.layer || store.selection.model;
   if (document.activeElement !== search) search.value = named(store.selection.class_id);
 }
 
@@ -92,6 +94,15 @@ element.addEventListener('input', (event) => {
   if (one) take(one);
 });
 element.querySelector('#copy-link').addEventListener('click', () => { tell(); trigger('copy'); });
+
+// On a phone the rest of the bar is a sheet: the button opens and shuts it, and so does Escape.
+const open = (is) => more.setAttribute('aria-expanded', String(is));
+more.addEventListener('click', () => open(more.getAttribute('aria-expanded') !== 'true'));
+element.addEventListener('keydown', (event) => {
+  if (event.key !== 'Escape' || more.getAttribute('aria-expanded') !== 'true') return;
+  open(false);
+  more.focus();
+});
 
 function tell() {
   window.clearTimeout(waiting);
