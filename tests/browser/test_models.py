@@ -6,6 +6,7 @@ import pytest
 
 from app.services import shelf
 from tests.app.other_models import write_others
+from tests.browser.conftest import at_rest
 from tests.load.server import served
 
 TABS = ("Start", "Learn", "Inspect", "Compare", "Methods", "Data & API")
@@ -55,7 +56,7 @@ def test_every_tab_is_the_chosen_models(open_page, model):
     page = open_page()
     for tab in TABS:
         go(page, tab)
-        page.wait_for_timeout(300)
+        at_rest(page)
     go(page, "Start")
     choose(page, model)
     places = ("#start", "#learn-rounding", "#inspector", "#compare-speed", "#methods", "#data-files")
@@ -64,7 +65,7 @@ def test_every_tab_is_the_chosen_models(open_page, model):
         page.locator(place).wait_for()
         if tab == "Inspect" and model != "bare":
             page.locator('.inspector[aria-busy="false"]').wait_for()
-        page.wait_for_timeout(1500)
+        at_rest(page)
         shown = page.locator("#tabs [role=tabpanel]:visible").inner_text()
         found = DEMO_ONLY.search(shown.split("Limits of the demo model")[0])
         assert not found, (tab, found)

@@ -8,6 +8,7 @@ import pytest
 from app.services.stored import Choice, load_results
 from app.state import Selection
 from app.tabs.start_view import NAMES, matching_example
+from tests.browser.conftest import at_rest
 
 WISH = "?strength=8"  # who wishes for something is not shown the damaged picture first
 FULL = Choice(strength=8, csb=True, ssc=True)
@@ -125,12 +126,13 @@ def test_a_switch_asks_the_server_for_nothing(open_page):
     """Views on other tabs are drawn when somebody sees them, not before."""
     page = open_page(WISH)
     page.locator("html[data-opened]").wait_for(state="attached")
-    page.wait_for_timeout(1000)
+    at_rest(page)
     asked = []
     page.on("request", lambda request: asked.append(request.url) if re.search("/(run|queue)/", request.url) else None)
     press(page, "[data-name=csb]")
     press(page, "[data-name=bits][data-value=W8A8]")
-    page.wait_for_timeout(1000)
+    page.wait_for_url(re.compile("(?=.*csb=0)(?=.*weight_bits=8)"))  # the whole page has heard of it
+    at_rest(page)
     assert not asked
     page.get_by_role("tab", name="Methods").click()
     page.locator("#methods-reading").get_by_text("At W8A8, salience x 8").wait_for()

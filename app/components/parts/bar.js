@@ -8,6 +8,7 @@ const models = { [props.about.name]: Promise.resolve(props.about) };
 const more = element.querySelector('#bar-more');
 let about = null; // the model whose layers, classes or prompts the fields offer
 let waiting = 0;
+let told = ''; // the selection that the page and the bar last agreed on
 let wanted = ''; // the model that was chosen and is not here yet
 
 const plain = (text) => String(text).replace(/[&<>"]/g, (c) => ({ '&': '&amp;', '<': '&lt;', '>': '&gt;', '"': '&quot;' })[c]);
@@ -104,28 +105,36 @@ element.addEventListener('keydown', (event) => {
   more.focus();
 });
 
+const inWords = (selection) => JSON.stringify(Object.entries(selection).sort());
+
 function tell() {
   window.clearTimeout(waiting);
-  if (JSON.stringify(props.value) === JSON.stringify(store.selection)) return;
+  if (inWords(store.selection) === told) return;
+  told = inWords(store.selection);
   props.value = { ...store.selection };
   trigger('select');
 }
 
-store.listen((news, from) => {
+store.listen(() => {
   show();
-  if (from === 'page') return;
   window.clearTimeout(waiting);
   waiting = window.setTimeout(tell, REST);
 });
 
+function agree(said) {
+  told = inWords(said);
+  store.set(said);
+  show();
+}
+
 // The page says what is chosen, as when a link was opened: of another model its layers and classes have to come first.
 async function hear() {
   const said = { ...props.value };
+  if (inWords(said) === told) return; // an echo: something else may have been chosen since
   if (said.model && said.model !== about?.name) {
     try { offer(await modelOf(said.model)); } catch (problem) { return; }
   }
-  store.set(said, 'page');
-  show();
+  agree(said);
 }
 watch('value', hear);
 // A link may name another model than the one that the page is built with: then nothing of that one is shown meanwhile.
@@ -134,6 +143,5 @@ if (linked && linked !== props.about.name && [...field('model').options].some((o
   about = props.about;
 } else {
   offer(props.about);
-  store.set({ ...props.value }, 'page');
-  show();
+  agree({ ...props.value });
 }

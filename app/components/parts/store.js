@@ -4,12 +4,12 @@ const store = (window.ptq4dit ??= (() => {
   return {
     selection: {},
     about: {},
-    set(patch, from) {
+    set(patch) {
       const news = Object.keys(patch).filter((name) => patch[name] !== this.selection[name]);
       if (!news.length) return;
       this.selection = { ...this.selection, ...patch };
       if (!this.selection.csb) this.selection.ssc = false;
-      for (const listener of listeners) listener(news, from);
+      for (const listener of listeners) listener(news);
     },
     listen(listener) { listeners.add(listener); },
   };
