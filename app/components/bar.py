@@ -21,6 +21,8 @@ UNSEEN = (
     *("model", "layer", "timestep", "channel", "weight_bits", "activation_bits", "csb", "ssc", "tokens", "strength"),
     *("class_id", "reference", "prompt"),
 )
+ROUNDING = ("weight_bits", "activation_bits", "csb", "ssc", "tokens")
+"""What a phone shows of the bar; the rest stands in a sheet that one button opens."""
 _QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
 
 
@@ -36,7 +38,7 @@ def create_bar(shared: Shared) -> None:
             elem_id="bar-part",
             server_functions=[model],
             about=about(shared.outline.name),
-            fields=bar_fields(shelf.names()),
+            groups=grouped_fields(bar_fields(shelf.names())),
         )
     with gr.Row(elem_id="unseen"):
         for name in UNSEEN:
@@ -113,6 +115,13 @@ def bar_fields(models: Sequence[str]) -> list[dict[str, Any]]:
         _text("prompt", "Prompt", "what the picture shows", LONGEST_PROMPT),
         _number("seed", "Seed", "the noise that the picture begins with", 0, LARGEST_SEED),
     ]
+
+
+def grouped_fields(fields: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The fields in the two groups in which the bar shows them: how is rounded, then the rest."""
+    rounding = [field for field in fields if field["name"] in ROUNDING]
+    rest = [field for field in fields if field["name"] not in ROUNDING]
+    return [{"name": "rounding", "fields": rounding}, {"name": "rest", "fields": rest, "more": True}]
 
 
 def _options(name: str, label: str, hint: str, options: list[Any]) -> dict[str, Any]:

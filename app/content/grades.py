@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 BROKEN, HARD = 22.0, 34.0
 """dB of PSNR: below the first a picture has lost something, from the second on it takes both side by side to tell."""
+JUST_NOTICEABLE = 0.05
+"""dB; less is called no change."""
 
 
 @dataclass(frozen=True)
@@ -22,6 +24,12 @@ _BROKEN, _VISIBLE, _HARD = Grade("broken", "broken"), Grade("visible", "visible"
 def grade(psnr: float) -> Grade:
     """What a PSNR in dB looks like: "broken", "visible" or "hard to tell"."""
     return _BROKEN if psnr < BROKEN else _VISIBLE if psnr < HARD else _HARD
+
+
+def sign(psnr: float, plain: float) -> str:
+    """Whether balancing pays, from the PSNR in dB with and without it: "gains", "loses" or "same"."""
+    gain = psnr - plain
+    return "same" if abs(gain) < JUST_NOTICEABLE else "gains" if gain > 0 else "loses"
 
 
 def graded(psnr: float) -> str:

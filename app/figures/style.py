@@ -1,6 +1,7 @@
 """What all charts share: colours that the colour-blind can tell apart, and a layout legible on light and dark pages.
 
-The colours are Okabe and Ito's, the blue a little lighter: each stands out at least 3 to 1 from white and from dark.
+The colours are Okabe and Ito's, the blue a little lighter, and a violet: each stands out at least 3 to 1 from white and
+from dark.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ ACTIVATION = "#2A86C2"
 WEIGHT = "#D55E00"
 BALANCED = "#009E73"
 SPEARMAN = "#CC79A7"
+CALIBRATED = "#7E6BE0"  # CSB + SSC as one of the ways; green would say that it pays
 NEUTRAL = "#7C8798"
 TEXT = "#7C8798"
 GRID = "rgba(124, 135, 152, 0.22)"

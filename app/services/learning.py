@@ -159,7 +159,7 @@ def balance(model: str, name: str, strength: int, amount: float) -> Balance:
     if not 0 <= amount <= 1:
         raise ValueError(f"amount: expected 0 (as calibrated) to 1 (balanced); got {brief(amount)}")
     rows, weight, activation_salience, weight_salience, timestep = _operands(model, name, strength)
-    factors = np.sqrt(np.maximum(weight_salience, 1e-12) / np.maximum(activation_salience, 1e-12))
+    factors = _factors(activation_salience, weight_salience)
     moved = (factors**amount).astype(np.float32)
     product, after = rows @ weight, (rows * moved) @ (weight / moved[:, None])
     return Balance(
@@ -172,6 +172,15 @@ def balance(model: str, name: str, strength: int, amount: float) -> Balance:
         difference=float(np.linalg.norm(after - product) / max(float(np.linalg.norm(product)), 1e-30)),
         rows=len(rows),
     )
+
+
+def _factors(activation_salience: np.ndarray, weight_salience: np.ndarray) -> np.ndarray:
+    """The diagonal (channel,) of B_X for both saliences (channel,), as the engine has it (PTQ4DiT eq. 6)."""
+    import torch
+
+    from ptq4dit.paper.csb import balance_factors
+
+    return np.asarray(balance_factors(torch.tensor(activation_salience), torch.tensor(weight_salience))[0])
 
 
 @shared(maxsize=16)
@@ -205,9 +214,8 @@ def calibrated(view: LayerView) -> np.ndarray:
 
 def misfit(view: LayerView, at: int) -> tuple[int, float]:
     """The channel whose factor for timestep `at` alone is furthest from the common one, and how many times off."""
-    alone = np.sqrt(np.maximum(view.weight, 1e-12) / np.maximum(view.activation[at], 1e-12))
-    common = np.sqrt(np.maximum(view.weight, 1e-12) / np.maximum(calibrated(view), 1e-12))
-    off = np.exp(np.abs(np.log(alone / common)))
+    off = _factors(view.activation[at], view.weight) / _factors(calibrated(view), view.weight)
+    off = np.maximum(off, 1 / off)
     return int(off.argmax()), float(off.max())
 
 

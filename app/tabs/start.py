@@ -40,7 +40,7 @@ def _next_steps() -> None:
             ("See which channels are salient", "Inspect"),
             ("Generate it live", "Compare"),
         ):
-            button = gr.Button(text, size="sm", min_width=140)
+            button = gr.Button(text, variant="primary", size="lg", min_width=240)
             button.click(None, js=f"() => ({script('go_to_tab')})('{tab}')", api_visibility="private")
 
 

@@ -7,19 +7,19 @@ from functools import lru_cache
 from typing import Any
 
 from app.balancing import NAMES, SWITCHES, TOKENS, WAYS
-from app.content.grades import grade
+from app.content.grades import JUST_NOTICEABLE, grade, sign
 from app.figures.picture import data_uri
 from app.services.stored import Choice, Example, Picture, StoredResults
 from app.state import BITS, STRENGTHS, Selection
-from app.tabs import ladder
+from app.tabs import dial, ladder
 
 BARS = 15.0, 45.0  # dB at which a bar is empty, and full: what a picture can look like lies between
-JUST_NOTICEABLE = 0.05  # dB; less is called no change
 _SIDE = {"src": "", "name": "", "alt": ""}
 NOTHING: dict[str, Any] = {
     **{name: "" for name in ("word", "grade", "number", "unit", "sentence", "caption", "source", "remark", "problem")},
     **{"left": _SIDE, "right": _SIDE, "rows": [], "choices": [], "items": [], "label": "Examples", "chosen": 0},
     "ladder": ladder.NOTHING,
+    "dial": dial.NOTHING,
     **{"csb": {"on": "false"}, "ssc": {"on": "false", "off": True}, "tokens": {"on": "false", "off": True}},
 }
 """What Start shows where nothing is stored of a model."""
@@ -77,6 +77,7 @@ def opening(results: StoredResults, index: int, choice: Choice) -> dict[str, Any
         **switchboard(results, choice),
         **filmstrip(results, index),
         "ladder": ladder.rungs(results),
+        "dial": dial.marked(dial.curves(results).get(dial.place(choice.bits, choice.tokens)), choice),
         "remark": "",
     }
 
@@ -104,6 +105,7 @@ def ways(results: StoredResults) -> dict[str, Any]:
         ],
         "tokens": results.tokens,
         "telling": telling(results),
+        "dials": dial.curves(results),
         "nearest": {"bits": bits, "strength": {str(n): nearest_strength(results, n) for n in STRENGTHS}},
     }
 
@@ -175,7 +177,10 @@ def filmstrip(results: StoredResults, index: int) -> dict[str, Any]:
 
 
 def verdict(results: StoredResults, index: int, choice: Choice) -> dict[str, Any]:
-    """A word with its number, one sentence, and the means of the three variants at these bits and this dial."""
+    """A word with its number, one sentence, and the means of the three variants at these bits and this dial.
+
+    A row's sign says how its variant compares with no balancing; `dial.SAID` has it in words.
+    """
     means = {name: results.mean(_variant(choice, name)) for name in WAYS}
     psnr, (low, high) = _psnr(results, index, choice), BARS
     mean_of = f"Mean of {means['none'].pictures} pictures at {choice.bits}{TOKENS[choice.tokens]}, {_dial(choice)}"
@@ -186,17 +191,23 @@ def verdict(results: StoredResults, index: int, choice: Choice) -> dict[str, Any
         "unit": "of PSNR between this picture and full precision, simulated; higher is closer",
         "sentence": sentence(results, index, choice),
         "caption": f"{mean_of}; bars from {low:g} to {high:g} dB",
-        "rows": [
-            {
-                "name": NAMES[name],
-                "psnr": f"{mean.psnr:.1f}",
-                "word": grade(mean.psnr).word,
-                "width": f"{100 * min(1.0, max(0.02, (mean.psnr - low) / (high - low))):.1f}",
-                "state": "chosen" if name == choice.variant else "other",
-            }
-            for name, mean in means.items()
-        ],
+        "rows": [_row(name, mean.psnr, means["none"].psnr, name == choice.variant) for name, mean in means.items()],
         "source": _source(results),
+    }
+
+
+def _row(name: str, psnr: float, plain: float, chosen: bool) -> dict[str, str]:
+    """A variant's mean as a bar; its sign against no balancing."""
+    low, high = BARS
+    kind = "plain" if name == "none" else sign(psnr, plain)
+    return {
+        "name": NAMES[name],
+        "psnr": f"{psnr:.1f}",
+        "word": grade(psnr).word,
+        "width": f"{100 * min(1.0, max(0.02, (psnr - low) / (high - low))):.1f}",
+        "state": "chosen" if chosen else "other",
+        "sign": kind,
+        "said": dial.SAID[kind],
     }
 
 

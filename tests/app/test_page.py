@@ -9,7 +9,7 @@ import gradio as gr
 import pytest
 
 from app.components import bar
-from app.components.bar import bar_fields, write_address
+from app.components.bar import ROUNDING, bar_fields, grouped_fields, write_address
 from app.components.controls import open_link
 from app.page import TABS, build, open_tab
 from app.services import loading, models
@@ -93,6 +93,9 @@ def test_the_bar_holds_the_selection_but_for_what_other_places_hold():
     fields = bar_fields(["tiny", "demo"])
     assert {field["name"] for field in fields} - {"classes"} == set(FIELDS) - {"steps", "guidance", "reference"}
     assert [option["value"] for option in fields[0]["options"]] == ["tiny", "demo"]
+    rounding, rest = grouped_fields(fields)
+    assert [field["name"] for field in rounding["fields"]] == list(ROUNDING)
+    assert len(rounding["fields"]) + len(rest["fields"]) == len(fields)
 
 
 @pytest.mark.usefixtures("explored_once")

@@ -118,6 +118,10 @@ def opening(browser, server):
     contexts, wrong, told = [], [], []
 
     def watch(page):
+        page.on_its_way = set()
+        page.on("request", lambda one: None if "/heartbeat/" in one.url else page.on_its_way.add(one))
+        for end in ("requestfinished", "requestfailed"):
+            page.on(end, lambda one: page.on_its_way.discard(one))
         page.on("console", lambda message: wrong.append(message.text) if message.type == "error" else None)
         page.on("pageerror", lambda error: wrong.append(str(error)))
         page.on("request", lambda request: None if _own(request.url, server) else wrong.append(request.url))
@@ -147,6 +151,15 @@ def opening(browser, server):
     assert not unforeseen, unforeseen
     missing = [part for part in open_.expected if not any(part in text for text in told)]
     assert not missing, missing
+
+
+def at_rest(page):
+    """Wait until for half a second nothing has been on its way to or from the server; its heartbeat never ends."""
+    end, still = time.monotonic() + PATIENCE / 1000, 0
+    while still < 5:
+        page.wait_for_timeout(100)
+        still = 0 if page.on_its_way else still + 1
+        assert time.monotonic() < end, [one.url for one in page.on_its_way]
 
 
 def _own(url, server):

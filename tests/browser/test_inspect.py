@@ -70,6 +70,31 @@ def test_everything_is_drawn_and_fits(inspect, width, theme):
     page.mouse.wheel(0, 1500)
     page.wait_for_function("window.scrollY > 500")
     expect(page.locator("#bar")).to_be_in_viewport()
+    if width < 640:
+        the_bar_of_a_phone(page)
+
+
+def the_bar_of_a_phone(page):
+    """How is rounded is in sight; the rest is behind a button that the keyboard opens and shuts."""
+    width, bar = page.viewport_size["width"], page.locator("#bar")
+    for label in ("Weights", "Activations", "CSB", "SSC", "Per token"):
+        box = in_bar(page, label).bounding_box()
+        assert box["x"] >= 0 and box["x"] + box["width"] <= width, label
+        expect(in_bar(page, label)).to_be_in_viewport(ratio=1)
+    assert bar.locator("form").evaluate("(form) => form.scrollWidth <= form.clientWidth")
+    more, layer = bar.get_by_role("button", name="More"), bar.get_by_label("Layer")
+    expect(layer).to_be_hidden()
+    more.focus()
+    page.keyboard.press("Enter")
+    expect(layer).to_be_in_viewport(ratio=1)
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.dataset.field") == "model"
+    layer.select_option("blocks.0.fc1")
+    selected(page, layer="blocks.0.fc1")
+    expect(more).to_contain_text("blocks.0.fc1")
+    layer.press("Escape")
+    expect(layer).to_be_hidden()
+    expect(more).to_be_focused()
 
 
 def test_a_layer_chosen_on_the_map_moves_everything(open_page):
@@ -176,6 +201,13 @@ def test_the_switches_and_the_three_cards_are_one(inspect):
     selected(page, ssc=False)
     assert page.evaluate(f"{SELECTION}.csb")
     expect(in_bar(page, "CSB")).to_be_checked()
+    in_bar(page, "Salience dial").select_option("1")  # as trained, at four bits, balancing costs more than it brings
+    expect(page.locator(".variant.loses").first).to_contain_text("more error than without balancing")
+    cards = [(card, float(card.locator("strong").inner_text().split()[0])) for card in page.locator(".variant").all()]
+    plain = cards[0][1]
+    for card, error in cards[1:]:
+        said = "less error" if error < plain else "more error"
+        assert said in card.inner_text() and said in card.get_attribute("aria-label")
 
 
 def test_bits_and_dial_move_the_error(inspect):

@@ -6,6 +6,7 @@ import pytest
 
 from app.services import shelf
 from tests.app.other_models import write_others
+from tests.browser.conftest import at_rest
 from tests.load.server import served
 
 TABS = ("Start", "Learn", "Inspect", "Compare", "Methods", "Data & API")
@@ -38,6 +39,7 @@ def test_another_model_is_chosen_without_a_restart_and_the_address_says_which(op
     page = open_page()
     page.locator("#start .wipe-part img.under").wait_for()
     page.locator("#lacking").wait_for(state="hidden")
+    assert page.locator("#bar label:visible").count() == 1  # of the bar only the menu of models is on Start
     choose(page, "dit")
     page.locator("#lacking").wait_for(state="visible")
     page.locator("#start .missing").and_(page.get_by_text("other weights")).wait_for()
@@ -54,7 +56,7 @@ def test_every_tab_is_the_chosen_models(open_page, model):
     page = open_page()
     for tab in TABS:
         go(page, tab)
-        page.wait_for_timeout(300)
+        at_rest(page)
     go(page, "Start")
     choose(page, model)
     places = ("#start", "#learn-rounding", "#inspector", "#compare-speed", "#methods", "#data-files")
@@ -63,7 +65,7 @@ def test_every_tab_is_the_chosen_models(open_page, model):
         page.locator(place).wait_for()
         if tab == "Inspect" and model != "bare":
             page.locator('.inspector[aria-busy="false"]').wait_for()
-        page.wait_for_timeout(1500)
+        at_rest(page)
         shown = page.locator("#tabs [role=tabpanel]:visible").inner_text()
         found = DEMO_ONLY.search(shown.split("Limits of the demo model")[0])
         assert not found, (tab, found)

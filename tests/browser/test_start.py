@@ -8,6 +8,7 @@ import pytest
 from app.services.stored import Choice, load_results
 from app.state import Selection
 from app.tabs.start_view import NAMES, matching_example
+from tests.browser.conftest import at_rest
 
 WISH = "?strength=8"  # who wishes for something is not shown the damaged picture first
 FULL = Choice(strength=8, csb=True, ssc=True)
@@ -27,7 +28,7 @@ def press(page, selector):
 
 
 def shows(page, choice, example=FIRST):
-    """Picture, number and bar say what was chosen."""
+    """Picture, number and bar, which is out of sight here, say what was chosen."""
     number = f"{load_results('demo').picture(example, choice).psnr:.1f} dB"
     page.wait_for_function(
         "n => document.querySelector('#start .verdict-part .number b').textContent === n", arg=number
@@ -45,6 +46,7 @@ def test_it_opens_damaged_and_one_button_mends_it(open_page, width):
     shows(page, damaged, example=index)
     word = page.locator("#start .verdict-part .number strong")
     assert word.inner_text() == "broken"
+    assert page.locator("#bar").is_hidden()
     page.wait_for_url(re.compile("(?=.*csb=0)(?=.*weight_bits=8)"))
     button = page.locator("#start").get_by_role("button", name="Balance the channels")
     if width == 1280:
@@ -54,6 +56,12 @@ def test_it_opens_damaged_and_one_button_mends_it(open_page, width):
     assert word.inner_text() == "hard to tell"
     page.locator("#start").get_by_role("button", name="See it unbalanced again").click()
     shows(page, damaged, example=index)
+    made = page.locator("#start .source")
+    assert made.locator("p").is_hidden()
+    made.locator("summary").click()
+    assert load_results("demo").made["commit"] in made.locator("p").inner_text()
+    press(page, "[data-name=csb]")
+    assert made.locator("p").is_visible()  # what was opened stays open
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
@@ -85,6 +93,27 @@ def test_the_switches_change_picture_number_and_bar(open_page):
     page.wait_for_url(re.compile("(?=.*weight_bits=8)(?=.*ssc=0)(?=.*strength=1)"))
 
 
+def test_the_curve_says_where_one_is_and_whether_balancing_pays_there(open_page):
+    """At four bits, as trained, CSB loses on average: by sign, shape and words."""
+    page = open_page(WISH, width=375, theme="dark")
+    curve = page.get_by_role("group", name="Mean PSNR over the salience dial at W4A8")
+    here, said = curve.locator("[aria-pressed=true]"), page.locator("#start .dial .said")
+    shows(page, FULL)
+    assert here.get_attribute("data-value") == "8/csb+ssc" and "closer to" in said.inner_text()
+    curve.get_by_role("button", name="CSB, as trained").click()
+    shows(page, Choice(csb=True))
+    assert here.get_attribute("data-value") == "1/csb" and "loses" in here.get_attribute("class")
+    assert "further from" in said.inner_text() and curve.get_by_text("you are here").is_visible()
+    assert page.locator("#start .verdict tr.chosen.loses").is_visible()
+    page.keyboard.press("Tab")  # the next point is CSB + SSC, as trained
+    page.keyboard.press("Enter")
+    shows(page, Choice(csb=True, ssc=True))
+    page.wait_for_url(re.compile("strength=1"))
+    press(page, "[data-name=bits][data-value=W8A8]")
+    page.get_by_role("group", name="Mean PSNR over the salience dial at W8A8").wait_for()
+    assert "gains" in page.locator("#start .dial [aria-pressed=true]").get_attribute("class")
+
+
 def test_a_switch_flips_the_picture_without_the_server(open_page):
     page = open_page(WISH)
     shows(page, FULL)
@@ -101,22 +130,26 @@ def test_a_switch_asks_the_server_for_nothing(open_page):
     """Views on other tabs are drawn when somebody sees them, not before."""
     page = open_page(WISH)
     page.locator("html[data-opened]").wait_for(state="attached")
-    page.wait_for_timeout(1000)
+    at_rest(page)
     asked = []
     page.on("request", lambda request: asked.append(request.url) if re.search("/(run|queue)/", request.url) else None)
     press(page, "[data-name=csb]")
     press(page, "[data-name=bits][data-value=W8A8]")
-    page.wait_for_timeout(1000)
+    page.wait_for_url(re.compile("(?=.*csb=0)(?=.*weight_bits=8)"))  # the whole page has heard of it
+    at_rest(page)
     assert not asked
     page.get_by_role("tab", name="Methods").click()
     page.locator("#methods-reading").get_by_text("At W8A8, salience x 8").wait_for()
 
 
 def test_the_bar_moves_start(open_page):
+    """It is not on Start, but what is chosen in it elsewhere is chosen here."""
     page = open_page(WISH)
-    before = source(page)
+    shows(page, FULL)
+    page.get_by_role("tab", name="Inspect").click()
     page.locator("#bar").get_by_label("CSB").click()
-    page.wait_for_function("before => document.querySelector('#start .wipe-part img.under').src !== before", arg=before)
+    page.get_by_role("tab", name="Start").click()
+    page.locator("#bar").wait_for(state="hidden")
     shows(page, Choice(strength=8))
 
 

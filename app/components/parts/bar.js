@@ -5,8 +5,10 @@ const field = (name) => element.querySelector(`[data-field="${name}"]`);
 const REST = 40; // milliseconds without a change after which the server is told
 const FEW = 24; // classes that a menu shows; more are searched by name
 const models = { [props.about.name]: Promise.resolve(props.about) };
+const more = element.querySelector('#bar-more');
 let about = null; // the model whose layers, classes or prompts the fields offer
 let waiting = 0;
+let told = ''; // the selection that the page and the bar last agreed on
 let wanted = ''; // the model that was chosen and is not here yet
 
 const plain = (text) => String(text).replace(/[&<>"]/g, (c) => ({ '&': '&amp;', '<': '&lt;', '>': '&gt;', '"': '&quot;' })[c]);
@@ -41,6 +43,7 @@ function show() {
     if (one.dataset.field === 'ssc') one.disabled = !store.selection.csb;
     if (one.dataset.field === 'layer' && about && !about.layers.length) one.value = '';
   }
+  more.querySelector('b').textContent = store.selection.layer || store.selection.model;
   if (document.activeElement !== search) search.value = named(store.selection.class_id);
 }
 
@@ -93,28 +96,45 @@ element.addEventListener('input', (event) => {
 });
 element.querySelector('#copy-link').addEventListener('click', () => { tell(); trigger('copy'); });
 
+// On a phone the rest of the bar is a sheet: the button opens and shuts it, and so does Escape.
+const open = (is) => more.setAttribute('aria-expanded', String(is));
+more.addEventListener('click', () => open(more.getAttribute('aria-expanded') !== 'true'));
+element.addEventListener('keydown', (event) => {
+  if (event.key !== 'Escape' || more.getAttribute('aria-expanded') !== 'true') return;
+  open(false);
+  more.focus();
+});
+
+const inWords = (selection) => JSON.stringify(Object.entries(selection).sort());
+
 function tell() {
   window.clearTimeout(waiting);
-  if (JSON.stringify(props.value) === JSON.stringify(store.selection)) return;
+  if (inWords(store.selection) === told) return;
+  told = inWords(store.selection);
   props.value = { ...store.selection };
   trigger('select');
 }
 
-store.listen((news, from) => {
+store.listen(() => {
   show();
-  if (from === 'page') return;
   window.clearTimeout(waiting);
   waiting = window.setTimeout(tell, REST);
 });
 
+function agree(said) {
+  told = inWords(said);
+  store.set(said);
+  show();
+}
+
 // The page says what is chosen, as when a link was opened: of another model its layers and classes have to come first.
 async function hear() {
   const said = { ...props.value };
+  if (inWords(said) === told) return; // an echo: something else may have been chosen since
   if (said.model && said.model !== about?.name) {
     try { offer(await modelOf(said.model)); } catch (problem) { return; }
   }
-  store.set(said, 'page');
-  show();
+  agree(said);
 }
 watch('value', hear);
 // A link may name another model than the one that the page is built with: then nothing of that one is shown meanwhile.
@@ -123,6 +143,5 @@ if (linked && linked !== props.about.name && [...field('model').options].some((o
   about = props.about;
 } else {
   offer(props.about);
-  store.set({ ...props.value }, 'page');
-  show();
+  agree({ ...props.value });
 }

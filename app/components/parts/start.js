@@ -1,8 +1,9 @@
 // Start: every stored picture of an example is here before a switch is pressed, so nothing waits for the server.
-const nothing = { ...props.value, left: { src: '', name: '', alt: '' }, right: { src: '', name: '', alt: '' }, rows: [], choices: [], items: [], number: '', unit: '', sentence: '', caption: '', source: '', remark: '', problem: '', word: '', grade: '', ladder: [] };
+const nothing = { ...props.value, left: { src: '', name: '', alt: '' }, right: { src: '', name: '', alt: '' }, rows: [], choices: [], items: [], number: '', unit: '', sentence: '', caption: '', source: '', remark: '', problem: '', word: '', grade: '', ladder: [], dial: {} };
 const kept = { [props.model]: Promise.resolve(props.stored) }; // what is stored, by model
 let shownOf = props.model; // the model that the part shows
 let wanted = '';
+let opened = false; // whether the visitor has opened how the pictures were made
 
 const choiceOf = (stored, selection) => ({
   bits: stored.nearest.bits[`${selection.weight_bits},${selection.activation_bits}`],
@@ -11,7 +12,9 @@ const choiceOf = (stored, selection) => ({
   ssc: selection.csb && selection.ssc,
   tokens: Boolean(selection.tokens && stored.tokens),
 });
-const keyOf = ({ bits, strength, csb, ssc, tokens }) => `${bits}/x${strength}/${csb ? (ssc ? 'csb+ssc' : 'csb') : 'none'}${tokens ? '/token' : ''}`;
+const wayOf = ({ csb, ssc }) => (csb ? (ssc ? 'csb+ssc' : 'csb') : 'none');
+const keyOf = (choice) => `${choice.bits}/x${choice.strength}/${wayOf(choice)}${choice.tokens ? '/token' : ''}`;
+const marked = (curve, at) => (curve ? { ...curve, points: curve.points.map((one) => ({ ...one, here: String(one.value === at) })), here: curve.points.find((one) => one.value === at) } : {});
 const isOf = (one, selection) => one.seed === selection.seed && (one.class_id === null ? one.prompt === selection.prompt : one.class_id === selection.class_id);
 
 function storedOf(model) {
@@ -57,12 +60,14 @@ async function show() {
     props.value = {
       ...before,
       ...table.views[keyOf(choice)],
+      opened,
       left: table.left,
       chosen: index,
       remark: remarkOn(stored, selection, choice, index),
       csb: { on: String(choice.csb) },
       ssc: { on: String(choice.ssc), off: !choice.csb },
       tokens: { on: String(choice.tokens), off: !stored.tokens },
+      dial: marked(stored.dials[choice.bits + (choice.tokens ? '/token' : '')], `${choice.strength}/${wayOf(choice)}`),
       choices: before.choices.map((row) => ({ ...row, options: row.options.map((one) => ({ ...one, chosen: String(choice[one.name] === one.value) })) })),
       items: before.items.map((one, i) => ({ ...one, chosen: String(i === index) })),
     };
@@ -80,6 +85,10 @@ function focusIn() {
 function press(name, value) {
   if (name === 'balance') return { csb: !store.selection.csb, ssc: !store.selection.csb };
   if (['csb', 'ssc', 'tokens'].includes(name)) return { [name]: !store.selection[name] };
+  if (name === 'point') {
+    const [strength, way] = value.split('/');
+    return { strength: Number(strength), csb: way !== 'none', ssc: way === 'csb+ssc' };
+  }
   if (name === 'strength') return { strength: Number(value) };
   const [weight_bits, activation_bits] = value.slice(1).split('A').map(Number);
   return { weight_bits, activation_bits };
@@ -90,6 +99,7 @@ async function pick(index) {
   store.set(class_id === null ? { prompt, seed } : { class_id, seed });
 }
 
+element.addEventListener('toggle', (event) => { opened = event.target.open; }, true);
 element.addEventListener('input', (event) => element.style.setProperty('--at', event.target.value + '%'));
 element.addEventListener('click', (event) => {
   const button = event.target.closest('button');

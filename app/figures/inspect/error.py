@@ -9,9 +9,9 @@ import numpy as np
 import plotly.graph_objects as go
 
 from app.balancing import NAMES
-from app.figures.style import BALANCED, NEUTRAL, SPEARMAN, axis, layout
+from app.figures.style import CALIBRATED, NEUTRAL, SPEARMAN, axis, layout
 
-COLOURS = {"none": NEUTRAL, "csb": SPEARMAN, "csb+ssc": BALANCED}
+COLOURS = {"none": NEUTRAL, "csb": SPEARMAN, "csb+ssc": CALIBRATED}
 
 
 def error_figure(errors: Mapping[str, float], chosen: str) -> go.Figure:

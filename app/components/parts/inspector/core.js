@@ -1,6 +1,6 @@
 // Numbers, scales and marks that all charts of Inspect share.
 const VARIANTS = { none: 'no balancing', csb: 'CSB', 'csb+ssc': 'CSB + SSC' };
-const COLOUR = { activation: '#2A86C2', weight: '#D55E00', balanced: '#009E73', rho: '#CC79A7', none: '#7C8798', csb: '#CC79A7', 'csb+ssc': '#009E73' };
+const COLOUR = { activation: '#2A86C2', weight: '#D55E00', balanced: '#009E73', rho: '#CC79A7', none: '#7C8798', csb: '#CC79A7', 'csb+ssc': '#7E6BE0' };
 const SEEN = 0.9; // how opaque a mark is that no line in its full colour goes around: 3 to 1 on light pages and on dark
 const CIVIDIS = ['00224e', '123570', '3b496c', '575d6d', '707173', '8a8678', 'a59c74', 'c3b369', 'e1cc55', 'fee838'].map((hex) => [0, 2, 4].map((i) => parseInt(hex.slice(i, i + 2), 16)));
 const PAD = { left: 50, right: 10 };

@@ -10,11 +10,20 @@ function drawEffect() {
   if (part('.single').open) drawSingle();
 }
 
+// Whether a way of balancing pays in this layer. A tenth of a per cent of the error, or a millionth of the output where
+// nothing is rounded, is no difference.
+const PAYS = { plain: '', gains: 'less error than without balancing', loses: 'more error than without balancing', same: 'no less error than without balancing' };
+function signOf(name) {
+  const { none } = effect.variants, { error } = effect.variants[name];
+  if (name === 'none' || !none) return 'plain';
+  return Math.abs(error - none.error) <= Math.max(0.001 * none.error, 1e-6) ? 'same' : error < none.error ? 'gains' : 'loses';
+}
+
 function variantCard(name) {
-  const one = effect.variants[name], chosen = name === variant();
+  const one = effect.variants[name], chosen = name === variant(), sign = signOf(name);
   const switches = { none: 'csb 0', csb: 'csb 1 ssc 0', 'csb+ssc': 'csb 1 ssc 1' }[name];
-  return `<button type="button" class="variant" data-variant="${name}" aria-pressed="${chosen}" aria-label="${VARIANTS[name]}: error ${brief(100 * one.error)} % of the output. Choose it" title="${switches}">
-    <span class="name"><i style="background:${COLOUR[name]}"></i>${VARIANTS[name]}</span><strong>${brief(100 * one.error)} %</strong><span class="unit">of the output, simulated</span>${name in (other?.effect?.variants ?? {}) ? `<span class="unit referred">reference: <b>${brief(100 * other.effect.variants[name].error)} %</b></span>` : ''}
+  return `<button type="button" class="variant ${sign}" data-variant="${name}" aria-pressed="${chosen}" aria-label="${VARIANTS[name]}: error ${brief(100 * one.error)} % of the output${sign === 'plain' ? '' : `, ${PAYS[sign]}`}. Choose it" title="${switches}">
+    <span class="name"><i style="background:${COLOUR[name]}"></i>${VARIANTS[name]}</span><strong>${brief(100 * one.error)} %</strong><span class="unit">of the output, simulated</span>${sign === 'plain' ? '' : `<span class="unit sign"><i></i>${PAYS[sign]}</span>`}${name in (other?.effect?.variants ?? {}) ? `<span class="unit referred">reference: <b>${brief(100 * other.effect.variants[name].error)} %</b></span>` : ''}
     ${histogram(one.input, one.input.steps ? "input X, in its token's steps" : 'input X', COLOUR.activation)}${histogram(one.weight, 'weight W, in steps of its output channel', COLOUR.weight)}</button>`;
 }
 
