@@ -15,7 +15,8 @@ from app.state import STRENGTHS
 if TYPE_CHECKING:
     from ptq4dit import Bundle, Calibration
 
-CLASSES = {"DiTPipeline"}  # pipelines that are given classes; all others are given prompts
+CLASSES = ("DiTPipeline",)  # pipelines that are given classes; all others are given prompts
+LARGEST = 100_000  # classes that a model's files are believed to have
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,10 +60,8 @@ def outline(name: str) -> Outline:
     about["quantized"] = is_quantized(chosen)
     if index.get("_class_name", "DiTPipeline") not in CLASSES:
         return Outline(prompted=True, **about)
-    given: Any = index.get("id2label") or {}
-    named = {int(key): str(label) for key, label in given.items()}
-    count: Any = config.get("num_embeds_ada_norm", len(named))
-    return Outline(labels=tuple(named.get(i, f"class {i}") for i in range(count)), **about)
+    labels = _labels(index.get("id2label"), config)
+    return Outline(known=False, **about) if labels is None else Outline(labels=labels, **about)
 
 
 def layers(name: str) -> tuple[str, ...]:
@@ -99,6 +98,15 @@ def explored(name: str, strength: int = 1) -> Explored:
     if model.stats is None:
         raise ModelMissing(model.problem)
     return Explored(dit=model.bundle, stats=model.stats)
+
+
+def _labels(named: object, config: dict[str, Any]) -> tuple[str, ...] | None:
+    """The classes that a model's files name or count; None where they make no sense, and only loading it will tell."""
+    known = named if isinstance(named, dict) else {}
+    count = config.get("num_embeds_ada_norm", len(known))
+    if type(count) is not int or not 0 <= count <= LARGEST:
+        return None
+    return tuple(str(known.get(str(i), f"class {i}")) for i in range(count))
 
 
 def _header(chosen: Entry) -> Header | None:

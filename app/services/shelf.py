@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 from app.state import brief
 
@@ -16,6 +16,7 @@ ASSETS = ROOT / "assets"
 DEMO = ASSETS / "demo"
 MODELS = "PTQ4DIT_MODEL"
 OWNER = "PTQ4DIT_OWNER"
+SMALL = 4 * 2**20  # bytes of a model's index or config; a larger one is none
 _HUB = re.compile(r"[\w.-]+/[\w.-]+")
 
 
@@ -129,18 +130,27 @@ def _short(source: str) -> str:
     return re.sub(r"[^\w.-]", "-", named)[:64] or "model"
 
 
-def index_of(source: str) -> dict[str, object]:
+def index_of(source: str) -> dict[str, Any]:
     """What a pipeline folder's, or a fetched repository's, model_index.json says; nothing where there is none yet."""
-    folder = Path(source)
-    file: Path | None = folder / "model_index.json" if folder.exists() else _fetched(source, "model_index.json")
-    return json.loads(file.read_text(encoding="utf-8")) if file is not None and file.is_file() else {}
+    return _said(source, "model_index.json")
 
 
-def config_of(source: str) -> dict[str, object]:
+def config_of(source: str) -> dict[str, Any]:
     """What the transformer's config says; nothing where there is none yet."""
-    folder, name = Path(source), "transformer/config.json"
+    return _said(source, "transformer/config.json")
+
+
+def _said(source: str, name: str) -> dict[str, Any]:
+    """A stranger's JSON object; nothing where there is none, or what is there is too large or damaged."""
+    from ptq4dit.storage.strict_json import read_strict_json
+
+    folder = Path(source)
     file: Path | None = folder / name if folder.exists() else _fetched(source, name)
-    return json.loads(file.read_text(encoding="utf-8")) if file is not None and file.is_file() else {}
+    try:
+        content = read_strict_json(file, infinities=True, largest=SMALL) if file and file.is_file() else {}
+    except ValueError:
+        return {}
+    return content if isinstance(content, dict) else {}
 
 
 def _fetched(repository: str, name: str) -> Path | None:

@@ -15,7 +15,7 @@ from ptq4dit.config.diffusers import DiffusersConfig
 from ptq4dit.config.record import QuantRecord, short
 from ptq4dit.model.folder_sizes import CONFIG, INDEX, rehearsed, require_sizes, weight_files
 from ptq4dit.model.loading import loading
-from ptq4dit.storage.untrusted import read_strict_json
+from ptq4dit.storage.strict_json import read_strict_json
 
 _NAMES = {"_name_or_path", "name_or_path"}
 
