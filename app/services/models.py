@@ -11,6 +11,7 @@ from app.services.calibrated import Header, is_older, read_header
 from app.services.loading import ModelMissing, calibration_file, is_quantized, loaded, opened
 from app.services.shelf import Entry, config_of, entry, index_of
 from app.state import STRENGTHS
+from ptq4dit.storage.official_files import is_official_name
 
 if TYPE_CHECKING:
     from ptq4dit import Bundle, Calibration
@@ -52,7 +53,7 @@ def outline(name: str) -> Outline:
     if model is not None:
         labels = tuple(model.bundle.id2label.values())
         return Outline(labels=labels, prompted=model.bundle.text_conditioned, quantized=is_quantized(chosen), **about)
-    if chosen.source.endswith(".pt"):
+    if is_official_name(chosen.source) and chosen.folder is None:
         return Outline(labels=_imagenet(), **about)
     index, config = index_of(chosen.source), config_of(chosen.source)
     if not index and "num_embeds_ada_norm" not in config:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from app.state import brief
+from ptq4dit.storage.official_files import bare_name, is_official_name
 
 ROOT = Path(__file__).resolve().parents[2]  # of the checkout: the process may have been started anywhere
 ASSETS = ROOT / "assets"
@@ -18,6 +19,8 @@ MODELS = "PTQ4DIT_MODEL"
 OWNER = "PTQ4DIT_OWNER"
 SMALL = 4 * 2**20  # bytes of a model's index or config; a larger one is none
 _HUB = re.compile(r"[\w.-]+/[\w.-]+")
+_QUOTED = re.compile(r"""(['"`])(/[^'"`\n]+)\1""")
+_BARE = re.compile(r"""(?<![\w.~:/<-])/(?:[^\s/'"`:;,()<>|]+/)+[^\s'"`:;,()<>|]*""")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,7 +88,7 @@ def located(source: str) -> str:
     for base in (Path.cwd(), ROOT, ASSETS):
         if (base / source).exists():
             return str((base / source).resolve())
-    if not _HUB.fullmatch(source) or source.endswith(".pt"):
+    if not _HUB.fullmatch(source) or is_official_name(source):
         raise ValueError(
             "model: expected a folder, an official .pt file, or a hub id such as facebook/DiT-XL-2-256; got "
             f"{source!r}, which is not there"
@@ -97,6 +100,14 @@ def told(path: Path) -> str:
     """A path as a visitor may read it: from the repository's root on, or the file's name alone."""
     absolute = path.resolve()
     return absolute.relative_to(ROOT).as_posix() if absolute.is_relative_to(ROOT) else path.name
+
+
+def without_paths(text: str) -> str:
+    """A sentence as a visitor may read it: of every absolute path what `told` says; the app's owner reads all."""
+    if is_owner():
+        return text
+    quoted = _QUOTED.sub(lambda found: found[1] + told(Path(found[2])) + found[1], text)
+    return _BARE.sub(lambda found: told(Path(found[0])), quoted)
 
 
 @lru_cache(maxsize=4)
@@ -126,8 +137,7 @@ def _demo_first(index: Path) -> tuple[bool, str]:
 
 def _short(source: str) -> str:
     """A name as `Selection` takes it: that of the folder, file or repository."""
-    named = Path(source).name.removesuffix(".pt")
-    return re.sub(r"[^\w.-]", "-", named)[:64] or "model"
+    return re.sub(r"[^\w.-]", "-", bare_name(source))[:64] or "model"
 
 
 def index_of(source: str) -> dict[str, Any]:

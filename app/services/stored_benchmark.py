@@ -105,7 +105,7 @@ def gains(cells: Mapping[str, Cell], base: str) -> dict[str, Spread]:
 
 def load_benchmark(model: str) -> Benchmark:
     """The stored benchmark of a model. Raises ValueError where there is none, or it is another model's."""
-    content = model_results(model, NAME, f"{command(model)} --benchmark")
+    content = model_results(model, NAME, command(model, "prepare", "--benchmark"))
     file = result_file(model, NAME)
     assert file is not None and content
     return read_benchmark(file.parent)

@@ -33,12 +33,10 @@ class Timing:
 
 def load_speed(model: str) -> tuple[list[Timing], dict[str, Any]]:
     """What was measured on a model, fastest first, and what made it. Raises ValueError where there is nothing."""
-    from ptq4dit.storage.home import RESULTS
-
     if outline(model).prompted:
         raise ValueError("Speed is measured of models that are given classes; of others by the size of their layers.")
-    how = command(model).replace("prepare", "speed")
-    content = model_results(model, NAME, f"{how} --out {RESULTS}/{NAME} in the model's folder")
+    how = command(model, "speed", "--explorer")
+    content = model_results(model, NAME, how)
     with whole(Path(NAME), how):
         return timings(content)
 

@@ -12,7 +12,7 @@ import gradio as gr
 
 from app.balancing import SWITCHES
 from app.components.chart import shown
-from app.components.messages import checked_by, explained
+from app.components.messages import checked_by, explained, in_words
 from app.components.pace import Pace
 from app.services import generation, running
 from app.services.drawing import require_subject
@@ -160,7 +160,7 @@ def draw_speed(*values: Any) -> list[Any]:
     try:
         measured = view.stored_speed(Selection.from_controls(*values).model)
     except ValueError as error:
-        return [NOTHING_MEASURED, str(error)]
+        return [NOTHING_MEASURED, in_words(error)]
     return [measured, measured["source"]]
 
 

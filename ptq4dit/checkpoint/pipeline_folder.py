@@ -77,14 +77,6 @@ def component_dtypes(pipeline: Any) -> dict[str, str]:
     }
 
 
-def portable_source(source: str) -> str:
-    """Where a model came from, without the folders of this machine: relative to the present one, or its bare name."""
-    path = Path(source)
-    if not path.is_absolute():
-        return source
-    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else path.name
-
-
 def _rehearse(part: Path) -> None:
     """Build the transformer without memory and compare it with its files, before diffusers builds it in earnest."""
     transformer, record = rehearsed(part), stored_record(part.parent)
