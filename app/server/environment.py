@@ -40,5 +40,5 @@ def _own(folder: Path) -> Path:
 
 def _number() -> int | None:
     """This user's number; None where users have none, as on Windows, whose temporary folders are a user's own."""
-    number = getattr(os, "getuid", None)
-    return number() if number is not None else None
+    found: int | None = os.getuid() if hasattr(os, "getuid") else None
+    return found

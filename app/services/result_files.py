@@ -95,9 +95,9 @@ def whole(file: Path, how: str) -> Iterator[None]:
 
 def number(value: Any) -> float | None:
     """A number of a file, or None for none. Raises TypeError for anything else."""
-    if value is not None and type(value) not in (int, float):
-        raise TypeError(f"number: expected one; got {type(value).__name__}")
-    return value
+    if value is None or (isinstance(value, (int, float)) and not isinstance(value, bool)):
+        return value
+    raise TypeError(f"number: expected one; got {type(value).__name__}")
 
 
 def read_result(file: Path, how: str) -> dict[str, Any]:

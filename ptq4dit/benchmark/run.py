@@ -120,7 +120,7 @@ def add_costs(
     return {"costs": {}} | content
 
 
-def _with_cost(out: Path, cost: Mapping[str, Any], held: dict[str, Any]) -> dict[str, Any]:
+def _with_cost(out: Path, cost: dict[str, Any], held: dict[str, Any]) -> dict[str, Any]:
     """What a benchmark is to hold with one more cost, whatever others have added meanwhile."""
     require_whole(held, out)
     return held | cost | {"costs": held.get("costs", {}) | cost["costs"]}

@@ -25,12 +25,12 @@ def loading() -> Iterator[None]:
     replacement is for this thread alone, one thread loads at a time, and torch's own function is there behind it.
     """
     with _ONE_AT_A_TIME:
-        former = accelerate.init_empty_weights
-        accelerate.init_empty_weights = empty_here
+        names = vars(accelerate)
+        former, names["init_empty_weights"] = names["init_empty_weights"], empty_here
         try:
             yield
         finally:
-            accelerate.init_empty_weights = former
+            names["init_empty_weights"] = former
 
 
 @contextmanager

@@ -108,8 +108,9 @@ def _watched(transformer: Any, spent: dict[str, float]) -> Iterator[None]:
 
         return call
 
+    modulate: Any = transformer.modulate
     own = vars(transformer).copy()
-    watched = {"modulate": timed("conditioning", transformer.modulate), "step": timed("steps", transformer.step)}
+    watched = {"modulate": timed("conditioning", modulate), "step": timed("steps", transformer.step)}
     vars(transformer).update(watched)
     try:
         yield

@@ -42,7 +42,7 @@ def test_a_cache_that_cannot_be_written_is_told_by_its_name(tmp_path, monkeypatc
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("Expected a file in '/home/a b/x.json', got none.", "Expected a file in 'x.json', got none."),
+        ("Expected a file in '/srv/a b/x.json', got none.", "Expected a file in 'x.json', got none."),
         ("Expected room in /var/lib/models: 3 MB.", "Expected room in models: 3 MB."),
         (f"Remove {shelf.ASSETS}/demo.", "Remove assets/demo."),
         ("W4A8/x8/none, 3/4 of it, https://a.b/c/d and ~/.cache/x stay.", None),
@@ -56,7 +56,7 @@ def test_a_path_is_told_by_its_name(text, said):
 @pytest.mark.parametrize(
     "act",
     [
-        lambda: int("/home/someone/x"),
+        lambda: int("/srv/someone/x"),
         lambda: float("x"),
         lambda: [][:0].index(3),
         lambda: (lambda a, b: None)(*"ab") or next(iter(zip("a", "", strict=True))),
