@@ -40,5 +40,4 @@ def _own(folder: Path) -> Path:
 
 def _number() -> int | None:
     """This user's number; None where users have none, as on Windows, whose temporary folders are a user's own."""
-    found: int | None = os.getuid() if hasattr(os, "getuid") else None
-    return found
+    return os.getuid() if hasattr(os, "getuid") else None
