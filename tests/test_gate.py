@@ -57,6 +57,11 @@ def imports_any(path: Path, packages: set[str]) -> set[str]:
     return {name for name in imports(path) if name.split(".")[0] in packages}
 
 
+def test_nothing_that_is_for_tests_runs_in_the_product() -> None:
+    for path in (*ENGINE, *APP):
+        assert not imports_any(path, {"unittest", "pytest", "tests"}), path
+
+
 def test_engine_knows_no_app_and_draws_nothing() -> None:
     for path in ENGINE:
         assert not imports_any(path, {"app", "gradio", "plotly", "matplotlib", "pandas"}), path

@@ -10,6 +10,7 @@ from typing import Any
 import gradio as gr
 
 from app.components.controls import Shared, bits_name, strength_name
+from app.components.messages import in_words
 from app.components.part import html_part, script
 from app.services import shelf
 from app.services.fitting import fit, opening, prompts
@@ -65,7 +66,7 @@ def model(name: Any) -> dict[str, Any]:
     try:
         return about(shelf.entry(name).name)
     except ValueError as error:
-        return {"problem": str(error)}
+        return {"problem": in_words(error)}
 
 
 def about(name: str) -> dict[str, Any]:

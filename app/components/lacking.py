@@ -6,6 +6,7 @@ from typing import Any
 
 import gradio as gr
 
+from app.components.messages import in_words
 from app.components.part import html_part
 from app.services import preparing
 from app.services.loading import ModelMissing, command
@@ -30,7 +31,7 @@ def lacking(model: Any) -> dict[str, Any]:
         name = entry(model).name
         found, job = preparing.lacking(name), preparing.current(name)
     except (ValueError, ModelMissing) as error:
-        return {"problem": str(error)}
+        return {"problem": in_words(error)}
     return {
         "told": found.told,
         "command": command(name) if found.stages else "",
@@ -45,7 +46,7 @@ def prepare(model: Any) -> dict[str, Any]:
     try:
         return {"job": _told(preparing.begin(entry(model).name))}
     except ValueError as error:
-        return {"problem": str(error)}
+        return {"problem": in_words(error)}
 
 
 def cancel(model: Any) -> dict[str, Any]:
@@ -54,7 +55,7 @@ def cancel(model: Any) -> dict[str, Any]:
         preparing.cancel(entry(model).name)
         return {}
     except ValueError as error:
-        return {"problem": str(error)}
+        return {"problem": in_words(error)}
 
 
 def duration(seconds: float) -> str:

@@ -23,16 +23,21 @@ def prepare() -> None:
 def _user() -> str:
     try:
         return getuser()
-    except (OSError, KeyError):  # a number without a name, as in a container
-        return str(os.getuid())
+    except (OSError, KeyError, ImportError):  # a number without a name, as in a container
+        return str(_number())
 
 
 def _own(folder: Path) -> Path:
     """The folder where this user may write in it and nobody else owns it; else a new one."""
     try:
         folder.mkdir(mode=0o700, exist_ok=True)
-        if folder.stat().st_uid == os.getuid() and os.access(folder, os.W_OK):
+        if _number() in (None, folder.stat().st_uid) and os.access(folder, os.W_OK):
             return folder
     except OSError:
         pass
     return Path(tempfile.mkdtemp(prefix="ptq4dit-"))
+
+
+def _number() -> int | None:
+    """This user's number; None where users have none, as on Windows, whose temporary folders are a user's own."""
+    return os.getuid() if hasattr(os, "getuid") else None

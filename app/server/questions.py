@@ -10,6 +10,7 @@ from typing import Any
 
 import gradio as gr
 
+from app.components.messages import in_words
 from app.server.doors import Refusal, Scope
 from app.server.visitors import require_room
 from app.state import brief, one_of, switch, within
@@ -43,7 +44,7 @@ class Questions:
         except ValueError as error:
             # gradio's clients show a sentence that comes so.
             named = about[2] if about else "question"
-            detail = {"__type__": "validate", "is_valid": False, "message": str(error), "parameter_name": named}
+            detail = {"__type__": "validate", "is_valid": False, "message": in_words(error), "parameter_name": named}
             return Refusal(422, [detail])
         return None
 

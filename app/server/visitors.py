@@ -13,6 +13,10 @@ from app.server.doors import Refusal, Scope
 HEAVY = ("generation", "methods", "channel")  # concurrency ids of what draws or learns
 WAITING = 24  # of each of those, of all visitors
 OWN = 8  # of those, waiting or under way, of one visitor; a class behind one address shares them
+PROXIES = tuple(
+    ipaddress.ip_network(network)
+    for network in ("127.0.0.0/8", "::1", "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "fc00::/7")
+)  # this machine and networks of one's own; nobody else is believed about whom a request is from
 UNREAD = 32  # questions of one session whose answers it has not fetched
 
 
@@ -38,17 +42,27 @@ def _later(status: int, sentence: str, seconds: int) -> Refusal:
 
 
 def visitor(scope: Scope, session: Any) -> str:
-    """Whose request it is: the address that it comes from, behind a proxy the one that it names.
+    """Whose request it is: the address that it comes from, behind a proxy of one's own the one that this has seen.
 
-    The session where that is this machine itself.
+    A proxy adds whom it has seen at the end of what it was told, which anybody may have made up. The session where the
+    address is this machine itself.
     """
-    headers = {name.lower(): value for name, value in scope.get("headers", ())}
-    named = headers.get(b"x-forwarded-for", b"").decode("latin-1").split(",")[0].strip()
-    address = named or (scope.get("client") or ("",))[0]
+    address = _address((scope.get("client") or ("",))[0])
+    if address is not None and any(address in network for network in PROXIES):
+        hops = [
+            value.decode("latin-1") for name, value in scope.get("headers", ()) if name.lower() == b"x-forwarded-for"
+        ]
+        address = _address(",".join(hops).rsplit(",", 1)[-1].strip()) or address
+    return str(session) if address is None or address.is_loopback else str(address)
+
+
+def _address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    """The address that a text is; None for none."""
     try:
-        return str(session) if ipaddress.ip_address(address).is_loopback else address
+        address = ipaddress.ip_address(text)
     except ValueError:
-        return str(session)
+        return None
+    return getattr(address, "ipv4_mapped", None) or address
 
 
 def _under_way(queue: Queue) -> list[Any]:

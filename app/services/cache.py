@@ -35,6 +35,14 @@ def shared(maxsize: int) -> Callable[[Callable[P, R]], Callable[P, R]]:
     return decorate
 
 
+class _Making:
+    """A result that is being worked out: who does it holds the lock; `wanted` until its key is forgotten."""
+
+    def __init__(self) -> None:
+        self.lock = RLock()
+        self.wanted = True
+
+
 class _Kept(Generic[R]):
     """Results by key, the one used least lately first, and a lock for each key that is being worked out."""
 
@@ -42,7 +50,7 @@ class _Kept(Generic[R]):
         self._most = most
         self._lock = Lock()  # held for moments only
         self._results: OrderedDict[Key, R] = OrderedDict()
-        self._making: dict[Key, RLock] = {}
+        self._making: dict[Key, _Making] = {}
 
     def get(self, key: Key, work_out: Callable[[], R]) -> R:
         """The result of a key, worked out where there is none."""
@@ -50,32 +58,36 @@ class _Kept(Generic[R]):
             if key in self._results:
                 self._results.move_to_end(key)
                 return self._results[key]
-            making = self._making.setdefault(key, RLock())
-        with making:
+            making = self._making.setdefault(key, _Making())
+        with making.lock:
             with self._lock:
                 if key in self._results:
                     return self._results[key]
             try:
                 result = work_out()
-                self._keep(key, result)
+                self._keep(key, result, making)
                 return result
             finally:
                 with self._lock:
-                    self._making.pop(key, None)
+                    if self._making.get(key) is making:
+                        del self._making[key]
 
     def clear(self) -> None:
         """Forget all results."""
-        with self._lock:
-            self._results.clear()
+        self.forget(lambda args: True)
 
     def forget(self, chosen: Callable[[tuple[Any, ...]], bool]) -> None:
-        """Forget the results of those positional arguments for which `chosen` holds."""
+        """Forget the results of those positional arguments for which `chosen` holds, and those that are under way."""
         with self._lock:
             for key in [key for key in self._results if chosen(key[0])]:
                 del self._results[key]
+            for key in [key for key in self._making if chosen(key[0])]:
+                self._making.pop(key).wanted = False
 
-    def _keep(self, key: Key, result: R) -> None:
+    def _keep(self, key: Key, result: R, making: _Making) -> None:
         with self._lock:
+            if not making.wanted:  # it was forgotten meanwhile: whoever asks next gets one of what is there now
+                return
             self._results[key] = result
             while len(self._results) > self._most:
                 self._results.popitem(last=False)

@@ -40,6 +40,8 @@ def _read(file: Path, _modified: int) -> Header | None:
             if size > LARGEST:
                 return None
             about = json.loads(opened.read(size))["__metadata__"]
-        return Header(model=about["model"], layers=tuple(json.loads(about["names"])["activation_min"]))
-    except (ValueError, KeyError, TypeError, struct.error):
+        model, layers = about["model"], json.loads(about["names"])["activation_min"]
+    except (ValueError, KeyError, TypeError, OSError, RecursionError, struct.error):
         return None
+    named = isinstance(model, str) and isinstance(layers, list) and all(isinstance(layer, str) for layer in layers)
+    return Header(model=model, layers=tuple(layers)) if named else None

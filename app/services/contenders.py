@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Generator
+import time
+from collections.abc import Callable, Generator
 from threading import Event
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,7 @@ from app.services.workpiece import Line, Tell, Workpiece
 if TYPE_CHECKING:
     from ptq4dit import Dit, ReconstructionConfig, Trajectories
 
+LONGEST = 1800.0  # seconds that one model may be made, its learning included
 QUANTIZED_MODELS = 16  # kept for all visitors, about 50 MB each
 ROUNDED = Line(width=2, longest=16, what="models")
 LEARNED = Line(width=1, longest=4, what="models that learn their rounding")  # a minute each, and more
@@ -66,6 +68,22 @@ def _quantized(model: str, variant: Variant, strength: int) -> Workpiece[Dit]:
 
 
 def _quantize(model: str, variant: Variant, strength: int, stop: Event, tell: Tell) -> Dit:
+    """The model; ends soon after `stop` is set. Raises ValueError where it takes longer than anybody may ask for."""
+    from ptq4dit import Cancelled
+
+    end = time.monotonic() + LONGEST
+    try:
+        return _rounded(model, variant, strength, lambda: stop.is_set() or time.monotonic() > end, tell)
+    except Cancelled:
+        if stop.is_set():
+            raise
+        raise ValueError(
+            f"method: expected a model that is made within {LONGEST / 60:.3g} minutes here; {variant.label} takes "
+            "longer. Choose a method that learns less, or make it with python -m ptq4dit quantize"
+        ) from None
+
+
+def _rounded(model: str, variant: Variant, strength: int, cancelled: Callable[[], bool], tell: Tell) -> Dit:
     import ptq4dit
     from ptq4dit.config.methods import method_names
 
@@ -89,14 +107,14 @@ def _quantize(model: str, variant: Variant, strength: int, stop: Event, tell: Te
 
     if variant.reconstruct and own:
         tell("Drawing its own pictures to learn from first; with its rounding that may take minutes", None)
-    data = _data(model, stop) if shared_data else None
+    data = _data(model, cancelled) if shared_data else None
     return ptq4dit.quantize(
         chosen.dit,
         chosen.stats,
         config,
         data=data,
         progress=progress if variant.reconstruct else None,
-        cancelled=stop.is_set,
+        cancelled=cancelled,
     )
 
 
@@ -112,7 +130,7 @@ def _reconstruction(model: str) -> ReconstructionConfig:
     return ReconstructionConfig(**settings) if settings else BenchmarkConfig().reconstruction
 
 
-def _data(model: str, stop: Event) -> Trajectories:
+def _data(model: str, cancelled: Callable[[], bool]) -> Trajectories:
     """Inputs for reconstruction; the dial leaves them as they are, the model's function being the same.
 
     Collected by whoever learns first, in the line of those who learn.
@@ -125,7 +143,7 @@ def _data(model: str, stop: Event) -> Trajectories:
         config = chosen.stats.config
         timesteps = min(settings.timesteps or config.timesteps, config.steps)
         kept["data"] = ptq4dit.collect(
-            chosen.dit, config, images=settings.images, timesteps=timesteps, cancelled=stop.is_set
+            chosen.dit, config, images=settings.images, timesteps=timesteps, cancelled=cancelled
         )
     return kept["data"]
 

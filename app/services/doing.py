@@ -193,7 +193,7 @@ def _in_turn(frame: Frame, take: Take, stop: Event) -> Generator[Frame, None, Te
             seconds = time.monotonic() - begun
             place.seconds_left = seconds / step * (STEPS - step)
             if seconds > LONGEST:
-                raise ValueError(f"{take.request.model} takes longer than {LONGEST:g} s for a picture here.")
+                raise ValueError(f"Expected a picture within {LONGEST:g} s; {take.request.model} takes longer here.")
             yield replace(frame, note=f"Drawing {number}, step {step} of {STEPS}", done=frame.done + step / STEPS)
         spent = time.monotonic() - begun
         if pictures is not None:

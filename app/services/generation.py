@@ -89,14 +89,14 @@ def run(request: Request, cancelled: Event | None = None) -> Iterator[Frame]:
         yield replace(frame, seconds=time.monotonic() - begun)
 
 
-def _in_turn(models: list[Dit], start: Frame, stop: Event) -> Iterator[Frame]:
+def _in_turn(models: list[Dit], start: Frame, stop: Event, *, alone: bool = False) -> Iterator[Frame]:
     """The frames of a drawing, once it is its turn, with a frame for each word until then. Raises Full, ValueError."""
     place, spent = DRAWING.place(), None
     try:
         for words in DRAWING.turn(place, stop):
             yield replace(start, note=f"Waiting to draw: {words}")
         begun = time.monotonic()
-        for frame in _drawn(models, start, stop):
+        for frame in _drawn(models, start, stop, alone=alone):
             seconds = time.monotonic() - begun
             if frame.step:
                 place.seconds_left = seconds / frame.step * (start.request.steps - frame.step)
@@ -136,7 +136,7 @@ def single(request: Request) -> Image:
     """The picture of the request's last contender alone. Raises as `run` does."""
     require_subject(request)
     model = contender(request.model, request.contenders[-1], request.strength)
-    *_, last = _drawn([model], Frame(request=request, note="Starting"), Event(), alone=True)
+    *_, last = _in_turn([model], Frame(request=request, note="Starting"), Event(), alone=True)
     assert last.pictures is not None
     return last.pictures[0]
 

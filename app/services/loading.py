@@ -16,7 +16,7 @@ from threading import Lock
 from typing import TYPE_CHECKING
 
 from app.services import cache, room
-from app.services.shelf import Entry, entries, entry, is_owner
+from app.services.shelf import Entry, entries, entry, is_owner, without_paths
 
 if TYPE_CHECKING:
     from ptq4dit import Bundle, Calibration
@@ -128,7 +128,7 @@ def _load(chosen: Entry) -> Opened:
     try:
         bundle = ptq4dit.load(chosen.source, device=os.environ.get(DEVICE))
     except (ValueError, OSError) as error:
-        raise ModelMissing(_without_paths(str(error), chosen)) from error
+        raise ModelMissing(without_paths(str(error).replace(chosen.source, chosen.told))) from error
     if is_quantized(chosen):
         return Opened(bundle=bundle, fingerprint=_manifest_digest(chosen), stats=None, problem=QUANTIZED)
     from ptq4dit.model.fingerprint import fingerprint
@@ -170,18 +170,16 @@ def is_quantized(chosen: Entry) -> bool:
     return chosen.folder is not None and (chosen.folder / "manifest.json").is_file()
 
 
-def command(name: str) -> str:
-    """The command that makes what a model lacks: for the owner with its whole path, for others as they may read it."""
+def command(name: str, verb: str = "prepare", *options: str) -> str:
+    """A command about a model, by default the one that makes what it lacks: for the owner with its whole path.
+
+    For others its path is told as they may read it.
+    """
     chosen = entry(name)
-    return f"python -m ptq4dit prepare {shlex.quote(chosen.source) if is_owner() else chosen.told}"
+    return " ".join(["python -m ptq4dit", verb, shlex.quote(chosen.source if is_owner() else chosen.told), *options])
 
 
 def _manifest_digest(chosen: Entry) -> str:
     from hashlib import blake2b
 
     return blake2b((Path(chosen.source) / "manifest.json").read_bytes(), digest_size=16).hexdigest()
-
-
-def _without_paths(message: str, chosen: Entry) -> str:
-    """An error's words without this machine's paths."""
-    return message.replace(chosen.source, chosen.told)

@@ -11,11 +11,13 @@ from app.services.calibrated import Header, is_older, read_header
 from app.services.loading import ModelMissing, calibration_file, is_quantized, loaded, opened
 from app.services.shelf import Entry, config_of, entry, index_of
 from app.state import STRENGTHS
+from ptq4dit.storage.official_files import is_official_name
 
 if TYPE_CHECKING:
     from ptq4dit import Bundle, Calibration
 
-CLASSES = {"DiTPipeline"}  # pipelines that are given classes; all others are given prompts
+CLASSES = ("DiTPipeline",)  # pipelines that are given classes; all others are given prompts
+LARGEST = 100_000  # classes that a model's files are believed to have
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,7 +53,7 @@ def outline(name: str) -> Outline:
     if model is not None:
         labels = tuple(model.bundle.id2label.values())
         return Outline(labels=labels, prompted=model.bundle.text_conditioned, quantized=is_quantized(chosen), **about)
-    if chosen.source.endswith(".pt"):
+    if is_official_name(chosen.source) and chosen.folder is None:
         return Outline(labels=_imagenet(), **about)
     index, config = index_of(chosen.source), config_of(chosen.source)
     if not index and "num_embeds_ada_norm" not in config:
@@ -59,10 +61,8 @@ def outline(name: str) -> Outline:
     about["quantized"] = is_quantized(chosen)
     if index.get("_class_name", "DiTPipeline") not in CLASSES:
         return Outline(prompted=True, **about)
-    given: Any = index.get("id2label") or {}
-    named = {int(key): str(label) for key, label in given.items()}
-    count: Any = config.get("num_embeds_ada_norm", len(named))
-    return Outline(labels=tuple(named.get(i, f"class {i}") for i in range(count)), **about)
+    labels = _labels(index.get("id2label"), config)
+    return Outline(known=False, **about) if labels is None else Outline(labels=labels, **about)
 
 
 def layers(name: str) -> tuple[str, ...]:
@@ -99,6 +99,15 @@ def explored(name: str, strength: int = 1) -> Explored:
     if model.stats is None:
         raise ModelMissing(model.problem)
     return Explored(dit=model.bundle, stats=model.stats)
+
+
+def _labels(named: object, config: dict[str, Any]) -> tuple[str, ...] | None:
+    """The classes that a model's files name or count; None where they make no sense, and only loading it will tell."""
+    known = named if isinstance(named, dict) else {}
+    count = config.get("num_embeds_ada_norm", len(known))
+    if type(count) is not int or not 0 <= count <= LARGEST:
+        return None
+    return tuple(str(known.get(str(i), f"class {i}")) for i in range(count))
 
 
 def _header(chosen: Entry) -> Header | None:

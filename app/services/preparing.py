@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from app.services import loading, models
 from app.services.cache import shared
 from app.services.result_files import NoResultsError, model_results
-from app.services.shelf import entry, is_owner
+from app.services.shelf import entry, is_owner, without_paths
 
 if TYPE_CHECKING:
     from ptq4dit.config.prepare import PrepareConfig
@@ -121,7 +121,7 @@ def _run(job: Job) -> None:
         prepare(bundle, home(chosen.source), usual(), made, tell=tell, cancelled=job.stop.is_set)
         job.ended = "done"
     except (ValueError, RuntimeError, OSError) as error:
-        job.ended = "cancelled" if job.stop.is_set() else str(error).splitlines()[0]
+        job.ended = "cancelled" if job.stop.is_set() else without_paths(str(error).splitlines()[0])
     finally:
         job.ended = job.ended or "failed"
         loading.forget(job.model)

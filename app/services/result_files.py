@@ -5,7 +5,8 @@ What a visitor is told of a file that is not there, or is another model's, never
 
 from __future__ import annotations
 
-import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -78,6 +79,27 @@ def fingerprint_of(content: dict[str, Any]) -> str | None:
     return found if isinstance(found, str) else None
 
 
+@contextmanager
+def whole(file: Path, how: str) -> Iterator[None]:
+    """Raise ValueError, naming the command that writes a file, where what is read in the block is not there as it is.
+
+    What a stranger's file holds is found out by reading it: whatever is missing or of another type raises there.
+    """
+    try:
+        yield
+    except (LookupError, TypeError, AttributeError, OverflowError) as error:
+        raise ValueError(
+            f"stored results: expected all of them in {told(file)}, got a damaged file; run {how}"
+        ) from error
+
+
+def number(value: Any) -> float | None:
+    """A number of a file, or None for none. Raises TypeError for anything else."""
+    if value is None or (isinstance(value, (int, float)) and not isinstance(value, bool)):
+        return value
+    raise TypeError(f"number: expected one; got {type(value).__name__}")
+
+
 def read_result(file: Path, how: str) -> dict[str, Any]:
     """What a JSON file of results holds, read anew when it changes, whosever it is.
 
@@ -90,8 +112,10 @@ def read_result(file: Path, how: str) -> dict[str, Any]:
 
 @lru_cache(maxsize=32)
 def _read(file: Path, _modified: int, how: str) -> dict[str, Any]:
+    from ptq4dit.storage.strict_json import read_strict_json
+
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
+        content = read_strict_json(file, infinities=True)
     except ValueError:
         content = None
     if not isinstance(content, dict):

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 from app.state import brief
+from ptq4dit.storage.official_files import bare_name, is_official_name
 
 ROOT = Path(__file__).resolve().parents[2]  # of the checkout: the process may have been started anywhere
 ASSETS = ROOT / "assets"
 DEMO = ASSETS / "demo"
 MODELS = "PTQ4DIT_MODEL"
 OWNER = "PTQ4DIT_OWNER"
+SMALL = 4 * 2**20  # bytes of a model's index or config; a larger one is none
 _HUB = re.compile(r"[\w.-]+/[\w.-]+")
+_QUOTED = re.compile(r"""(['"`])(/[^'"`\n]+)\1""")
+_BARE = re.compile(r"""(?<![\w.~:/<-])/(?:[^\s/'"`:;,()<>|]+/)+[^\s'"`:;,()<>|]*""")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,7 +88,7 @@ def located(source: str) -> str:
     for base in (Path.cwd(), ROOT, ASSETS):
         if (base / source).exists():
             return str((base / source).resolve())
-    if not _HUB.fullmatch(source) or source.endswith(".pt"):
+    if not _HUB.fullmatch(source) or is_official_name(source):
         raise ValueError(
             "model: expected a folder, an official .pt file, or a hub id such as facebook/DiT-XL-2-256; got "
             f"{source!r}, which is not there"
@@ -96,6 +100,14 @@ def told(path: Path) -> str:
     """A path as a visitor may read it: from the repository's root on, or the file's name alone."""
     absolute = path.resolve()
     return absolute.relative_to(ROOT).as_posix() if absolute.is_relative_to(ROOT) else path.name
+
+
+def without_paths(text: str) -> str:
+    """A sentence as a visitor may read it: of every absolute path what `told` says; the app's owner reads all."""
+    if is_owner():
+        return text
+    quoted = _QUOTED.sub(lambda found: found[1] + told(Path(found[2])) + found[1], text)
+    return _BARE.sub(lambda found: told(Path(found[0])), quoted)
 
 
 @lru_cache(maxsize=4)
@@ -125,22 +137,30 @@ def _demo_first(index: Path) -> tuple[bool, str]:
 
 def _short(source: str) -> str:
     """A name as `Selection` takes it: that of the folder, file or repository."""
-    named = Path(source).name.removesuffix(".pt")
-    return re.sub(r"[^\w.-]", "-", named)[:64] or "model"
+    return re.sub(r"[^\w.-]", "-", bare_name(source))[:64] or "model"
 
 
-def index_of(source: str) -> dict[str, object]:
+def index_of(source: str) -> dict[str, Any]:
     """What a pipeline folder's, or a fetched repository's, model_index.json says; nothing where there is none yet."""
-    folder = Path(source)
-    file: Path | None = folder / "model_index.json" if folder.exists() else _fetched(source, "model_index.json")
-    return json.loads(file.read_text(encoding="utf-8")) if file is not None and file.is_file() else {}
+    return _said(source, "model_index.json")
 
 
-def config_of(source: str) -> dict[str, object]:
+def config_of(source: str) -> dict[str, Any]:
     """What the transformer's config says; nothing where there is none yet."""
-    folder, name = Path(source), "transformer/config.json"
+    return _said(source, "transformer/config.json")
+
+
+def _said(source: str, name: str) -> dict[str, Any]:
+    """A stranger's JSON object; nothing where there is none, or what is there is too large or damaged."""
+    from ptq4dit.storage.strict_json import read_strict_json
+
+    folder = Path(source)
     file: Path | None = folder / name if folder.exists() else _fetched(source, name)
-    return json.loads(file.read_text(encoding="utf-8")) if file is not None and file.is_file() else {}
+    try:
+        content = read_strict_json(file, infinities=True, largest=SMALL) if file and file.is_file() else {}
+    except ValueError:
+        return {}
+    return content if isinstance(content, dict) else {}
 
 
 def _fetched(repository: str, name: str) -> Path | None:

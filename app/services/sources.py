@@ -64,6 +64,7 @@ FILES = {
     "rounding.json": Known(holds="How every layer is rounded at all bits, and the errors", seen="Inspect"),
 }
 COMMAND = "a script of assets/recipes"
+DAMAGED = Known(holds="Damaged: it holds no JSON object, so nothing of it is shown", seen="")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,10 +107,13 @@ def whose(model: str, content: dict[str, Any]) -> str:
 
 
 def source(model: str, file: Path) -> Source:
-    """One file of results, whosever they are. Raises ValueError where it cannot be read."""
-    content = read_result(file, COMMAND)
-    made: Mapping[str, Any] = content["made"] if isinstance(content.get("made"), dict) else content
+    """One file of results, whosever they are; of a damaged one, that it is."""
     known = FILES.get(file.name, Known(holds="", seen=""))
+    try:
+        content = read_result(file, known.command or COMMAND)
+    except ValueError:
+        content, known = {}, DAMAGED
+    made: Mapping[str, Any] = content["made"] if isinstance(content.get("made"), dict) else content
 
     def said(key: str) -> str:
         return str(made.get(key) or content.get(key) or "")

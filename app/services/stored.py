@@ -3,6 +3,7 @@
 ``python -m ptq4dit prepare`` writes ``results.json`` and the pictures beside it; this module only reads them.
 """
 
+import re
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -12,13 +13,14 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from app.balancing import Way, way
+from app.balancing import SWITCHES, Way, way
 from app.content.grades import BROKEN, HARD
-from app.services.result_files import model_results, read_result, result_file, told
+from app.services.result_files import model_results, number, read_result, result_file, told, whole
 
 FORMAT = 1
 NAME = "results.json"
 COMMAND = "python -m ptq4dit prepare"
+_KEY = re.compile(r"W\d{1,2}A\d{1,2}/x\d{1,4}/(none|csb|csb\+ssc)(/token)?")
 
 
 @dataclass(frozen=True)
@@ -172,7 +174,7 @@ def read_results(folder: Path) -> StoredResults:
     """Read ``results.json`` in a folder, whosever it is.
 
     Raises:
-        ValueError: the file is missing, of another format, or names a picture that is not there.
+        ValueError: the file is missing, of another format or damaged, or names a picture that is not there.
     """
     file = folder / NAME
     format_ = read_result(file, COMMAND).get("format")
@@ -183,19 +185,45 @@ def read_results(folder: Path) -> StoredResults:
 
 @lru_cache(maxsize=4)
 def _read(file: Path, _modified: int) -> StoredResults:
-    data, folder = read_result(file, COMMAND), file.parent
-    return StoredResults(
-        examples=tuple(_example(folder, item) for item in data["examples"]),
-        means={key: Mean(**value) for key, value in data["means"].items()},
-        made=data["made"],
-    )
+    data = read_result(file, COMMAND)
+    with whole(file, COMMAND):
+        results = StoredResults(
+            examples=tuple(_example(file.parent, item) for item in data["examples"]),
+            means={_key(key): _mean(value) for key, value in data["means"].items()},
+            made=dict(data["made"]),
+        )
+        _require_all(results)
+    return results
+
+
+def _require_all(results: StoredResults) -> None:
+    """Raise KeyError unless every choice that can be made is there, of every example."""
+    wanted = {
+        Choice(bits=bits, strength=strength, csb=csb, ssc=ssc, tokens=tokens).key
+        for bits in results.bits
+        for strength in results.strengths
+        for csb, ssc in SWITCHES.values()
+        for tokens in {False, results.tokens}
+    }
+    if not results.examples or not wanted <= results.means.keys():
+        raise KeyError("examples, and the means of every choice")
+    if not all(wanted <= example.quantized.keys() for example in results.examples):
+        raise KeyError("a picture of every choice")
+
+
+def _key(key: str) -> str:
+    return _KEY.fullmatch(key)[0]  # type: ignore[index]
+
+
+def _mean(value: dict[str, Any]) -> Mean:
+    return Mean(psnr=value["psnr"] + 0.0, ssim=value["ssim"] + 0.0, pictures=value["pictures"] + 0)
 
 
 def _example(folder: Path, item: dict[str, Any]) -> Example:
     return Example(
         class_id=item.get("class_id"),
-        class_name=item.get("class_name") or item["prompt"],
-        seed=item["seed"],
+        class_name=str(item.get("class_name") or item["prompt"]),
+        seed=item["seed"] + 0,
         full_precision=_picture(folder, item["full_precision"]),
         quantized={key: _picture(folder, value) for key, value in item["quantized"].items()},
     )
@@ -203,6 +231,10 @@ def _example(folder: Path, item: dict[str, Any]) -> Example:
 
 def _picture(folder: Path, item: dict[str, Any]) -> Picture:
     path = folder / item["file"]
+    if not path.resolve().is_relative_to(folder.resolve()):
+        raise ValueError(
+            f"stored results: expected pictures beside {told(folder / NAME)}, got one elsewhere; run {COMMAND}"
+        )
     if not path.is_file():
         raise ValueError(f"stored results: expected {told(path)}, got no such file; run {COMMAND}")
-    return Picture(path, item.get("psnr"), item.get("ssim"))
+    return Picture(path, number(item.get("psnr")), number(item.get("ssim")))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -9,12 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from app.services.loading import command
-from app.services.result_files import model_results, read_result, result_file
+from app.services.result_files import model_results, number, read_result, result_file, whole
 
 FORMAT = "ptq4dit-benchmark-1"
 NAME = "benchmark.json"
 COMMAND = "python -m ptq4dit benchmark"
 BASE = "ptq4dit"
+_KEY = re.compile(r"x(\d{1,4})/(W\d{1,2}A\d{1,2})/(factorial/)?([^/]+)")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,7 +105,7 @@ def gains(cells: Mapping[str, Cell], base: str) -> dict[str, Spread]:
 
 def load_benchmark(model: str) -> Benchmark:
     """The stored benchmark of a model. Raises ValueError where there is none, or it is another model's."""
-    content = model_results(model, NAME, f"{command(model)} --benchmark")
+    content = model_results(model, NAME, command(model, "prepare", "--benchmark"))
     file = result_file(model, NAME)
     assert file is not None and content
     return read_benchmark(file.parent)
@@ -120,21 +122,24 @@ def read_benchmark(folder: Path) -> Benchmark:
 
 @lru_cache(maxsize=4)
 def _benchmark(file: Path, _modified: int) -> Benchmark:
-    content = read_result(file, COMMAND)
+    with whole(file, COMMAND):
+        return _understood(read_result(file, COMMAND))
+
+
+def _understood(content: dict[str, Any]) -> Benchmark:
     methods = {name: About(**about) for name, about in content.get("methods", {}).items()}
     tables: dict[Setting, dict[str, Cell]] = {}
     factorials: dict[Setting, dict[str, Cell]] = {}
     for key, numbers in content.get("results", {}).items():
-        strength, bits, *rest = key.split("/")
-        setting = Setting(strength=int(strength.removeprefix("x")), bits=bits)
-        target = factorials if rest[0] == "factorial" else tables
-        target.setdefault(setting, {})[rest[-1]] = _cell(numbers)
+        strength, bits, factorial, name = _KEY.fullmatch(key).groups()  # type: ignore[union-attr]
+        target = factorials if factorial else tables
+        target.setdefault(Setting(strength=int(strength), bits=bits), {})[name] = _cell(numbers)
     return Benchmark(
         methods=methods,
         tables={setting: _ordered(cells, methods) for setting, cells in tables.items()},
         factorials=factorials,
-        made=content.get("made", {}),
-        config=content.get("config", {}),
+        made=dict(content.get("made", {})),
+        config=dict(content.get("config", {})),
     )
 
 
@@ -144,11 +149,15 @@ def _ordered(cells: dict[str, Cell], methods: Mapping[str, About]) -> dict[str, 
 
 
 def _cell(numbers: Mapping[str, Any]) -> Cell:
-    spreads = {name: Spread(**spread) for name, spread in numbers["metrics"].items() if spread.get("mean") is not None}
+    measured = {name: one for name, one in numbers["metrics"].items() if number(one.get("mean")) is not None}
+    spreads = {
+        name: Spread(mean=one["mean"], low=number(one.get("low")), high=number(one.get("high")))
+        for name, one in measured.items()
+    }
     return Cell(
         metrics=spreads,
-        drift_by_step=tuple(numbers.get("drift_by_step", ())),
-        psnr_each=tuple(numbers.get("psnr_each", ())),
-        cpu_seconds=numbers.get("cpu_seconds"),
+        drift_by_step=tuple(value + 0.0 for value in numbers.get("drift_by_step", ())),
+        psnr_each=tuple(value + 0.0 for value in numbers.get("psnr_each", ())),
+        cpu_seconds=number(numbers.get("cpu_seconds")),
         bytes=numbers.get("bytes"),
     )

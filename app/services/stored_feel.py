@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from app.services.result_files import model_results
+from app.services.result_files import model_results, whole
 
+NAME = "feel.json"
 COMMAND = "python assets/recipes/feel.py"
 
 
@@ -21,12 +23,17 @@ class Felt:
 
 def load_feel(model: str) -> tuple[list[Felt], dict[str, Any]]:
     """Every measurement made on a model, and how it was made. Raises ValueError where nothing is stored."""
-    content = model_results(model, "feel.json", COMMAND)
+    content = model_results(model, NAME, COMMAND)
+    with whole(Path(NAME), COMMAND):
+        return _felt(content), dict(content["made"])
+
+
+def _felt(content: dict[str, Any]) -> list[Felt]:
     bars, held = content["bars"], content["memory_mb"]
     changes = content["changes_ms"]
     slowest = max(changes, key=lambda name: changes[name]["p95"])
     visitors = content["visitors_ms"]
-    found = [
+    return [
         Felt(
             what="Process start to first usable page",
             bar=f"{bars['first_page_s']:g} s",
@@ -59,4 +66,3 @@ def load_feel(model: str) -> tuple[list[Felt], dict[str, Any]]:
             measured=", ".join(f"{held[i]} MB" for i in (0, len(held) // 2, -1)),
         ),
     ]
-    return found, dict(content["made"])

@@ -9,7 +9,6 @@ from app.services.cache import shared
 from app.services.loading import command
 from app.services.models import explored
 from app.services.result_files import result_files
-from app.services.shelf import entry
 
 if TYPE_CHECKING:
     from ptq4dit import Sensitivity
@@ -64,8 +63,7 @@ def _missing(model: str, strength: int) -> str:
         return f"What hurts the picture has not been measured of {model} yet. Make it: {command(model)}"
     return (
         f"What hurts the picture has not been measured of {model} at salience x {strength}. Turn the dial back, or "
-        f"make it: python -m ptq4dit sensitivity {entry(model).told} --strength {strength} --out "
-        f"results/sensitivity-x{strength}.json, kept among the model's results"
+        f"make it: {command(model, 'sensitivity', f'--strength {strength}', '--explorer')}"
     )
 
 

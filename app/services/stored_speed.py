@@ -8,7 +8,7 @@ from typing import Any
 
 from app.services.loading import command
 from app.services.models import outline
-from app.services.result_files import model_results, read_result
+from app.services.result_files import model_results, number, read_result, whole
 
 NAME = "speed.json"
 COMMAND = "python -m ptq4dit speed"
@@ -33,17 +33,18 @@ class Timing:
 
 def load_speed(model: str) -> tuple[list[Timing], dict[str, Any]]:
     """What was measured on a model, fastest first, and what made it. Raises ValueError where there is nothing."""
-    from ptq4dit.storage.home import RESULTS
-
     if outline(model).prompted:
         raise ValueError("Speed is measured of models that are given classes; of others by the size of their layers.")
-    how = command(model).replace("prepare", "speed")
-    return timings(model_results(model, NAME, f"{how} --out {RESULTS}/{NAME} in the model's folder"))
+    how = command(model, "speed", "--explorer")
+    content = model_results(model, NAME, how)
+    with whole(Path(NAME), how):
+        return timings(content)
 
 
 def read_speed(folder: Path) -> tuple[list[Timing], dict[str, Any]]:
     """The same of `speed.json` in a folder, whosever it is."""
-    return timings(read_result(folder / NAME, COMMAND))
+    with whole(folder / NAME, COMMAND):
+        return timings(read_result(folder / NAME, COMMAND))
 
 
 def timings(content: dict[str, Any]) -> tuple[list[Timing], dict[str, Any]]:
@@ -62,8 +63,8 @@ def _timing(item: dict[str, Any]) -> Timing:
         name=str(item.get("name", "")),
         label=str(item.get("label", "")),
         execution=str(item.get("execution", "")),
-        milliseconds=first.get("ms"),
-        speedup=first.get("speedup"),
-        resident=resident,
+        milliseconds=number(first.get("ms")),
+        speedup=number(first.get("speedup")),
+        resident=number(resident),
         disk=None if disk is None else disk / 1e6,
     )

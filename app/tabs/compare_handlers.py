@@ -11,7 +11,7 @@ from typing import Any
 import gradio as gr
 
 from app.components.chart import shown
-from app.components.messages import checked_by, explained
+from app.components.messages import checked_by, explained, in_words
 from app.components.pace import Beat, paced
 from app.services import generation, running
 from app.services.drawing import require_subject
@@ -153,7 +153,7 @@ def draw_speed(*values: Any) -> list[Any]:
     try:
         measured = view.stored_speed(Selection.from_controls(*values).model)
     except ValueError as error:
-        return [NOTHING_MEASURED, str(error)]
+        return [NOTHING_MEASURED, in_words(error)]
     return [measured, measured["source"]]
 
 

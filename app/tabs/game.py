@@ -13,7 +13,7 @@ import gradio as gr
 from app.balancing import NAMES
 from app.components.controls import Shared
 from app.components.follower import follow
-from app.components.messages import explained
+from app.components.messages import explained, in_words
 from app.components.part import html_part
 from app.content.grades import graded
 from app.figures.picture import data_uri
@@ -79,7 +79,7 @@ def reopened(*values: Any) -> list[Any]:
         game = begin(model, SystemRandom().randrange(2**31))
         return [game, *_shown(game)]
     except ValueError as error:
-        return [None, NOTHING | {"verdict": str(error)}, gr.update(interactive=False)]
+        return [None, NOTHING | {"verdict": in_words(error)}, gr.update(interactive=False)]
 
 
 def begin(model: str, seed: int) -> Game:

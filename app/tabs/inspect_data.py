@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from app.components.messages import in_words
 from app.services import channel_grid, payloads, stored_sensitivity
 from app.services.loading import ModelMissing
 from app.services.shelf import entry
@@ -92,4 +93,4 @@ def _answer(respond: Callable[[Selection], dict[str, Any]], question: Question, 
         entry(asked.model)
         return respond(asked)
     except (ValueError, ModelMissing) as error:
-        return {"problem": str(error)}
+        return {"problem": in_words(error)}

@@ -7,7 +7,7 @@ from typing import Any
 import gradio as gr
 
 from app.components.chart import shown
-from app.components.messages import explained
+from app.components.messages import explained, in_words
 from app.services.loading import command
 from app.services.stored_benchmark import Benchmark, Setting, load_benchmark
 from app.state import FIELDS, Selection, one_of
@@ -27,7 +27,7 @@ def draw(measure: str, *values: Any) -> list[Any]:
     try:
         stored = load_benchmark(selection.model)
     except ValueError as error:
-        return _nothing(str(error))
+        return _nothing(in_words(error))
     setting = stored.nearest(selection.strength, selection.weight_bits, selection.activation_bits)
     if setting is None:
         return _nothing(f"Nothing is measured of {selection.model} yet; run `{command(selection.model)} --benchmark`.")

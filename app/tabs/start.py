@@ -7,6 +7,7 @@ from typing import Any
 import gradio as gr
 
 from app.components.controls import Shared
+from app.components.messages import in_words
 from app.components.part import html_part, script
 from app.content import words
 from app.services.fitting import opening
@@ -53,7 +54,7 @@ def examples(model: Any) -> dict[str, Any]:
         results = load_results(model)
         selection = opening(model)
     except ValueError as error:
-        return {"problem": str(error)}
+        return {"problem": in_words(error)}
     usual = view.matching_example(results, selection, 0), view.nearest(results, selection)
     index, choice = results.telling or usual
     shown = view.opening(results, index, choice)
@@ -67,4 +68,4 @@ def example(question: Any) -> dict[str, Any]:
         results = load_results(model)
         return view.table(results, within("example", index, 0, len(results.examples) - 1))
     except ValueError as error:
-        return {"problem": str(error)}
+        return {"problem": in_words(error)}

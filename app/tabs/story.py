@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from app.balancing import NAMES
+from app.components.messages import in_words
 from app.components.part import html_part
 from app.content import story as say
 from app.content.grades import grade
@@ -41,7 +42,7 @@ def story(asked: Any) -> dict[str, Any]:
         found = service.story(*where, selection.channel, selection.activation_bits)
         return {"title": f"Channel {found.channel} of {selection.layer}", "steps": steps(found, selection)}
     except (ValueError, ModelMissing) as error:
-        return {"problem": str(error)}
+        return {"problem": in_words(error)}
 
 
 def steps(found: service.Story, selection: Selection) -> list[dict[str, Any]]:
@@ -119,7 +120,7 @@ def _pictures(selection: Selection) -> dict[str, Any]:
     try:
         results = load_results(selection.model)
     except ValueError as error:
-        return {"text": str(error), "kind": "pictures", "pictures": []}
+        return {"text": in_words(error), "kind": "pictures", "pictures": []}
     near = start_view.nearest(results, selection)
     index = start_view.matching_example(results, selection, 0)
     example = results.example(index)

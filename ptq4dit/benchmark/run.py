@@ -1,17 +1,18 @@
 """Run a benchmark: one model after the other, saved after each, resumable."""
 
 import dataclasses
-import json
 import shlex
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from ptq4dit.benchmark.config import BenchmarkConfig
+from ptq4dit.benchmark.file import BenchmarkFile, read_benchmark, require_whole
 from ptq4dit.benchmark.measure import Drawn, Judge, compare, draw
 from ptq4dit.calibration.run import Cancelled
 from ptq4dit.calibration.statistics import Calibration
@@ -23,9 +24,8 @@ from ptq4dit.metrics.interval import mean_interval
 from ptq4dit.model.bundle import Dit
 from ptq4dit.reconstruction.training import training_data
 from ptq4dit.salience_dial import amplification_factors, amplify_salience
-from ptq4dit.storage.json_file import locked, write_json
+from ptq4dit.storage.json_file import update
 
-FORMAT = "ptq4dit-benchmark-1"
 _LISTS = ("drift_by_step", "psnr_each")
 
 
@@ -63,27 +63,15 @@ def benchmark(
         Cancelled: once ``cancelled`` says True; what was measured stays in the file.
         ValueError: if ``out`` holds results that were measured in another way, or is no benchmark.
     """
-    basis = _basis(stats, judged)
-    results = _resumed(out, config, basis)
-    named = {key.split("/")[2] for key in results} | set(config.methods)
-    content = {
-        "format": FORMAT,
-        "made": dict(made_by) | {"backend": "simulated"} | basis,
-        "config": json.loads(json.dumps(dataclasses.asdict(config))),
-        "methods": {name: _about(name) for name in METHODS if name in named},
-        "results": results,
-    }
-    content |= _costs_in(out)
+    file = BenchmarkFile(out, config, _basis(stats, judged), made_by)
+    content = file.content()
     bench = _Bench(dit, stats, config, judged, cancelled)
     everything = [key for key, _, _ in config.jobs()]
     for key, strength, wanted in config.jobs() if part is None else part(config.jobs()):
-        if key not in results:
-            _tell(progress, key, results, everything)
-            results[key] = bench.measure(strength, wanted) | {"commit": made_by.get("commit", "unknown")}
-            with locked(out):  # another process may have added rows of its own meanwhile
-                results |= _resumed(out, config, basis) | {key: results[key]}
-                write_json(out, content)
-    _tell(progress, everything[-1], results, everything)
+        if key not in content["results"]:
+            _tell(progress, key, content["results"], everything)
+            content = file.add(key, bench.measure(strength, wanted) | {"commit": made_by.get("commit", "unknown")})
+    _tell(progress, everything[-1], content["results"], everything)
     return content
 
 
@@ -116,22 +104,26 @@ def add_costs(
     Raises:
         ValueError: if there is no benchmark.
     """
-    content = _read_benchmark(out)
+    content = read_benchmark(out)
     wanted = {
         f"W{weight}A{activation}/{name}": (name, weight, activation)
         for weight, activation in config.bits
         for name in config.methods
-        if name in content["methods"]
+        if name in content.get("methods", {})
     }
-    costs = content.setdefault("costs", {})
-    content["costs_made"] = dict(made_by)
     for done, (key, asked) in enumerate(wanted.items()):
         if progress is not None:
             progress(key, done, len(wanted))
-        if key not in costs:
-            costs[key] = measure(*asked)
-            write_json(out, content)
-    return content
+        if key not in content.get("costs", {}):
+            cost = {"costs": {key: measure(*asked)}, "costs_made": dict(made_by)}
+            content = update(out, partial(_with_cost, out, cost))
+    return {"costs": {}} | content
+
+
+def _with_cost(out: Path, cost: dict[str, Any], held: dict[str, Any]) -> dict[str, Any]:
+    """What a benchmark is to hold with one more cost, whatever others have added meanwhile."""
+    require_whole(held, out)
+    return held | cost | {"costs": held.get("costs", {}) | cost["costs"]}
 
 
 class _Bench:
@@ -214,11 +206,6 @@ def command_as_typed() -> str:
     return shlex.join(["python", "-m", "ptq4dit", *typed])
 
 
-def _about(name: str) -> dict[str, str]:
-    method = METHODS[name]
-    return {key: getattr(method, key) for key in ("title", "citation", "summary", "inference")}
-
-
 def _interval(values: list[float]) -> dict[str, float | None]:
     return {key: _short(value) for key, value in dataclasses.asdict(mean_interval(values)).items()}
 
@@ -231,50 +218,3 @@ def _basis(stats: Calibration, judged: Judge | None) -> dict[str, Any]:
     """What all numbers of a file rest on beside its config: model, calibration, judge."""
     judge = "none" if judged is None else f"{type(judged.classifier).__name__}, {len(judged.pooled)} real pictures"
     return {"model_fingerprint": stats.model, "calibration": dataclasses.asdict(stats.config), "judge": judge}
-
-
-def _resumed(out: Path, config: BenchmarkConfig, basis: Mapping[str, Any]) -> dict[str, Any]:
-    """Results in the file, which must have been measured in the same way on the same model; none without a file."""
-    if not out.is_file():
-        return {}
-    elsewhere, old = _elsewhere(out), _read_benchmark(out)
-    mine = json.loads(json.dumps(dataclasses.asdict(config))) | basis
-    theirs = {**basis, **old["config"], **old["made"]}  # an older file does not name all of its basis
-    theirs.setdefault("prompts", [])
-    shared = ("prompts", "seeds", "pictures", "steps", "guidance_scale", "sampler", "reconstruction", *basis)
-    for name in shared:
-        if theirs.get(name) != mine[name]:
-            raise ValueError(
-                f"Expected {name} to be {theirs.get(name)!r}, as of the results in {str(out)!r}, got {mine[name]!r}. "
-                + elsewhere
-            )
-    return dict(old["results"])
-
-
-def _costs_in(out: Path) -> dict[str, Any]:
-    """What `add_costs` has put into a file."""
-    old = _read_benchmark(out) if out.is_file() else {}
-    return {key: old[key] for key in ("costs", "costs_made") if key in old}
-
-
-def _read_benchmark(out: Path) -> dict[str, Any]:
-    """A benchmark's file.
-
-    Raises:
-        ValueError: if there is none, or something else.
-    """
-    try:
-        content = json.loads(out.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise ValueError(
-            f"Expected a benchmark in {str(out)!r}, got none or a damaged file: {error}. {_elsewhere(out)}"
-        ) from error
-    if not isinstance(content, dict) or content.get("format") != FORMAT:
-        raise ValueError(f"Expected a benchmark in {str(out)!r}, got something else. {_elsewhere(out)}")
-    if not all(isinstance(content.get(name), dict) for name in ("config", "made", "results")):
-        raise ValueError(f"Expected a whole benchmark in {str(out)!r}, got a part of one. {_elsewhere(out)}")
-    return content
-
-
-def _elsewhere(out: Path) -> str:
-    return f"Name another file with --out (out=), or remove {str(out)!r}."

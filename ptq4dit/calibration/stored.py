@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ptq4dit.config.calibration import CalibrationConfig
 from ptq4dit.config.record import made, required_dict, required_text, short
-from ptq4dit.storage.untrusted import strict_json
+from ptq4dit.storage.strict_json import strict_json
 
 ALIKE = ("activation_min", "activation_max", "weight_salience", "samples")
 """Kinds of statistics that every layer has."""

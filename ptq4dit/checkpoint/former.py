@@ -18,7 +18,8 @@ from ptq4dit.config.record import QuantRecord, made, numbers, short, stored_sett
 from ptq4dit.model.folder_sizes import require_sizes
 from ptq4dit.model.loading import empty_here, loading
 from ptq4dit.quantized.convert import quantized_layers, settings_of
-from ptq4dit.storage.untrusted import read_headers, read_strict_json
+from ptq4dit.storage.strict_json import read_strict_json
+from ptq4dit.storage.untrusted import read_headers
 
 _WEIGHTS = "quantized.safetensors"
 _SMALL = {"num_attention_heads": 1, "attention_head_dim": 8, "num_embeds_ada_norm": 1, "sample_size": 8}

@@ -11,7 +11,7 @@ import torch
 
 from ptq4dit.config.record import required_dict, required_list, required_text, short
 from ptq4dit.storage.folder import MANIFEST
-from ptq4dit.storage.untrusted import read_strict_json
+from ptq4dit.storage.strict_json import read_strict_json
 from ptq4dit.version import __version__
 
 KIND = "ptq4dit-checkpoint"

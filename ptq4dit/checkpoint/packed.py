@@ -22,7 +22,6 @@ from ptq4dit.checkpoint.manifest import FORMER_FORMAT, KIND, read_manifest, writ
 from ptq4dit.checkpoint.packed_state import pack, packed_names
 from ptq4dit.checkpoint.pipeline_folder import (
     component_dtypes,
-    portable_source,
     read_pipeline,
     stored_record,
     write_pipeline,
@@ -35,6 +34,7 @@ from ptq4dit.model.bundle import Dit, bundle, load
 from ptq4dit.model.stock_pipeline import PTQ4DiTPipeline
 from ptq4dit.sampling.noise_correction import NoiseCorrection
 from ptq4dit.storage.folder import recover, require_writable, whole_folder
+from ptq4dit.storage.provenance import portable_source
 from ptq4dit.storage.tensors import read_tensors, write_tensors
 
 _CORRECTION, _CORRECTION_FORMAT = "noise_correction.safetensors", "ptq4dit-noise-correction-1"

@@ -15,7 +15,7 @@ from ptq4dit.config.diffusers import DiffusersConfig
 from ptq4dit.config.record import QuantRecord, short
 from ptq4dit.model.folder_sizes import CONFIG, INDEX, rehearsed, require_sizes, weight_files
 from ptq4dit.model.loading import loading
-from ptq4dit.storage.untrusted import read_strict_json
+from ptq4dit.storage.strict_json import read_strict_json
 
 _NAMES = {"_name_or_path", "name_or_path"}
 
@@ -75,14 +75,6 @@ def component_dtypes(pipeline: Any) -> dict[str, str]:
         for name, part in pipeline.components.items()
         if isinstance(part, torch.nn.Module) and name != "transformer"
     }
-
-
-def portable_source(source: str) -> str:
-    """Where a model came from, without the folders of this machine: relative to the present one, or its bare name."""
-    path = Path(source)
-    if not path.is_absolute():
-        return source
-    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else path.name
 
 
 def _rehearse(part: Path) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import ptq4dit
 from ptq4dit.cli.options import add_dry_run, add_quantization, quantization
+from ptq4dit.cli.output import add_out, out_file
 from ptq4dit.cli.progress import Bar, FirstUnit, PricedError, priced, told
 from ptq4dit.cli.report import Report, lines
 from ptq4dit.cli.source import add_model, model_source, open_calibration, open_float, short_name
@@ -20,7 +21,7 @@ HELP = "Round one layer after the other, and write how much of it the model's pr
 def add_options(command: argparse.ArgumentParser) -> None:
     """What can be asked."""
     add_model(command, "a diffusers pipeline folder, a hub id or a .pt file; the demo if none")
-    command.add_argument("--out", default=None, help="file to write; <model>-sensitivity.json here if not given")
+    add_out(command, "file to write; <model>-sensitivity.json here if not given")
     command.add_argument("--bits", type=int, nargs="+", default=[4, 8], help="weight bits to try")
     command.add_argument("--samples", type=int, default=16, help="calls' samples to compare")
     text = "setting of the salience dial; 1 is the model as it is, and what a budget is chosen by"
@@ -40,9 +41,12 @@ def run(options: argparse.Namespace) -> Report:
     from ptq4dit.storage.provenance import made_by
 
     source = model_source(options)
-    file = options.out or f"{short_name(source)}-sensitivity.json"
-    require_file(Path(file))
     config, stats = quantization(options, options.seed), open_calibration(options.calibration, source)
+    dial = "" if options.strength == 1 else f"-x{options.strength}"
+    switches = "" if config.csb and config.ssc else "-csb" if config.csb else "-none"
+    kept = out_file(options, source, f"sensitivity{dial}{switches}.json")
+    file = str(kept or f"{short_name(source)}-sensitivity.json")
+    require_file(Path(file))
     dit, stats = amplified(open_float(source, options.device), stats, options.strength)
     progress: FirstUnit | Bar = FirstUnit() if options.dry_run else Bar("layer")
     try:

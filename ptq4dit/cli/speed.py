@@ -2,12 +2,13 @@
 
 import argparse
 import os
+import shlex
 from pathlib import Path
 
+from ptq4dit.cli.output import add_out, out_file
 from ptq4dit.cli.report import Report, say
 from ptq4dit.cli.source import demo_path, short_name
 from ptq4dit.speed.config import XL, SpeedConfig
-from ptq4dit.storage.whole_file import require_file
 
 OTHERS = ("sd3", "pixart")
 """Stand for models of these families with random weights; see `ptq4dit.speed.families`."""
@@ -33,7 +34,7 @@ def add_options(command: argparse.ArgumentParser) -> None:
     command.add_argument("--profile", action="store_true", help="also where a forward pass's time goes")
     command.add_argument("--images", type=int, default=0, help="also draw an image that often with each, in turn")
     command.add_argument("--keep", default=None, help="folder that keeps what is built, for another run")
-    command.add_argument("--out", default=None, help="JSON file to write")
+    add_out(command, "JSON file to write")
 
 
 def run(options: argparse.Namespace) -> Report:
@@ -44,8 +45,9 @@ def run(options: argparse.Namespace) -> Report:
     from ptq4dit.storage.provenance import made_by
 
     source = options.named or options.model or demo_path()
-    if options.out:
-        require_file(Path(options.out))
+    if options.explorer and source in (XL, *OTHERS):
+        raise ValueError(f"Expected a model of one's own to keep its speed with, got {source!r}. Give --out instead.")
+    out = out_file(options, source, "speed.json")
     if source in OTHERS:
         return _family(source, options)
     config = SpeedConfig(
@@ -65,8 +67,8 @@ def run(options: argparse.Namespace) -> Report:
     )
     made = made_by(_command(options), config.threads)
     content = measure_speed(config, made, _line)
-    if options.out:
-        write_json(Path(options.out), content)
+    if out is not None:
+        write_json(out, content)
     name = "DiT-XL/2's size, random weights" if source == XL else short_name(source)
     tables = [
         f"{name}, {content['model']['blocks']} blocks, batch {batch}\n\n{markdown(content, batch)}"
@@ -99,19 +101,20 @@ def _command(options: argparse.Namespace) -> str:
     """What to type for the same measurement."""
     flags = {
         "--blocks": options.blocks,
-        "--batch": " ".join(map(str, options.batch)),
+        "--batch": options.batch,
         "--rounds": options.rounds,
-        "--only": " ".join(options.only),
+        "--only": options.only,
         "--steps": options.steps,
         "--guidance": options.guidance,
         "--threads": options.threads,
         "--seed": options.seed,
         "--images": options.images or None,
     }
-    given = [f"{flag} {value}" for flag, value in flags.items() if value not in (None, "")]
+    given = {flag: value if isinstance(value, list) else [value] for flag, value in flags.items()}
+    typed = [word for flag, values in given.items() if values not in ([], [None]) for word in (flag, *values)]
     switches = ["--together"] * options.together + ["--profile"] * options.profile
     named = [name for name in (options.named or options.model,) if name]
-    return " ".join(["python -m ptq4dit speed", *named, *given, *switches])
+    return shlex.join(["python", "-m", "ptq4dit", "speed", *named, *map(str, typed), *switches])
 
 
 def _line(text: str) -> None:

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from ptq4dit.backends.dit_layers import block_linears, require_plain_attention, require_published
-from ptq4dit.checkpoint.pipeline_folder import portable_source
 from ptq4dit.model.bundle import Dit
 from ptq4dit.quantized.convert import describe
 from ptq4dit.storage.folder import MANIFEST, require_writable, whole_folder
+from ptq4dit.storage.provenance import portable_source
 
 TARGETS = ("openvino", "onnx")
 KIND = "ptq4dit-export"

@@ -14,7 +14,8 @@ from safetensors import SafetensorError, safe_open
 from torch import nn
 
 from ptq4dit.config.record import short
-from ptq4dit.storage.untrusted import read_headers, read_strict_json
+from ptq4dit.storage.strict_json import read_strict_json
+from ptq4dit.storage.untrusted import read_headers
 
 CONFIG, INDEX = "config.json", "model_index.json"
 _SCHEDULER = "scheduler_config.json"

@@ -8,8 +8,9 @@ from typing import Any, Literal, get_args
 
 from torch import nn
 
+from ptq4dit.storage.official_files import SUFFIXES
+
 Frequencies = Literal["diffusers", "official"]
-_FILES = (".pt", ".pth", ".ckpt", ".safetensors")
 _SHIFT: dict[str, int] = {"diffusers": 1, "official": 0}
 
 
@@ -40,7 +41,7 @@ def trained_with(source: str) -> Frequencies:
     """
     parts = source.replace("\\", "/").rstrip("/").split("/")
     name = parts[-3] if parts[-2:-1] == ["snapshots"] and len(parts) > 2 else parts[-1]
-    return "official" if name.endswith((*_FILES, "DiT-XL-2-256", "DiT-XL-2-512")) else "diffusers"
+    return "official" if name.endswith((*SUFFIXES, "DiT-XL-2-256", "DiT-XL-2-512")) else "diffusers"
 
 
 def _projections(transformer: nn.Module) -> list[Any]:

@@ -4,7 +4,6 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
-from unittest.mock import patch
 
 import accelerate
 from torch import nn
@@ -25,8 +24,13 @@ def loading() -> Iterator[None]:
     of the first back when it ends, after which no layer of the process has values any more. In this block the
     replacement is for this thread alone, one thread loads at a time, and torch's own function is there behind it.
     """
-    with _ONE_AT_A_TIME, patch.object(accelerate, "init_empty_weights", empty_here):
-        yield
+    with _ONE_AT_A_TIME:
+        names = vars(accelerate)
+        former, names["init_empty_weights"] = names["init_empty_weights"], empty_here
+        try:
+            yield
+        finally:
+            names["init_empty_weights"] = former
 
 
 @contextmanager

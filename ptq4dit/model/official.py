@@ -17,6 +17,7 @@ from diffusers import AutoencoderKL, DDIMScheduler, DiTTransformer2DModel
 from torch import Tensor
 
 from ptq4dit.model.loading import loading
+from ptq4dit.storage.official_files import is_official_name
 from ptq4dit.storage.untrusted import read_untrusted, require_dense
 
 VAE = "stabilityai/sd-vae-ft-ema"
@@ -37,8 +38,6 @@ _EMBEDDERS = {
     "t_embedder.mlp.2": "timestep_embedder.linear_2",
     "y_embedder.embedding_table": "class_embedder.embedding_table",
 }
-SUFFIXES = (".pt", ".pth", ".ckpt", ".safetensors")
-"""Endings of the files that are taken for official checkpoints."""
 _POSITIONS = "pos_embed"
 _SHAPES = {
     **{"x_embedder.proj.weight": 4, _POSITIONS: 3},
@@ -85,7 +84,7 @@ class LazyVae:
 
 def is_official(source: str) -> bool:
     """Whether a source is named like a checkpoint file of its own, and not a folder or a hub id."""
-    return Path(source).suffix in SUFFIXES and not Path(source).is_dir()
+    return is_official_name(str(source)) and not Path(source).is_dir()
 
 
 def read_official(path: Path) -> dict[str, Tensor]:

@@ -16,7 +16,7 @@ from ptq4dit.config.record import short
 from ptq4dit.model.folder_sizes import CONFIG, INDEX, rehearsed, require_filled, require_sizes
 from ptq4dit.model.loading import loading
 from ptq4dit.model.streamed import is_streamed
-from ptq4dit.storage.untrusted import read_strict_json
+from ptq4dit.storage.strict_json import read_strict_json
 
 _SIZES = (16, 32, 64, 128, 256)
 """Latent sizes for which pipelines that bin resolutions have bins."""

@@ -5,7 +5,7 @@ All of it is simulated quantization. Saved after each model; run again, it goes 
 
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import product
 from typing import Any
 
@@ -22,7 +22,7 @@ from ptq4dit.salience_dial import amplification_factors, amplify_salience
 from ptq4dit.sampling.denoise import generate
 from ptq4dit.sampling.prompts import default_prompts
 from ptq4dit.storage.home import RESULTS
-from ptq4dit.storage.json_file import read_json, write_json
+from ptq4dit.storage.json_file import read_json, update
 
 FORMAT = 1
 FILE = f"{RESULTS}/results.json"
@@ -73,8 +73,8 @@ class Examples:
                 entry["quantized"][key] = {"file": self._write(picture, entry, key), **distance(picture, reference)}
             mean = distance(self._draw_set(quantized), reference_set)
             self.results["means"][key] = mean | {"pictures": self.config.pictures}
-            write_json(self.unfinished, self.results)
-        write_json(self.file, self.results)
+            self.results = update(self.unfinished, self._joined)
+        self.results = update(self.file, self._joined)
         self.unfinished.unlink(missing_ok=True)
         self._remove_others()
         self.work.progress(len(wanted), len(wanted))
@@ -116,7 +116,16 @@ class Examples:
 
     def _resumed(self) -> dict[str, Any]:
         """The results so far where they were made in the same way from the same model, else none yet."""
-        setting = {
+        for file in (self.unfinished, self.file):
+            old = read_json(file)
+            if self._alike(old):
+                return old
+        examples = [self._entry(number, subject, seed) for number, (subject, seed) in enumerate(self.chosen)]
+        return {"format": FORMAT, "made": dict(self.work.made) | self._setting(), "examples": examples, "means": {}}
+
+    def _setting(self) -> dict[str, Any]:
+        """What all numbers rest on."""
+        return {
             "backend": "simulated",
             "model_fingerprint": self.work.calibration.model,
             "sampler": type(self.model.scheduler).__name__,
@@ -126,12 +135,21 @@ class Examples:
             "mean_seed": self.config.mean_seed,
             "examples": [list(example) for example in self.chosen],
         }
-        for file in (self.unfinished, self.file):
-            old = read_json(file)
-            if old and all(old["made"].get(name) == value for name, value in setting.items()):
-                return old
-        examples = [self._entry(number, subject, seed) for number, (subject, seed) in enumerate(self.chosen)]
-        return {"format": FORMAT, "made": dict(self.work.made) | setting, "examples": examples, "means": {}}
+
+    def _alike(self, held: Mapping[str, Any]) -> bool:
+        """Whether results were made in the same way from the same model; nothing was not."""
+        made = held.get("made")
+        return isinstance(made, dict) and all(made.get(name) == value for name, value in self._setting().items())
+
+    def _joined(self, held: dict[str, Any]) -> dict[str, Any]:
+        """These results and those of the same setting that a file holds, which another process may have added to."""
+        if not self._alike(held):
+            return self.results
+        examples = [
+            entry | {"quantized": old["quantized"] | entry["quantized"]}
+            for old, entry in zip(held["examples"], self.results["examples"], strict=True)
+        ]
+        return self.results | {"examples": examples, "means": held["means"] | self.results["means"]}
 
     def _entry(self, number: int, subject: Subject, seed: int) -> dict[str, Any]:
         if isinstance(subject, str):

@@ -3,17 +3,19 @@
 import dataclasses
 import time
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from ptq4dit.config.prepare import PrepareConfig
 from ptq4dit.model.bundle import Bundle
-from ptq4dit.parallel import Progress
+from ptq4dit.parallel import Progress, processes
 from ptq4dit.prepare import benchmark, calibration, examples, sensitivity
 from ptq4dit.prepare.stage import Stage, Tell, Work
 from ptq4dit.sampling.denoise import denoise
 from ptq4dit.sampling.prompts import default_prompts
+from ptq4dit.storage.lock import alone
 
 STAGES: tuple[Stage, ...] = (calibration.STAGE, sensitivity.STAGE, examples.STAGE, benchmark.STAGE)
 """In order; the first makes what all others need. A new stage is a file with a `Stage`, and a line here."""
@@ -44,13 +46,19 @@ def prepare(
 
     Raises:
         Cancelled: once ``cancelled`` says True; what is finished stays, and is not made again.
-        ValueError: for a model that is quantized already.
+        ValueError: for a model that is quantized already, and while somebody else prepares into this home.
     """
     home.mkdir(parents=True, exist_ok=True)
     work = Work(model=model, home=home, config=config, made=made, cancelled=cancelled, show=show)
+    with alone(home, "prepare") if processes().first else nullcontext():  # the others of one job work for the first
+        return _worked(work, tell)
+
+
+def _worked(work: Work, tell: Tell) -> list[str]:
+    """Run what is missing; the names of the stages that had something to do."""
     worked: list[str] = []
     for stage in STAGES:
-        if not stage.wanted(config):
+        if not stage.wanted(work.config):
             continue
         work.go_on()
         here = dataclasses.replace(work, progress=_progress(tell, stage.name))

@@ -3,10 +3,9 @@
 import statistics
 import time
 from collections import defaultdict
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
-from unittest.mock import patch
 
 from diffusers import AutoencoderKL, DDIMScheduler
 
@@ -93,10 +92,12 @@ def _draw(model: Dit, config: SpeedConfig, steps: int) -> dict[str, float]:
     return dict(spent) | own | {"decode": ended - sampled, "whole": ended - begun}
 
 
-def _watched(transformer: Any, spent: dict[str, float]) -> AbstractContextManager[Any]:
-    """Adds up what an integer transformer's two parts take; a float one is left alone."""
+@contextmanager
+def _watched(transformer: Any, spent: dict[str, float]) -> Iterator[None]:
+    """Adds up what an integer transformer's two parts take in the block; a float one is left alone."""
     if not isinstance(transformer, IntegerTransformer):
-        return nullcontext()
+        yield
+        return
 
     def timed(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
         def call(*given: Any) -> Any:
@@ -107,9 +108,16 @@ def _watched(transformer: Any, spent: dict[str, float]) -> AbstractContextManage
 
         return call
 
-    conditioning: Any = transformer.modulate
-    conditioning, steps = timed("conditioning", conditioning), timed("steps", transformer.step)
-    return patch.multiple(transformer, modulate=conditioning, step=steps, create=True)
+    modulate: Any = transformer.modulate
+    own = vars(transformer).copy()
+    watched = {"modulate": timed("conditioning", modulate), "step": timed("steps", transformer.step)}
+    vars(transformer).update(watched)
+    try:
+        yield
+    finally:
+        for name in watched:
+            del vars(transformer)[name]
+        vars(transformer).update({name: own[name] for name in watched if name in own})
 
 
 def _medians(rows: list[dict[str, float]]) -> dict[str, float]:

@@ -17,6 +17,7 @@ from ptq4dit.model.bundle import Dit, bundle, load
 from ptq4dit.model.frequencies import set_frequencies
 from ptq4dit.model.loading import loading
 from ptq4dit.speed.config import XL, SpeedConfig
+from ptq4dit.storage.provenance import portable_source
 
 _XL = {
     "num_attention_heads": 16,
@@ -117,7 +118,7 @@ def prepare(config: SpeedConfig, folder: Path) -> Subject:
     stats = Calibration.load(own) if own.is_file() and blocks == whole else calibrate(dit, quick)
     stats.save(folder / "calibration.safetensors")
     about = {
-        "source": "DiT-XL/2's sizes, random weights" if config.source == XL else Path(config.source).as_posix(),
+        "source": "DiT-XL/2's sizes, random weights" if config.source == XL else portable_source(config.source),
         "random_weights": config.source == XL,
         "frequencies": dit.frequencies,
         "blocks": blocks,

@@ -1,17 +1,12 @@
 """JSON files that are whole or not there, and that two processes may add to at once."""
 
 import json
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from ptq4dit.storage.lock import locked
 from ptq4dit.storage.whole_file import whole_file
-
-try:
-    import fcntl
-except ImportError:  # Windows has none: there one process writes at a time
-    fcntl = None  # type: ignore[assignment]
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
@@ -26,15 +21,34 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """What `write_json` wrote, or nothing where there is no such file yet."""
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    """What `write_json` wrote, or nothing where there is no such file yet.
+
+    Raises:
+        ValueError: if it holds something else.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    except (ValueError, OSError, RecursionError) as error:
+        raise ValueError(f"Expected JSON in {str(path)!r}, got a damaged file: {error}. Remove it.") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"Expected a JSON object in {str(path)!r}, got {type(content).__name__}. Remove it.")
+    return content
 
 
-@contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Keep other processes from reading and rewriting a file at the same time; they wait."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.with_name(f".{path.name}.lock").open("w", encoding="utf-8") as lock:
-        if fcntl is not None:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
+def update(path: Path, change: Callable[[dict[str, Any]], Mapping[str, Any]]) -> dict[str, Any]:
+    """Read a file, change what it holds and write it whole, while other processes wait with theirs.
+
+    Args:
+        path: the file; it and its folder are made if they are missing.
+        change: what the file holds, nothing where there is none -> what it is to hold. Must take a moment only.
+
+    Returns:
+        What the file holds now.
+
+    Raises:
+        ValueError: as `read_json` and `write_json`.
+    """
+    with locked(path):
+        content = dict(change(read_json(path)))
+        write_json(path, content)
+    return content

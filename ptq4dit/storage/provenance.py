@@ -4,6 +4,7 @@ import datetime
 import importlib.metadata
 import os
 import platform
+import shlex
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -24,12 +25,35 @@ def same_model(one: str | None, other: str | None) -> bool:
     return short == long or (len(short) == _FORMER and long.startswith(f"{short}-"))
 
 
+def portable_source(source: str) -> str:
+    """Where a model came from, without the folders of this machine: relative to the present one, or its bare name."""
+    path = Path(source)
+    if not path.is_absolute():
+        return source
+    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else path.name
+
+
+def portable_command(command: str) -> str:
+    """A command line without the folders of this machine, each argument, or what is behind its ``=``, on its own."""
+    try:
+        typed = shlex.split(command)
+    except ValueError:  # an apostrophe of words that nobody quoted
+        typed = command.split()
+    portable = [_portable(argument) for argument in typed]
+    return command if portable == typed else shlex.join(portable)
+
+
+def _portable(argument: str) -> str:
+    name, equals, value = argument.partition("=")
+    return f"{name}={portable_source(value)}" if equals and name.startswith("-") else portable_source(argument)
+
+
 def made_by(command: str, threads: int) -> dict[str, Any]:
-    """What to store beside a result so that anyone can make it again."""
+    """What to store beside a result so that anyone can make it again; no path of this machine is in it."""
     here = Path(__file__).resolve().parent
     answer = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=here, capture_output=True, text=True)
     return {
-        "command": command,
+        "command": portable_command(command),
         "commit": answer.stdout.strip() or "unknown",
         "date": datetime.date.today().isoformat(),
         "hardware": _processor() | {"cores": os.cpu_count(), "threads": threads},

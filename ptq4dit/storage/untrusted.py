@@ -17,58 +17,20 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 
-_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+from ptq4dit.storage.strict_json import COLOUR, first_sentence
+
 _HARMLESS: list[Any] = [
     *(argparse.Namespace, pathlib.PosixPath, pathlib.PurePosixPath, pathlib.PureWindowsPath),
     *(type(np.float64(0)).__reduce__(np.float64(0))[0], np.dtype),  # how NumPy's numbers are made again
     *(type(np.dtype(kind)) for kind in ("f8", "f4", "i8", "i4", "?")),
 ]
 """What training scripts store beside weights, and which only holds values."""
-_LARGEST_JSON = 64 * 2**20
 _TYPES = {
     **{"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16},
     **{"F8_E4M3": torch.float8_e4m3fn, "F8_E5M2": torch.float8_e5m2},
     **{"U8": torch.uint8, "I8": torch.int8, "I16": torch.int16, "I32": torch.int32, "I64": torch.int64},
     **{"U16": torch.uint16, "U32": torch.uint32, "U64": torch.uint64, "C64": torch.complex64, "BOOL": torch.bool},
 }
-
-
-def strict_json(text: str, what: str, *, infinities: bool = False) -> Any:
-    """The value of a stranger's JSON: no NaN, no endless nesting.
-
-    Args:
-        text: the JSON.
-        what: it is, for messages.
-        infinities: let infinite numbers pass, which some of diffusers' schedulers have in their configs.
-
-    Raises:
-        ValueError: if it is no such JSON.
-    """
-
-    def constant(name: str) -> float:
-        if infinities and name.endswith("Infinity"):
-            return float(name)
-        raise ValueError(f"{name} is no number")
-
-    try:
-        return json.loads(text, parse_constant=constant)
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"Expected JSON in {what}, got damaged text: {_plain(error)}.") from error
-
-
-def read_strict_json(path: Path, *, infinities: bool = False) -> Any:
-    """The JSON in a file of a stranger's, of bounded size; see `strict_json`.
-
-    Raises:
-        ValueError: if it is no such JSON.
-    """
-    try:
-        if path.stat().st_size > _LARGEST_JSON:
-            raise ValueError(f"more than {_LARGEST_JSON} bytes")
-        text = path.read_text(encoding="utf-8")
-    except (ValueError, OSError) as error:
-        raise ValueError(f"Expected JSON in {str(path)!r}, got a file that cannot be read: {_plain(error)}.") from error
-    return strict_json(text, repr(str(path)), infinities=infinities)
 
 
 def read_headers(
@@ -91,7 +53,7 @@ def read_headers(
                     types[key], shapes[key] = _TYPES[part.get_dtype()], tuple(part.get_shape())
         except (SafetensorError, OSError, KeyError) as error:
             raise ValueError(
-                f"Expected a whole safetensors file, got {Path(path).name!r}, which is damaged: {_plain(error)}"
+                f"Expected a whole safetensors file, got {Path(path).name!r}, which is damaged: {first_sentence(error)}"
             ) from error
     if not types:
         raise ValueError("Expected the weights of a transformer, got none. Copy the whole folder again.")
@@ -130,7 +92,7 @@ def read_untrusted(path: Path) -> Any:
     except Exception as error:  # whatever torch's reader stumbles over in a stranger's file
         raise ValueError(
             f"Expected tensors in {str(path)!r}, got a file that cannot be read safely: it is damaged or no "
-            f"checkpoint ({_plain(error)})."
+            f"checkpoint ({first_sentence(error)})."
         ) from None
 
 
@@ -172,7 +134,7 @@ def _require_stored(path: Path) -> None:
 
 def _objection(path: Path, error: Exception) -> str:
     """Which classes a file needs that are not let in."""
-    named = re.findall(r"(?:GLOBAL|class|function) ([\w.]+\.[\w]+)", _COLOUR.sub("", str(error)))
+    named = re.findall(r"(?:GLOBAL|class|function) ([\w.]+\.[\w]+)", COLOUR.sub("", str(error)))
     try:
         with torch.serialization.safe_globals(_HARMLESS):
             named = torch.serialization.get_unsafe_globals_in_checkpoint(path) or named
@@ -180,9 +142,3 @@ def _objection(path: Path, error: Exception) -> str:
         pass  # a former format, of which torch does not tell
     what = f"it holds {', '.join(sorted(set(named))[:5])}, which" if named else "it holds objects that"
     return f"{what} could run code. Save the weights alone, as a dictionary of tensors."
-
-
-def _plain(error: BaseException) -> str:
-    """An error's first sentence, without colour codes."""
-    text = _COLOUR.sub("", str(error)).strip()
-    return text.splitlines()[0].split(". ")[0][:120] if text else type(error).__name__

@@ -6,7 +6,7 @@ from threading import Event
 
 import pytest
 
-from app.services.cache import forget_everything, shared
+from app.services.cache import forget_everything, forget_model, shared
 
 
 def test_threads_asking_together_work_it_out_once():
@@ -51,6 +51,28 @@ def test_a_failure_is_tried_again_and_everything_can_be_forgotten():
     assert once_bad() == once_bad() == 2
     forget_everything()
     assert once_bad() == 3
+
+
+def test_what_was_begun_before_it_was_forgotten_is_not_kept():
+    """A model is opened anew while something is worked out of the one before."""
+    weights, begun, go = ["old"], Event(), Event()
+
+    @shared(maxsize=4)
+    def seen(model):
+        found = weights[0]
+        if found == "old":
+            begun.set()
+            assert go.wait(30)
+        return found
+
+    with ThreadPoolExecutor(1) as pool:
+        former = pool.submit(seen, "mine")
+        assert begun.wait(30)
+        weights[0] = "new"
+        forget_model("mine")
+        assert seen("mine") == "new"  # and waits for nobody
+        go.set()
+        assert former.result(timeout=30) == "old" and seen("mine") == "new"
 
 
 def test_nobody_waits_for_what_another_key_takes():

@@ -81,6 +81,19 @@ def test_a_visitor_is_an_address_that_a_proxy_may_name_and_here_a_session():
 
     assert visitors.visitor(scope("203.0.113.9"), "one") == visitors.visitor(scope("203.0.113.9"), "two")
     assert visitors.visitor(scope("127.0.0.1"), "one") != visitors.visitor(scope("127.0.0.1"), "two")
-    named = scope("127.0.0.1", x_forwarded_for="198.51.100.7, 10.0.0.1")
-    assert visitors.visitor(named, "one") == "198.51.100.7"
+    for proxy in ("127.0.0.1", "10.20.30.40", "::ffff:10.20.30.40"):
+        named = scope(proxy, x_forwarded_for="made up, 192.0.2.1, 198.51.100.7")
+        assert visitors.visitor(named, "one") == "198.51.100.7"
     assert visitors.visitor(scope("127.0.0.1", x_forwarded_for="huh"), "one") == "one"
+    assert visitors.visitor(scope("10.20.30.40", x_forwarded_for="huh"), "one") == "10.20.30.40"
+
+
+def test_nobody_but_a_proxy_of_ones_own_is_believed_about_an_address():
+    """Whoever makes up another address for each question is one visitor all the same."""
+    told = [(b"X-Forwarded-For", f"198.51.100.{number}".encode()) for number in range(3)]
+    found = {visitors.visitor({"client": ("203.0.113.9", 1), "headers": [one]}, object()) for one in told}
+    found |= {
+        visitors.visitor({"client": ("10.0.0.1", 1), "headers": [one, (b"x-forwarded-for", b"203.0.113.9")]}, "")
+        for one in told
+    }
+    assert found == {"203.0.113.9"}

@@ -7,9 +7,11 @@ import numpy as np
 import pytest
 import torch
 
+import ptq4dit
 from app.services import contenders, generation, running
 from app.services.generation import Frame, run
 from app.services.request import DEFAULT_BITS, FULL_PRECISION, Request, Variant, parse_variants
+from app.services.workpiece import Full, Line
 from app.state import Selection
 
 W4A8 = Variant(weight_bits=4, activation_bits=8, csb=True, ssc=True)
@@ -83,6 +85,31 @@ def test_the_dial_leaves_full_precision_alone(explored_model):
     pictures = [list(run(ask(strength=s)))[-1].pictures for s in (1, 8)]
     assert np.abs(pictures[0][0].astype(int) - pictures[1][0].astype(int)).max() <= 1
     assert not np.array_equal(pictures[0][2], pictures[1][2])
+
+
+def test_a_single_picture_waits_in_the_line_and_ends_when_its_time_is_up(explored_model, monkeypatch):
+    generation.single(ask(variants=()))  # the model is loaded
+    monkeypatch.setattr(generation, "DRAWING", Line(width=1, longest=0, what="runs"))
+    place = generation.DRAWING.place()
+    with pytest.raises(Full, match="0 runs wait already"):
+        generation.single(ask(variants=()))
+    generation.DRAWING.leave(place, None)
+    monkeypatch.setattr(generation, "LONGEST", 0.0)
+    with pytest.raises(ValueError, match="steps: expected a run of at most 0 s; this one came to step 1 of 6"):
+        generation.single(ask(variants=()))
+    assert generation.DRAWING.told(generation.DRAWING.place()) == ""  # and leaves it
+
+
+def test_a_model_that_takes_too_long_to_make_is_given_up(explored_model, monkeypatch):
+    """However patient the visitor is, the line of those who learn moves on."""
+    monkeypatch.setattr(contenders, "LONGEST", 0.0)
+    learned = Variant(weight_bits=4, activation_bits=8, method="gptq", reconstruct=True)
+    with pytest.raises(ValueError, match="method: expected a model that is made within 0 minutes"):
+        contenders.contender("tiny", learned, 1)
+    stop = threading.Event()
+    stop.set()
+    with pytest.raises(ptq4dit.Cancelled):
+        contenders._quantize("tiny", learned, 1, stop, lambda note, left: None)
 
 
 def test_single_is_the_same_picture_as_in_a_comparison(explored_model):

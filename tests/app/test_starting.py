@@ -12,7 +12,7 @@ import pytest
 
 from app.server import environment
 from app.server.arguments import take
-from app.services import shelf
+from app.services import models, shelf
 from tests.load.server import ROOT, ask, post, served
 
 
@@ -71,12 +71,26 @@ def test_the_command_line_goes_before_the_environment(given, tmp_path):
     assert os.environ["GRADIO_SERVER_PORT"] == "7001"  # what is not given stays as it is
 
 
-@pytest.mark.parametrize("wrong", ["nowhere", "./a/b", "some/where/else", "a/model.pt"])
+@pytest.mark.parametrize(
+    "wrong", ["nowhere", "./a/b", "some/where/else", "a/model.pt", "a/x.pth", "a/x.ckpt", "a/x.safetensors"]
+)
 def test_a_model_that_is_not_there_ends_it_with_a_sentence(wrong, given, capsys):
     with pytest.raises(SystemExit) as ended:
         take([wrong])
     assert ended.value.code == 2
     assert "app.py: model: expected a folder, an official .pt file, or a hub id" in capsys.readouterr().err
+
+
+def test_an_official_file_of_any_ending_is_named_without_it_and_has_its_classes(given, tmp_path):
+    for number, ending in enumerate(("pt", "pth", "ckpt", "safetensors")):
+        (tmp_path / f"m{number}.{ending}").touch()
+    take([f"m{number}.{ending}" for number, ending in enumerate(("pt", "pth", "ckpt", "safetensors"))])
+    assert shelf.names()[:4] == ("m0", "m1", "m2", "m3")
+    for name in shelf.names()[:4]:
+        assert len(models.outline(name).labels) == 1000
+    (tmp_path / "folder.pt").mkdir()
+    take(["folder.pt"])
+    assert not models.outline("folder").known
 
 
 def test_help_needs_nothing_slow():
@@ -134,6 +148,11 @@ def test_a_temporary_folder_that_is_not_ours_is_left_alone(tmp_path, monkeypatch
     other = Path(os.environ["GRADIO_TEMP_DIR"])
     assert other != first and other.is_dir()
     assert os.environ["NO_PROXY"].split(",") == ["localhost", "127.0.0.1", "::1"]
+    monkeypatch.setenv("LOGNAME", first.name.removeprefix("ptq4dit-"))
+    monkeypatch.delattr(os, "getuid")  # as on Windows
+    del os.environ["GRADIO_TEMP_DIR"]
+    environment.prepare()
+    assert Path(os.environ["GRADIO_TEMP_DIR"]) == first
 
 
 def test_it_starts_under_a_locale_without_unicode():

@@ -80,3 +80,43 @@ def test_new_results_are_seen_without_a_restart(stored_folder):
 def test_start_needs_no_torch():
     code = "import sys, app.tabs.start; sys.exit('torch' in sys.modules or 'diffusers' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
+
+
+def _damaged(folder, change):
+    file = folder / "results.json"
+    data = json.loads(file.read_text())
+    change(data)
+    file.write_text(json.dumps(data))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda data: data.pop("examples"),
+        lambda data: data.pop("made"),
+        lambda data: data.update(examples=[], means=[]),
+        lambda data: data.update(examples=[1]),
+        lambda data: data["examples"].clear(),
+        lambda data: data["means"].pop("W4A8/x1/csb+ssc"),
+        lambda data: data["means"].update({"W4A8": {}}),
+        lambda data: data["means"]["W4A8/x1/none"].update(psnr="much"),
+        lambda data: data["examples"][0].pop("seed"),
+        lambda data: data["examples"][0].update(full_precision={"file": 3}),
+        lambda data: data["examples"][0]["quantized"].pop("W4A8/x1/none"),
+        lambda data: data["examples"][1]["quantized"]["W4A8/x1/none"].update(psnr=[]),
+    ],
+)
+def test_a_damaged_file_is_refused_as_a_missing_one_is(stored_folder, change):
+    _damaged(stored_folder, change)
+    with pytest.raises(ValueError, match=r"stored results: expected all of them in results\.json, got a damaged file"):
+        read_results(stored_folder)
+
+
+@pytest.mark.parametrize("absolute", [True, False])
+def test_a_picture_outside_of_the_folder_is_not_opened(stored_folder, tmp_path_factory, absolute):
+    other = tmp_path_factory.mktemp("other") / "secret.webp"
+    (stored_folder / "torus-3.webp").rename(other)
+    name = str(other) if absolute else f"../{other.parent.name}/secret.webp"
+    _damaged(stored_folder, lambda data: data["examples"][0]["full_precision"].update(file=name))
+    with pytest.raises(ValueError, match=r"expected pictures beside results\.json, got one elsewhere"):
+        read_results(stored_folder)

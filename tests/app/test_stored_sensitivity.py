@@ -1,12 +1,14 @@
 """What hurts the picture: shown of this very model, at the dial and bits that were measured, or said to be missing."""
 
 import dataclasses
+import shlex
 
 import pytest
 
 import ptq4dit
 from app.services import cache, models, stored_sensitivity
 from app.tabs import inspect_data
+from ptq4dit.cli import main
 from ptq4dit.config.sensitivity import Sensitivity
 
 
@@ -78,6 +80,20 @@ def test_what_is_missing_or_anothers_is_said(keep):
     (models.entry("tiny").folder / "results" / "sensitivity.json").write_text("{}")
     cache.forget_everything()
     assert "not been measured" in inspect_data.hurts(asked)["problem"]
+
+
+def test_what_the_told_command_writes_is_found(keep, monkeypatch, explored_once):
+    monkeypatch.setenv("PTQ4DIT_OWNER", "1")
+    keep("sensitivity.json")
+    told = inspect_data.hurts(["tiny", 4, True, True, 2])["problem"]
+    typed = shlex.split(told.split("make it: ")[1])
+    assert typed[:4] == ["python", "-m", "ptq4dit", "sensitivity"]
+    try:
+        assert main([*typed[3:], "--samples", "1"]) == 0
+        cache.forget_everything()
+        assert len(inspect_data.hurts(["tiny", 4, True, True, 2])["values"]) == 8
+    finally:
+        (explored_once / "results" / "sensitivity-x2.json").unlink(missing_ok=True)
 
 
 def test_what_is_stored_of_the_demo_is_the_demos(monkeypatch):

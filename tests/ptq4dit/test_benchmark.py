@@ -135,15 +135,35 @@ def test_keeps_results_that_were_measured_otherwise(dit, stats, tmp_path):
 
 
 def test_two_benchmarks_into_one_file_lose_nothing(dit, stats, tmp_path):
-    """While one measures its second model, another one starts and ends on the same file."""
+    """While one measures its second model, another one starts and ends on the same file, and its costs are measured."""
     out, small = tmp_path / "benchmark.json", dataclasses.replace(CONFIG, strengths=(1,), seeds=(1,))
 
     def meanwhile(_key, done, _total):
         if done == 1:
-            benchmark(dit, stats, dataclasses.replace(small, methods=("dynamic",)), out, {})
+            other = dataclasses.replace(small, methods=("dynamic",))
+            benchmark(dit, stats, other, out, {})
+            add_costs(out, lambda *asked: {"refused": asked[0]}, other, {"command": "costs"})
 
-    benchmark(dit, stats, small, out, {}, progress=meanwhile)
-    assert set(json.loads(out.read_text())["results"]) == {f"x1/W4A8/{name}" for name in ("rtn", "dynamic", "ptq4dit")}
+    content = benchmark(dit, stats, small, out, {}, progress=meanwhile)
+    held, names = json.loads(out.read_text()), {"rtn", "dynamic", "ptq4dit"}
+    assert held == content and set(held["results"]) == {f"x1/W4A8/{name}" for name in names}
+    assert set(held["methods"]) == names and held["methods"]["dynamic"]["title"]
+    assert held["costs"] == {"W4A8/dynamic": {"refused": "dynamic"}} and held["costs_made"] == {"command": "costs"}
+
+
+def test_costs_lose_no_row_that_is_measured_meanwhile(dit, stats, tmp_path):
+    out, config = tmp_path / "b.json", dataclasses.replace(CONFIG, methods=("rtn",), strengths=(1,), seeds=(1,))
+    benchmark(dit, stats, config, out, {})
+
+    def cost(*asked):
+        held = json.loads(out.read_text())
+        held["results"]["x1/W4A8/gptq"], held["costs"] = {"of": "another"}, {"W4A8/gptq": {"of": "another"}}
+        out.write_text(json.dumps(held))
+        return {"refused": asked[0]}
+
+    content = add_costs(out, cost, config, {})
+    assert json.loads(out.read_text()) == content and set(content["results"]) == {"x1/W4A8/rtn", "x1/W4A8/gptq"}
+    assert set(content["costs"]) == {"W4A8/rtn", "W4A8/gptq"}
 
 
 def test_command_and_refusals(monkeypatch):

@@ -10,10 +10,13 @@ import ptq4dit
 from ptq4dit import Cancelled
 from ptq4dit.calibration import parts
 from ptq4dit.cli import main
+from ptq4dit.config.balancing import VARIANTS
 from ptq4dit.config.prepare import PrepareConfig
 from ptq4dit.config.sensitivity import Sensitivity
 from ptq4dit.model.fingerprint import fingerprint
+from ptq4dit.prepare.examples import Examples
 from ptq4dit.prepare.run import STAGES, prepare, seconds_needed
+from ptq4dit.prepare.stage import Work
 from ptq4dit.storage.home import home, homes, kept
 from tests.ptq4dit.tiny_pipelines import CALL, tiny_sd3
 
@@ -78,6 +81,35 @@ def test_whatever_stops_it_nothing_is_made_twice(dit, tmp_path, pieces, monkeypa
     whole = tmp_path / "calibration.safetensors"
     assert len(calls) == (0 if whole in before else 2 - len(before))
     assert set(results(tmp_path)["means"]) == {"W4A8/x1/none", "W4A8/x1/csb", "W4A8/x1/csb+ssc"}
+
+
+def test_a_second_one_is_refused_while_the_first_is_at_work(dit, tmp_path):
+    refused, config = [], dataclasses.replace(CONFIG, examples=0)
+
+    def meanwhile(*_told):
+        with pytest.raises(ValueError, match=r"^Expected nobody else at work, got another prepare .* Wait for it"):
+            prepare(dit, tmp_path, config, MADE)
+        refused.append(True)
+
+    prepare(dit, tmp_path, config, MADE, tell=meanwhile)
+    assert refused and prepare(dit, tmp_path, config, MADE) == []
+
+
+def test_two_that_make_examples_of_one_kind_lose_nothing(dit, tmp_path, monkeypatch):
+    """While one makes its second model, another one makes those of other bits into the same file."""
+    monkeypatch.setattr(Examples, "_quantized", lambda self, strength, config: self.model)
+    config = dataclasses.replace(CONFIG, examples=1, pictures=1)
+    stats = ptq4dit.calibrate(dit, config.calibration)
+    work = Work(model=dit, home=tmp_path, config=config, made=MADE, stats=stats)
+
+    def meanwhile(done, _total):
+        if done == 1:
+            Examples(dataclasses.replace(work, config=dataclasses.replace(config, bits=((8, 8),)))).run()
+
+    Examples(dataclasses.replace(work, progress=meanwhile)).run()
+    made, wanted = results(tmp_path), {f"{bits}/x1/{way}" for bits in ("W4A8", "W8A8") for way in VARIANTS}
+    assert set(made["means"]) == wanted and all(set(entry["quantized"]) == wanted for entry in made["examples"])
+    assert all((tmp_path / "results" / made["examples"][0]["quantized"][key]["file"]).is_file() for key in wanted)
 
 
 def test_what_is_of_other_weights_is_made_anew_and_kept_aside(dit, make_dit, tmp_path):

@@ -3,6 +3,7 @@
 import dataclasses
 import itertools
 import threading
+import time
 
 import pytest
 import torch
@@ -134,13 +135,22 @@ def test_cancelling_ends_before_the_next_step(models):
 
 def test_closing_stops_the_pipeline_at_its_next_step():
     model, seen, threads = load(tiny_sd3(), options=CALL["sd3"]), [], threading.active_count()
-    model.transformer.register_forward_pre_hook(lambda *_: seen.append(1))
+    go = threading.Event()
+
+    def step(*_):
+        seen.append(1)
+        assert len(seen) < 3 or go.wait(20)
+
+    model.transformer.register_forward_pre_hook(step)
     states = denoise(model, prompts=PROMPTS, steps=9)
     next(states)
     next(states)
     assert len(seen) == 2, "it never runs ahead"
     assert torch.is_grad_enabled() and not torch.is_inference_mode_enabled()
+    begun = time.monotonic()
     states.close()
+    assert time.monotonic() - begun < 0.5, "it waits for no step"
+    go.set()
     for thread in threading.enumerate():
         if thread.daemon:
             thread.join(timeout=20)

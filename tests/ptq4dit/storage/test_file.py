@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ import torch
 
 from ptq4dit.backends.openvino_cache import CompiledCache
 from ptq4dit.storage.folder import recover
-from ptq4dit.storage.json_file import read_json, write_json
+from ptq4dit.storage.json_file import read_json, update, write_json
 from ptq4dit.storage.tensors import read_tensors, write_tensors
 from ptq4dit.storage.whole_file import require_file, require_place, whole_file
 
@@ -124,3 +125,24 @@ def test_a_full_disk_leaves_the_older_file(tmp_path):
         new.write_text("half")
         raise OSError(errno.ENOSPC, "No space left on device")
     assert read_json(tmp_path / "x.json") == {"a": 1} and [path.name for path in tmp_path.iterdir()] == ["x.json"]
+
+
+def test_what_many_add_to_one_file_is_all_there(tmp_path):
+    file = tmp_path / "made" / "x.json"
+
+    def add(number):
+        update(file, lambda held: {"numbers": [*held.get("numbers", []), number]})
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(add, range(80)))
+    assert sorted(read_json(file)["numbers"]) == list(range(80))
+    assert [path.name for path in file.parent.iterdir()] == ["x.json"]
+
+
+@pytest.mark.parametrize("text", ["{", "[]", "[" * 100_000])
+def test_what_is_no_object_is_refused_before_anything_is_written(tmp_path, text):
+    file = tmp_path / "x.json"
+    file.write_text(text)
+    with pytest.raises(ValueError, match=r"^Expected .*x\.json.* Remove it"):
+        update(file, dict)
+    assert file.read_text() == text
