@@ -61,8 +61,8 @@ def outline(name: str) -> Outline:
     about["quantized"] = is_quantized(chosen)
     if index.get("_class_name", "DiTPipeline") not in CLASSES:
         return Outline(prompted=True, **about)
-    labels = _labels(index.get("id2label"), config)
-    return Outline(known=False, **about) if labels is None else Outline(labels=labels, **about)
+    names = _labels(index.get("id2label"), config)
+    return Outline(known=False, **about) if names is None else Outline(labels=names, **about)
 
 
 def layers(name: str) -> tuple[str, ...]:

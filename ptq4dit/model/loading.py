@@ -1,5 +1,6 @@
 """Diffusers reads one model at a time, and nobody else in this process notices."""
 
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,14 +24,29 @@ def loading() -> Iterator[None]:
     another thread builds meanwhile has no values, and of two threads that load at once the second puts the replacement
     of the first back when it ends, after which no layer of the process has values any more. In this block the
     replacement is for this thread alone, one thread loads at a time, and torch's own function is there behind it.
+    Bars about the files that are read are not shown: who waits longer than a moment is told by whoever called.
     """
-    with _ONE_AT_A_TIME:
+    with _ONE_AT_A_TIME, _without_bars():
         names = vars(accelerate)
         former, names["init_empty_weights"] = names["init_empty_weights"], empty_here
         try:
             yield
         finally:
             names["init_empty_weights"] = former
+
+
+@contextmanager
+def _without_bars() -> Iterator[None]:
+    """Neither diffusers nor, where it is there, transformers shows progress bars."""
+    packages = [sys.modules.get(f"{name}.utils.logging") for name in ("diffusers", "transformers")]
+    shown = [package for package in packages if package is not None and package.is_progress_bar_enabled()]
+    for package in shown:
+        package.disable_progress_bar()
+    try:
+        yield
+    finally:
+        for package in shown:
+            package.enable_progress_bar()
 
 
 @contextmanager
