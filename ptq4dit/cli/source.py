@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import ptq4dit
 from ptq4dit.parallel import processes
 from ptq4dit.storage.home import CALIBRATION, kept
+from ptq4dit.storage.official_files import bare_name
 
 if TYPE_CHECKING:
     from ptq4dit import Calibration, Dit
@@ -48,7 +49,7 @@ def model_source(options: argparse.Namespace) -> str:
 
 def short_name(source: str) -> str:
     """What files made from a model are called after it: ``assets/demo`` -> ``demo``."""
-    return Path(source).resolve().name.removesuffix(".pt")
+    return bare_name(Path(source).resolve().name)
 
 
 def open_model(source: str, device: str) -> "Dit":
