@@ -30,13 +30,11 @@ XL = "DiT-XL/2's shape, random weights"
 FILES = {
     "results.json": Known(holds="Pictures and PSNR of six examples, means over 32 pictures", seen="Start"),
     "benchmark.json": Known(holds="Every method on the same noise, PTQ4DiT's parts", seen="Methods"),
-    "ours_parts.json": Known(holds="What each part of ours brings, on many pictures", seen="ptq4dit/methods/README"),
+    "ours_parts.json": Known(holds="What each part of ours brings, on many pictures", seen="README"),
     "speed.json": Known(holds="Seconds, memory and bytes of each backend", seen="Compare"),
-    "speed_xl.json": Known(holds="The same at DiT-XL/2's size", seen="ptq4dit/README", of=XL),
-    "speed_xl_in_turn.json": Known(
-        holds="The most telling of them in turn in one process", seen="ptq4dit/README", of=XL
-    ),
-    "speed_fixed_batch.json": Known(holds="The demo with a graph for each batch size", seen="ptq4dit/README"),
+    "speed_xl.json": Known(holds="The same at DiT-XL/2's size", seen="README", of=XL),
+    "speed_xl_in_turn.json": Known(holds="The most telling of them in turn in one process", seen="README", of=XL),
+    "speed_fixed_batch.json": Known(holds="The demo with a graph for each batch size", seen="README"),
     "dial.json": Known(holds="PSNR at every setting of the salience dial", seen="Data & API"),
     "salience.json": Known(holds="Salience and correlation of every layer", seen="model card", backend=FLOAT),
     "quality.json": Known(holds="How good the demo model is in full precision", seen="model card", backend=FLOAT),
@@ -47,10 +45,10 @@ FILES = {
         backend=FLOAT,
     ),
     "reconstruction.json": Known(
-        holds="Error of a block over the steps of reconstruction", seen="ptq4dit/methods/README", backend="simulated"
+        holds="Error of a block over the steps of reconstruction", seen="README", backend="simulated"
     ),
-    "ssc_ways.json": Known(holds="Ways to make one salience of many timesteps", seen="ptq4dit/README"),
-    "full_size.json": Known(holds="What quantizing a model of DiT-XL/2's size takes", seen="ptq4dit/README", of=XL),
+    "ssc_ways.json": Known(holds="Ways to make one salience of many timesteps", seen="README"),
+    "full_size.json": Known(holds="What quantizing a model of DiT-XL/2's size takes", seen="README", of=XL),
     "feel.json": Known(holds="How the app feels: start, clicks, many visitors, memory", seen="Data & API"),
     **{
         f"sensitivity{which}.json": Known(holds=f"Each layer's rounding alone, {how}", seen="Inspect")

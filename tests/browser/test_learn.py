@@ -10,7 +10,7 @@ import pytest
 from playwright.sync_api import expect
 
 from app.content.lessons import LESSONS
-from tests.browser.conftest import PATIENCE, opening
+from tests.browser.conftest import PATIENCE, at_rest, opening
 
 expect.set_options(timeout=PATIENCE)
 
@@ -135,7 +135,7 @@ def test_the_pictures_and_the_switches_are_one(wide):
     expect(page.locator("#bar").get_by_label("CSB")).not_to_be_checked()
     expect(page.locator("#learn-wipe .tag.right")).to_contain_text("no balancing")
     changes(page, "pictures", lambda: page.locator("#bar").get_by_label("CSB").check())
-    expect(page.locator("#learn-pictures").get_by_label("CSB", exact=True)).to_be_checked()
+    expect(page.locator("#learn-pictures").get_by_label("CSB + SSC", exact=True)).to_be_checked()
 
 
 def test_a_layer_chosen_here_is_chosen_everywhere_and_the_other_way_round(wide):
@@ -219,8 +219,11 @@ def test_the_drawn_block_and_the_story_follow_the_selection(wide):
     expect(story.locator('[data-step="0"]')).to_have_attribute("aria-pressed", "true")
 
 
-def test_a_layer_that_a_reading_names_is_one_press_away(open_page):
-    page = opened(open_page, "?tab=learn&strength=1&layer=blocks.4.fc1")
+def test_a_layer_that_a_reading_names_is_one_press_away(wide):
+    page = wide
+    page.locator("#bar").get_by_label("Salience dial").select_option("1")
+    page.locator("#bar").get_by_label("Layer").select_option("blocks.4.fc1")
+    at_rest(page)
     link = page.locator('#learn-timesteps .reading a[href^="#layer="]')
     name = link.inner_text()
     link.click()
