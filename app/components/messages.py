@@ -18,7 +18,7 @@ from app.services.shelf import ROOT, without_paths
 Handler = TypeVar("Handler", bound=Callable[..., Any])
 UNFORESEEN = "Something went wrong here. It has been logged; try something else."
 _LOG = logging.getLogger("app")
-_OURS = re.compile(r"[A-Z]|[\w-]+( [\w-]+)?: ")  # "Expected ...", "steps: expected ..."; Python's begin small
+_OURS = re.compile(r"[A-Z]|[\w-]+( [\w-]+)?: |[^:]+: expected ")  # "Expected ...", "label: expected ..."; not Python's
 
 
 @contextmanager
