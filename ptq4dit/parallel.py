@@ -55,6 +55,10 @@ class Processes:
         """``"cuda"`` is another GPU for each process of a machine; anything else is what it says."""
         return f"cuda:{self.local}" if device == "cuda" and self.count > 1 else device
 
+    def own(self, folder: Path) -> Path:
+        """A folder, or this process's in it where there are several."""
+        return folder / f"process-{self.rank}" if self.count > 1 else folder
+
     def agree(self, value: Any) -> Any:
         """The first process's value, in all of them; waits for it."""
         if self.count == 1:

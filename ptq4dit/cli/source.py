@@ -66,9 +66,8 @@ def open_float(source: str, device: str, offload: str | None = None) -> "Dit":
     here = processes()
     device = here.device(device)
     _require_device(device)
-    if offload is not None and here.count > 1:
-        offload = str(Path(offload) / f"process-{here.rank}")
-    return ptq4dit.load(source, device=device, offload_folder=offload)
+    folder = None if offload is None else here.own(Path(offload))
+    return ptq4dit.load(source, device=device, offload_folder=folder)
 
 
 def open_calibration(file: str | None, source: str) -> "Calibration":

@@ -18,7 +18,7 @@ from ptq4dit.methods.method import Job, Method
 from ptq4dit.model.bundle import Dit
 from ptq4dit.model.families.generic import recall
 from ptq4dit.model.layers import require_finite
-from ptq4dit.model.streamed import Place, any_streamed
+from ptq4dit.model.streamed import any_streamed
 from ptq4dit.parallel import processes
 from ptq4dit.sampling.example import example_call
 
@@ -64,7 +64,7 @@ def quantize(
             method does not know what the config asks for.
     """
     config = config or QuantConfig()
-    place = _place(dit.transformer, config, offload_folder)
+    _require_simulated(dit.transformer, config)
     recall(dit.transformer, stats.paths)
     require_finite(dit.transformer)
     stats.require_model(dit.transformer)
@@ -79,11 +79,9 @@ def quantize(
         progress=progress,
         cancelled=cancelled,
         folder=None if folder is None else Path(folder),
-        offload=None if place is None else place.folder,
+        offload=None if offload_folder is None else processes().own(Path(offload_folder)),
     )
     model = method.run(job)
-    if place is not None:
-        model.transformer.ptq4dit_place = place
     as_diffusers(model.torch_transformer, model.transformer.ptq4dit_record)
     return model if job.config.backend == "simulated" else with_backend(model, job.config.backend)
 
@@ -120,15 +118,9 @@ def quantize_transformer(
     return quantize(bare, stats, config, **given).transformer  # type: ignore[arg-type]
 
 
-def _place(transformer: nn.Module, config: QuantConfig, folder: str | os.PathLike[str] | None) -> Place | None:
-    """Where a model's integers go; None for one that is in memory. Processes that share work have one each."""
-    if not any_streamed(transformer):
-        return None
-    if config.backend != "simulated":
+def _require_simulated(transformer: nn.Module, config: QuantConfig) -> None:
+    if config.backend != "simulated" and any_streamed(transformer):
         raise ValueError(
             f"Expected backend='simulated' for a model that stays on disk, got {config.backend!r}. Save it, and load "
             "it with that backend."
         )
-    here = processes()
-    own = None if folder is None else Path(folder) if here.count == 1 else Path(folder) / f"process-{here.rank}"
-    return Place.for_copy_of(transformer, own)

@@ -18,7 +18,7 @@ from ptq4dit.config.reconstruction import ReconstructionConfig
 from ptq4dit.config.sensitivity import Sensitivity
 from ptq4dit.model.bundle import Dit
 from ptq4dit.model.layers import Layer
-from ptq4dit.model.streamed import Place, device_of, stored_value
+from ptq4dit.model.streamed import device_of, stored_value
 from ptq4dit.paper.reparam import reparameterize
 from ptq4dit.quantized.balance import absorbed, model_factors
 from ptq4dit.quantized.convert import convert, quantized_layers
@@ -74,10 +74,7 @@ def sensitivity(
     sizes: dict[str, dict[int, int]] = {name: {} for name in layers}
     fixed, done = 0, 0
     for width in bits:
-        place = Place.for_copy_of(dit.transformer)
-        wider = dataclasses.replace(plain, weight_bits=width)
-        offload = None if place is None else place.folder
-        twin = convert(dit, stats, wider, factors, layers=layers, offload=offload).transformer
+        twin = convert(dit, stats, dataclasses.replace(plain, weight_bits=width), factors, layers=layers).transformer
         stored, fixed = _stored_bytes(twin, layers)
         mixed = shallow_copy(twin)
         rounded = {path: mixed.get_submodule(path) for layer in layers.values() for path in layer.paths}

@@ -4,11 +4,13 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import gettempdir
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from ptq4dit.storage.scratch import HeldFolder
 
 
 def stream(transformer: nn.Module, folder: str | os.PathLike[str]) -> None:
@@ -143,7 +145,19 @@ def stored_value(transformer: nn.Module, name: str, value: Tensor) -> Tensor:
     return value if hook is None else hook.weights_map[own]
 
 
-def folder_of(transformer: nn.Module) -> Path | None:
+def own_folder(transformer: nn.Module) -> Path | None:
+    """A new folder beside a streamed model's weights for more that it streams; gone once no copy of the model is left.
+
+    None for a model that is in memory.
+    """
+    if not any_streamed(transformer):
+        return None
+    held = HeldFolder(_folder_of(transformer) or Path(gettempdir()), "integers")
+    transformer.ptq4dit_folder = held  # type: ignore[assignment]
+    return held.path
+
+
+def _folder_of(transformer: nn.Module) -> Path | None:
     """The folder that a streamed model's weights are in; None if it is not known."""
     for module in transformer.modules():
         hook = _offloading(module)
@@ -154,30 +168,3 @@ def folder_of(transformer: nn.Module) -> Path | None:
         if folder is not None:
             return Path(folder)
     return None
-
-
-class Place:
-    """A folder for what a model streams: somebody's, or one of its own that is gone once no copy of the model is left.
-
-    Attributes:
-        folder: where it is.
-    """
-
-    def __init__(self, folder: Path | None, *, beside: Path | None) -> None:
-        """Make it.
-
-        Args:
-            folder: somebody's; None for one of its own.
-            beside: where its own one is to be; None for wherever temporary files are.
-        """
-        self._own = None if folder else TemporaryDirectory(prefix="integers-", dir=beside, ignore_cleanup_errors=True)
-        self.folder = folder or Path(self._own.name if self._own else "")
-        self.folder.mkdir(parents=True, exist_ok=True)
-
-    @classmethod
-    def for_copy_of(cls, transformer: nn.Module, folder: Path | None = None) -> "Place | None":
-        """One for the integers of a streamed model, beside its weights if no folder is given; None for another."""
-        return cls(folder, beside=folder_of(transformer)) if any_streamed(transformer) else None
-
-    def __deepcopy__(self, _: dict[int, Any]) -> "Place":
-        return self

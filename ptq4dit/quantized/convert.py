@@ -19,7 +19,7 @@ from ptq4dit.model.families.family import Site
 from ptq4dit.model.families.registry import family_of
 from ptq4dit.model.layers import EXTRA_ROLES, Layer, balanced_layers, extra_layers, require_finite, unknown_layer
 from ptq4dit.model.proof import prove
-from ptq4dit.model.streamed import device_of, is_streamed, stream_buffers, weights
+from ptq4dit.model.streamed import device_of, is_streamed, own_folder, stream_buffers, weights
 from ptq4dit.paper.reparam import reparameterize
 from ptq4dit.quantized.activation import is_static
 from ptq4dit.quantized.attention import QuantizedAttnProcessor
@@ -75,7 +75,8 @@ def convert(
         factors: site name -> ``b_x``, folded by `reparameterize`; what nothing can absorb becomes part of the layers
             that multiply by it themselves (``config.balance_inputs``).
         layers: `quantized_layers` of the model, if the caller has them and has seen that model and statistics fit.
-        offload: folder for the integers of a model whose weights are on disk: one layer at a time is in memory.
+        offload: folder for the integers of a model whose weights are on disk: one layer at a time is in memory. None
+            for one beside the weights, which is gone with the result.
 
     Returns:
         The bundle with a transformer of the same class whose layers are `QuantizedLinear`.
@@ -109,7 +110,7 @@ def convert(
         return type(empty).from_float(linear, layer, limits, clock, own)  # type: ignore[arg-type]
 
     build = fill if team().count == 1 else _shared_out(transformer, layers, settings, fill, clock)
-    install(transformer, layers, settings, config, build, clock, offload)
+    install(transformer, layers, settings, config, build, clock, offload or own_folder(transformer))
     _fill_attention(transformer, seen, config, groups)
     transformer.ptq4dit_record = QuantRecord(
         config=config,

@@ -3,10 +3,12 @@
 import os
 import shutil
 import tempfile
+import weakref
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 try:
     import fcntl
@@ -35,6 +37,29 @@ def scratch_folder(place: Path, name: str) -> Iterator[Scratch]:
         shutil.rmtree(path, ignore_errors=True)
         if lock is not None:
             os.close(lock)
+
+
+class HeldFolder:
+    """A scratch folder for as long as somebody holds this object, copies included; those of dead writers are swept.
+
+    Attributes:
+        path: where it is.
+    """
+
+    def __init__(self, place: Path, name: str) -> None:
+        """Make one in a place.
+
+        Raises:
+            OSError: if none can be made.
+        """
+        for abandoned in left_behind(place, name):
+            shutil.rmtree(abandoned, ignore_errors=True)
+        there = ExitStack()
+        self.path = there.enter_context(scratch_folder(place, name)).path
+        weakref.finalize(self, there.close)
+
+    def __deepcopy__(self, _: dict[int, Any]) -> "HeldFolder":
+        return self
 
 
 def left_behind(place: Path, name: str) -> list[Path]:

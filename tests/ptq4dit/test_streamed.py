@@ -114,7 +114,7 @@ def test_a_pipeline_on_disk_is_calibrated_quantized_saved_and_loaded(folder, tmp
     assert states[0].keys() == states[1].keys()
     assert all(torch.equal(states[1][name], value) for name, value in states[0].items())
     assert torch.equal(*pictures)
-    places = list((tmp_path / "weights").glob("integers-*"))
+    places = list((tmp_path / "weights").glob(".integers.*"))
     del model
     gc.collect()
     assert len(places) == 1 and not places[0].exists()
