@@ -19,7 +19,6 @@ from provenance import ROOT
 VIEWS = {  # name -> (query, width, height, theme)
     "inspect": ("?tab=inspect", 1280, 1400, "light"),
     "learn": ("?tab=learn", 1280, 900, "dark"),
-    "compare": ("?tab=compare", 1280, 1100, "light"),
 }
 SHOWN = 1800, 500, 2600  # milliseconds: broken, the button pressed, balanced
 
