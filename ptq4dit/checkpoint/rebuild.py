@@ -13,7 +13,7 @@ from ptq4dit.config.record import QuantRecord, short
 from ptq4dit.model.families.absorber import InputFactor
 from ptq4dit.model.families.family import Site
 from ptq4dit.model.frequencies import set_frequencies
-from ptq4dit.quantized.convert import install, make_clock, unfilled
+from ptq4dit.quantized.install import install, make_clock, unfilled
 from ptq4dit.quantized.linear import QuantizedLinear
 
 _BOUNDARIES = "ptq4dit_clock.boundaries"

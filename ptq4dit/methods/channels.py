@@ -15,7 +15,7 @@ from ptq4dit.model.bundle import Dit
 from ptq4dit.model.layers import Layer, balanced_layers, unknown_layer
 from ptq4dit.quantized.activation import is_static
 from ptq4dit.quantized.balance import layer_settings
-from ptq4dit.quantized.convert import make_clock, unfilled
+from ptq4dit.quantized.install import make_clock, unfilled
 from ptq4dit.quantized.ranges import Range, grouped_range
 from ptq4dit.quantized.sparing import SparingLinear, without
 from ptq4dit.quantized.timestep_groups import TimestepClock, attach_clock

@@ -1,8 +1,8 @@
-"""Convert a float transformer into a quantized one: fold factors, choose ranges, replace layers."""
+"""Convert a float transformer into a quantized one: fold factors, choose ranges, have its layers replaced."""
 
 import copy
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
@@ -15,23 +15,19 @@ from ptq4dit.calibration.statistics import Calibration
 from ptq4dit.config.quantization import FLOAT_BITS, LayerConfig, QuantConfig
 from ptq4dit.model.bundle import Dit
 from ptq4dit.model.families.absorber import InputFactor, Split, split_factor
-from ptq4dit.model.families.family import Site
 from ptq4dit.model.families.registry import family_of
 from ptq4dit.model.layers import EXTRA_ROLES, Layer, balanced_layers, extra_layers, require_finite, unknown_layer
 from ptq4dit.model.proof import prove
-from ptq4dit.model.streamed import device_of, is_streamed, own_folder, stream_buffers, weights
+from ptq4dit.model.streamed import own_folder, weights
 from ptq4dit.paper.reparam import reparameterize
 from ptq4dit.quantized.activation import is_static
 from ptq4dit.quantized.attention import QuantizedAttnProcessor
 from ptq4dit.quantized.balance import absorbed, layer_settings, left_over
-from ptq4dit.quantized.linear import QuantizedLinear, QuantizedPatchEmbed
+from ptq4dit.quantized.install import Build, install, make_clock, unfilled
 from ptq4dit.quantized.ranges import layer_range
 from ptq4dit.quantized.record import QuantRecord, summarize
-from ptq4dit.quantized.timestep_groups import TimestepClock, attach_clock
+from ptq4dit.quantized.timestep_groups import TimestepClock
 from ptq4dit.sharing import shared, team
-
-Build = Callable[[str, nn.Module, LayerConfig], nn.Module]
-"""(layer name, float layer, its settings) -> quantized layer."""
 
 
 def quantized_layers(transformer: nn.Module, config: QuantConfig) -> dict[str, Layer]:
@@ -182,72 +178,6 @@ def _require_overridden(layers: list[str], config: QuantConfig) -> None:
                 f"Expected an override for a layer that is quantized, got {pattern!r}, which matches none of "
                 f"{layers[0]}, ..., {layers[-1]}."
             )
-
-
-def make_clock(config: QuantConfig) -> TimestepClock | None:
-    """The clock of a model whose scales depend on the timestep, its boundaries not placed yet."""
-    return TimestepClock(config.timestep_groups) if config.activation_granularity == "per_timestep_group" else None
-
-
-def unfilled(linear: nn.Module, config: LayerConfig, clock: TimestepClock | None) -> QuantizedLinear:
-    """A quantized layer of the shape of a float one, to be filled by a state dict."""
-    if isinstance(linear, nn.Conv2d):
-        return QuantizedPatchEmbed(linear, config, clock)
-    assert isinstance(linear, nn.Linear)
-    return QuantizedLinear(linear, config, clock)
-
-
-def install(
-    transformer: nn.Module,
-    layers: Mapping[str, Site],
-    settings: Mapping[str, LayerConfig],
-    config: QuantConfig,
-    build: Build,
-    clock: TimestepClock | None,
-    offload: Path | None = None,
-) -> None:
-    """Replace layers, in place; the attention processors are replaced by unfilled ones.
-
-    Args:
-        transformer: a float transformer.
-        layers: what is replaced; only names and paths are read.
-        settings: how each is quantized.
-        config: whose attention settings count.
-        build: makes each.
-        clock: becomes part of the transformer.
-        offload: where layers go whose float ones are on disk.
-    """
-    device = device_of(transformer)
-    if clock is not None:
-        attach_clock(transformer, clock)
-    places = [(name, path) for name, layer in layers.items() for path in layer.paths]
-    for name, path in places:  # names only: each float layer is freed once it is replaced
-        linear = transformer.get_submodule(path)
-        try:
-            with weights(linear):
-                layer = build(name, linear, settings[name])
-        except ValueError as error:
-            raise ValueError(f"{name}: {error}") from error
-        if offload is not None and is_streamed(linear):
-            assert isinstance(layer, QuantizedLinear)
-            layer.release()
-            stream_buffers(layer, offload / path, device)
-        transformer.set_submodule(path, layer)
-    if config.attention_bits != FLOAT_BITS or config.softmax_bits != FLOAT_BITS:
-        for block in family_of(transformer).blocks(transformer):
-            attention: Any = transformer.get_submodule(f"{block}.attn1")
-            attention.set_processor(_processor(config, clock).to(device))
-
-
-def _processor(config: QuantConfig, clock: TimestepClock | None) -> QuantizedAttnProcessor:
-    layer = dataclasses.replace(config.layer("attention"), activation_group_size=None)
-    return QuantizedAttnProcessor(
-        layer,
-        attention_bits=config.attention_bits,
-        softmax_bits=config.softmax_bits,
-        softmax=config.option("softmax", "uniform"),
-        clock=clock,
-    )
 
 
 def _fill_attention(transformer: nn.Module, stats: Calibration, config: QuantConfig, groups: list[slice]) -> None:
