@@ -290,12 +290,12 @@ def _finish(model: Dit, frame: Frame, states: tuple[DenoiseState, ...]) -> Frame
 
 
 def _decode(model: Dit, latents: list[Tensor]) -> Tensor:
-    """(contender, 3, height, width) in [0, 1]; the contenders share one VAE, so one batch does."""
+    """(contender, 3, height, width) in [0, 1]; one by one, so that no pixel depends on who else is drawn."""
     import torch
 
     from ptq4dit.sampling.denoise import decode
 
-    return decode(model, torch.cat(latents))
+    return torch.cat([decode(model, one) for one in latents])
 
 
 def _pixels(pictures: Tensor) -> tuple[Image, ...]:
