@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from tests import __main__ as steps
+
 ROOT = Path(__file__).resolve().parents[1]
 ENGINE, APP = sorted((ROOT / "ptq4dit").rglob("*.py")), sorted((ROOT / "app").rglob("*.py"))
 
@@ -198,3 +200,15 @@ def test_demo_pipeline_names_its_classes() -> None:
     index = json.loads((ROOT / "assets" / "demo" / "model_index.json").read_text())
     config = json.loads((ROOT / "assets" / "demo" / "transformer" / "config.json").read_text())
     assert len(index["id2label"]) == config["num_embeds_ada_norm"] >= 10
+
+
+def test_every_test_is_in_a_step() -> None:
+    """Those that are to run alone are looked for where they are, and what is quick is there."""
+    found = {p.relative_to(ROOT).as_posix() for p in (ROOT / "tests").rglob("test_*.py") if _runs_alone(p)}
+    assert found == set(steps.ALONE)
+    assert all((ROOT / path).exists() for path in steps.QUICK)
+    assert not set(steps.QUICK) & found
+
+
+def _runs_alone(path: Path) -> bool:
+    return "pytest.mark." + "alone" in path.read_text()

@@ -13,8 +13,11 @@ from ptq4dit.config.quantization import QuantConfig
 from ptq4dit.config.reconstruction import ReconstructionConfig
 from ptq4dit.methods.registry import quantize
 from ptq4dit.sampling.denoise import generate
+from tests.long_form import usually
 
 CALIBRATION = CalibrationConfig(timesteps=3, samples_per_timestep=4, steps=4)
+USUAL = ("ptq4dit", "ours", "gptq", "svdquant")
+"""All other methods are tried with what is odd in the long form."""
 LEARNED = ReconstructionConfig(steps=1, images=4, timesteps=1, held_out=0.25, batch_size=4)
 
 
@@ -147,7 +150,7 @@ def odd(request, dit):
     return model, stats
 
 
-@pytest.mark.parametrize("method", method_names())
+@pytest.mark.parametrize("method", usually(method_names(), USUAL))
 def test_odd_models_get_finite_weights_and_pictures_close_to_full_precision(odd, method):
     """At 8 bits; nothing to balance is no reason to fail."""
     model, stats = odd

@@ -14,10 +14,13 @@ from ptq4dit.quantized.linear import QuantizedLinear
 from ptq4dit.reconstruction.arguments import tensors_of
 from ptq4dit.reconstruction.run import block_error, held_out, reconstruct_transformer
 from ptq4dit.reconstruction.walk import Walk
-from tests.ptq4dit.model.tiny_models import TINY, tiny
+from tests.long_form import usually
+from tests.ptq4dit.model.tiny_models import ONE_EACH, TINY, tiny
 from tests.ptq4dit.tiny_trajectories import family_case, recorded, rounded
 
 FAST = ReconstructionConfig(images=12, held_out=0.25)
+LEARNED = ("dit", "sd3.5", "flux", "pixart-sigma")
+"""What is learned of a block does not depend on the family; that a block gets what it needs is tried with all."""
 POLISHED = dataclasses.replace(FAST, steps=12, batch_size=6)
 
 
@@ -48,7 +51,7 @@ def seen_blocks(transformer, paths, data):
     return seen
 
 
-@pytest.mark.parametrize("name", TINY)
+@pytest.mark.parametrize("name", usually(TINY, ONE_EACH))
 def test_every_block_gets_what_the_model_passes(name):
     exact, model, data = family_case(name, calls=3)
     walk = Walk(exact, model, data)
@@ -61,7 +64,7 @@ def test_every_block_gets_what_the_model_passes(name):
                 torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("name", TINY)
+@pytest.mark.parametrize("name", usually(TINY, LEARNED))
 def test_the_closed_form_lowers_the_error_of_held_out_samples(name):
     exact, model, data = family_case(name)
     mask, start = held_out(data.images, FAST.held_out), copy.deepcopy(model)
@@ -76,7 +79,7 @@ def total_error(exact, model, data, mask):
     return sum(block_error(pair, found.take(mask)) for pair, found in Walk(exact, model, data))
 
 
-@pytest.mark.parametrize("name", ["dit", "sd3.5", "flux", "pixart-sigma", "sana", "lumina2", "ltx"])
+@pytest.mark.parametrize("name", usually((*LEARNED, "sana", "lumina2", "ltx"), LEARNED))
 def test_adaround_lowers_the_error_of_held_out_samples_further_than_none(name):
     exact, model, data = family_case(name)
     mask, start = held_out(data.images, FAST.held_out), copy.deepcopy(model)

@@ -85,12 +85,12 @@ def test_blocks_shorten_a_model(folder, tmp_path):
     assert len(subject.transformer().transformer_blocks) == 1
 
 
-def test_ours_and_openvino_on_a_tiny_model(folder, quick_machine):
-    only = ("openvino-fp32", "ours-w8a8", "ours-w4a8")
+def test_ours_on_a_tiny_model(folder, quick_machine):
+    only = ("ours-w8a8", "ours-w4a8")
     config = SpeedConfig(source=folder, only=only, profile=True, images=2, steps=3, **SMALL)
     content = json.loads(json.dumps(speed.measure_speed(config, {"command": "test"})))
     results = content["contestants"]
-    assert list(results) == ["torch-fp32", "openvino-fp32", "ours-w8a8", "ours-w4a8"]
+    assert list(results) == ["torch-fp32", "ours-w8a8", "ours-w4a8"]
     for result in results.values():
         assert result["status"] == "measured", result
         numbers = result["batches"]["2"]
@@ -98,7 +98,7 @@ def test_ours_and_openvino_on_a_tiny_model(folder, quick_machine):
         assert numbers["ms_per_image"] == pytest.approx(3 * numbers["ms"] + result["once_ms"], abs=0.05)
         assert result["fresh_process"]["resident_mb"] > result["fresh_process"]["own_mb"]
     error = {key: result["batches"]["2"]["error"] for key, result in results.items()}
-    assert error["torch-fp32"] < 1e-5 and error["openvino-fp32"] < 1e-4
+    assert error["torch-fp32"] < 1e-5
     assert error["torch-fp32"] < error["ours-w8a8"] < error["ours-w4a8"] < 0.7
     assert results["ours-w4a8"]["disk_bytes"] < results["ours-w8a8"]["disk_bytes"] < results["torch-fp32"]["disk_bytes"]
     assert markdown(content, 2).count("\n") == 2 + len(results)
@@ -108,7 +108,7 @@ def test_ours_and_openvino_on_a_tiny_model(folder, quick_machine):
 
 
 def check_profile(results):
-    assert "profile" not in results["openvino-fp32"]["batches"]["2"]
+    assert "profile" not in results["torch-fp32"]["batches"]["2"]
     profile = results["ours-w8a8"]["batches"]["2"]["profile"]
     assert {"product qkv", "product proj", "product fc1", "product fc2", "attention"} <= profile["kinds"].keys()
     assert profile["floor_ms"].keys() <= profile["kinds"].keys()

@@ -26,12 +26,12 @@ OPTIONS = {"svdquant": {"rank": 4}, "qdit": {"budget_size": 8}}
 
 
 PAIRS = [
-    (name, method)
+    pytest.param(name, method, marks=() if name == "sd3" or i == j else pytest.mark.long)
     for i, name in enumerate(PIPELINES)
     for j, method in enumerate(method_names())
-    if name == "sd3" or (i + 2 * j) % 5 == 0
+    if name == "sd3" or i == j or (i + 2 * j) % 5 == 0
 ]
-"""Every method on SD3 and on another one, every family with some of the methods."""
+"""Every method on SD3 and every family with one of them; in the long form, every method on another family, too."""
 
 
 @functools.cache

@@ -10,7 +10,8 @@ from ptq4dit import CalibrationConfig, QuantConfig, calibrate, quantize_transfor
 from ptq4dit.model.families.family import Call
 from ptq4dit.paper.salience import channel_salience
 from ptq4dit.quantized.linear import QuantizedLinear
-from tests.ptq4dit.model.tiny_models import TINY, output_of, relative_difference, tiny
+from tests.long_form import usually
+from tests.ptq4dit.model.tiny_models import ONE_EACH, TINY, output_of, relative_difference, tiny
 
 TIMES = (900, 450, 20)
 
@@ -33,7 +34,7 @@ def watched(transformer, call, times=TIMES):
     return seen.calibration()
 
 
-@pytest.fixture(scope="module", params=TINY)
+@pytest.fixture(scope="module", params=usually(TINY, ONE_EACH))
 def case(request):
     transformer, call = tiny(request.param, torch.float64)
     return request.param, transformer, call, watched(transformer, call)

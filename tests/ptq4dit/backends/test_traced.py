@@ -12,7 +12,7 @@ from ptq4dit.backends.options import IntegerOptions
 from ptq4dit.backends.products import linear_precisions
 from ptq4dit.quantized.linear import QuantizedLinear
 from tests.ptq4dit.backends.tiny_quantized import tiny_quantized
-from tests.ptq4dit.model.tiny_models import TINY
+from tests.ptq4dit.model.tiny_models import ONE_EACH, TINY
 
 BOUND = 0.02
 """Relative difference that flips of single roundings stay below."""
@@ -40,7 +40,8 @@ def sd3(options):
 
 
 TRACED = [name for name in TINY if not name.startswith("dit")]
-TRIED = [(name, "W4A8") for name in TRACED] + [(name, "W8A8") for name in ("sd3", "qwen")]
+TRIED = [pytest.param(name, "W4A8", marks=() if name in ONE_EACH else pytest.mark.long) for name in TRACED]
+TRIED += [("sd3", "W8A8")]
 """Both widths are int8 products in the graph: what differs from family to family is the graph."""
 
 

@@ -11,8 +11,9 @@ from safetensors.torch import load_file
 
 import ptq4dit
 from ptq4dit.quantized.linear import QuantizedLinear
+from tests.long_form import usually
 from tests.ptq4dit.checkpoint.quantized_tiny import quantized, require_same, said
-from tests.ptq4dit.model.tiny_models import TINY, output_of, relative_difference
+from tests.ptq4dit.model.tiny_models import ONE_EACH, TINY, output_of, relative_difference
 
 FRESH = """
 import sys, torch
@@ -27,7 +28,7 @@ for name, kind in zip(sys.argv[3::2], sys.argv[4::2]):
 """
 
 
-@pytest.mark.parametrize("name", TINY)
+@pytest.mark.parametrize("name", usually(TINY, ONE_EACH))
 def test_every_family_is_saved_and_loaded_bit_for_bit(name, tmp_path, capfd):
     _, _, model, call = quantized(name)
     model.save_pretrained(tmp_path)
@@ -183,10 +184,10 @@ def test_quantized_while_it_is_loaded(tmp_path):
     "code",
     [
         "import ptq4dit, sys; assert 'torch' not in sys.modules; import diffusers",
-        "import diffusers.quantizers.auto; import ptq4dit",
-        "from ptq4dit import DiffusersConfig; import diffusers",
-        "import ptq4dit.checkpoint.quantizer; import diffusers",
         "from diffusers import SD3Transformer2DModel; import ptq4dit, diffusers",
+        pytest.param("import diffusers.quantizers.auto; import ptq4dit", marks=pytest.mark.long),
+        pytest.param("from ptq4dit import DiffusersConfig; import diffusers", marks=pytest.mark.long),
+        pytest.param("import ptq4dit.checkpoint.quantizer; import diffusers", marks=pytest.mark.long),
     ],
 )
 def test_the_order_of_imports_does_not_matter(code):

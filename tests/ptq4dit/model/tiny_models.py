@@ -348,3 +348,6 @@ TINY: dict[str, Tiny] = {
 }
 GENERIC = ("wan", "ltx", "cogvideox", "hunyuan-dit", "auraflow")
 KNOWN = tuple(name for name in TINY if name not in GENERIC)
+VARIANTS = ("dit, affine norms", "pixart-alpha", "pixart, gated", "sd3", "flux, guided", "sana, qk norm", "lumina2")
+"""Families that are there once more, with another option."""
+ONE_EACH = tuple(name for name in TINY if name not in VARIANTS)

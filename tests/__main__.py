@@ -1,0 +1,56 @@
+"""Run all tests, those first that tell soonest: `python -m tests`; `python -m tests long` adds what they leave out.
+
+The steps are run one after another and the first that fails is the last: the gate and the engine's formulas, within
+three minutes; all else, in two processes, a file in one of them; then, alone, what measures how soon somebody is
+answered. The long form is what the others try once, with every other family, method and format.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+TWO = ("-n", "2", "--dist", "loadfile")
+QUICK = (
+    "tests/test_gate.py",
+    "tests/ptq4dit/model",
+    "tests/ptq4dit/storage",
+    "tests/ptq4dit/checkpoint/test_hostile.py",
+    *(
+        f"tests/ptq4dit/test_{name}.py"
+        for name in ("paper", "reparam", "config", "affine", "ranges", "logarithmic", "packing", "rotation", "gptq")
+    ),
+    *(f"tests/ptq4dit/test_{name}.py" for name in ("attention", "quantize", "integer_linear", "layer_error", "dit")),
+    *(f"tests/ptq4dit/test_{name}.py" for name in ("trajectories", "recorded_calls", "official", "sensitivity")),
+)
+ALONE = (
+    *(f"tests/app/test_{name}.py" for name in ("crowd", "doors", "leaving", "load", "sessions")),
+    "tests/browser/test_compare.py",
+)
+STEPS: dict[str, tuple[str, ...]] = {
+    "quick": (*TWO, "-m", "not alone and not long", *QUICK),
+    "all else": (*TWO, "-m", "not alone and not long", *(f"--ignore={path}" for path in QUICK)),
+    "alone": ("-m", "alone and not long", *ALONE),
+}
+LONG = {"long": (*TWO, "-m", "long")}
+
+
+def main(arguments: list[str]) -> int:
+    """Run the steps; the exit status of the first that fails, else 0."""
+    if arguments not in ([], ["long"]):
+        print(__doc__, file=sys.stderr)
+        return 2
+    for name, given in (STEPS | LONG if arguments else STEPS).items():
+        begun = time.monotonic()
+        status = subprocess.run([sys.executable, "-m", "pytest", *given], cwd=ROOT).returncode
+        print(f"{name}: {time.monotonic() - begun:.0f} s, exit status {status}", flush=True)
+        if status:
+            return status
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
