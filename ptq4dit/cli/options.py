@@ -1,10 +1,11 @@
 """Options that several commands share."""
 
 import argparse
-from typing import get_args
+import dataclasses
+from typing import Any, get_args
 
 from ptq4dit.config.methods import method_names
-from ptq4dit.config.quantization import ActivationGranularity, Backend, QuantConfig, TimestepSalience
+from ptq4dit.config.quantization import ActivationGranularity, Backend, Override, QuantConfig, TimestepSalience
 from ptq4dit.config.reconstruction import ReconstructionConfig
 
 _ATTENTION = {"attention": "q, k and v", "softmax": "the softmax's output"}
@@ -62,10 +63,22 @@ def add_quantization(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--activation-granularity", choices=choices, default=choices[0], help="activation values that share a scale"
     )
+    text = "groups of timesteps with a scale each, with per_timestep_group"
+    command.add_argument("--timestep-groups", type=int, default=defaults.timestep_groups, help=text)
     text = "channels of a token that share a scale, with per_token; all if none"
     command.add_argument("--activation-group-size", type=int, default=None, help=text)
+    text = "zero in the middle of a weight's range; on at 8 bits on the integer backend"
+    command.add_argument("--weight-symmetric", action=argparse.BooleanOptionalAction, default=None, help=text)
     text = "zero in the middle of an input's range; on for groups on the integer backend"
     command.add_argument("--activation-symmetric", action=argparse.BooleanOptionalAction, default=None, help=text)
+    command.add_argument(
+        "--rotation", action="store_true", help="a Hadamard rotation in front of every block's linears"
+    )
+    command.add_argument(
+        "--rank", type=int, default=defaults.rank, help="of a float branch beside every block's linears"
+    )
+    text = "other settings for the layers that a pattern matches, such as '*.fc2:weight_bits=8'; repeatable, later win"
+    command.add_argument("--override", action="append", type=_override, metavar="PATTERN:NAME=VALUE", help=text)
     for part in ("attention", "softmax"):
         command.add_argument(f"--{part}-bits", type=int, default=16, help=f"of {_ATTENTION[part]}, 16 for float")
     command.add_argument("--timestep-salience", choices=get_args(TimestepSalience), default="per_timestep", help="SSC")
@@ -84,6 +97,23 @@ def _option(text: str) -> tuple[str, float]:
         return name, int(value) if value.isdigit() else float(value)
     except ValueError as error:
         raise argparse.ArgumentTypeError(f"expected a name and a number such as alpha=0.4, got {text!r}") from error
+
+
+def _value(text: str) -> bool | int:
+    return text == "true" if text in ("true", "false") else int(text)
+
+
+def _override(text: str) -> Override:
+    pattern, _, settings = text.partition(":")
+    try:
+        named = dict(setting.split("=") for setting in settings.split(","))
+        given: dict[str, Any] = {name.strip(): _value(value) for name, value in named.items()}
+        return Override(pattern=pattern, **given)
+    except (TypeError, ValueError) as error:
+        known = ", ".join(field.name for field in dataclasses.fields(Override)[1:])
+        raise argparse.ArgumentTypeError(
+            f"expected a pattern and settings ({known}) such as '*.fc2:weight_bits=8,group_size=64', got {text!r}"
+        ) from error
 
 
 def quantization(options: argparse.Namespace, seed: int) -> QuantConfig:
@@ -115,8 +145,13 @@ def quantization(options: argparse.Namespace, seed: int) -> QuantConfig:
         patch_embed=options.patch_embed,
         group_size=options.group_size,
         activation_granularity=options.activation_granularity,
+        timestep_groups=options.timestep_groups,
         activation_group_size=options.activation_group_size,
+        weight_symmetric=options.weight_symmetric,
         activation_symmetric=options.activation_symmetric,
+        rotation=options.rotation,
+        rank=options.rank,
+        overrides=tuple(options.override or ()),
         attention_bits=options.attention_bits,
         softmax_bits=options.softmax_bits,
         timestep_salience=options.timestep_salience,

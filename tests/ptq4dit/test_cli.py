@@ -8,6 +8,7 @@ from PIL import Image
 
 import ptq4dit
 from ptq4dit.cli import COMMANDS, build_parser, main, source
+from ptq4dit.cli.options import quantization
 from ptq4dit.cli.progress import Bar
 
 
@@ -73,6 +74,27 @@ def test_what_the_paper_quantizes_can_be_asked_for(model, tmp_path, capsys):
     assert ptq4dit.load_quantized(other["folder"]).transformer.ptq4dit_record.config.option("alpha", None) == 0.25
     whole = result(capsys, "quantize", model, "--out", tmp_path / "c", "--backend", "integer")
     assert whole["backend"] == "integer" and result(capsys, "info", tmp_path / "c")["blocks"] == 2
+
+
+def test_every_setting_has_an_option(capsys):
+    """Each is given another value than its own; what a method or another option sets is apart."""
+    given = "--weight-bits 4 --activation-bits 6 --no-ssc --timestep-salience mean --method gptq --option alpha=0.5 "
+    given += "--weight-range minmax --activation-range mse --weight-symmetric --activation-symmetric --group-size 64 "
+    given += "--activation-granularity per_timestep_group --timestep-groups 3 --no-balance-inputs --rotation --rank 8 "
+    given += "--patch-embed --conditioning --modulation --final-layer --attention-bits 8 --softmax-bits 8 --adaround "
+    given += "--override *.fc2:weight_bits=8,group_size=32 --override blocks.0.*:activation_symmetric=false"
+    config = quantization(build_parser().parse_args(["quantize", *given.split()]), seed=0)
+    usual = ptq4dit.QuantConfig()
+    same = {name for name, value in vars(config).items() if value == vars(usual)[name]}
+    assert same == {"csb", "activation_group_size", "backend"}  # the first and the second exclude others of these
+    fc2, first = config.layer("blocks.3.fc2"), config.layer("blocks.0.qkv")
+    assert (fc2.weight_bits, fc2.group_size, first.weight_bits) == (8, 32, 4)
+    assert fc2.activation_symmetric and not first.activation_symmetric
+    assert (config.timestep_groups, config.rank, config.rotation) == (3, 8, True)
+    for wrong in ("*.fc2", "*.fc2:bits=4", "*:weight_bits=four"):
+        with pytest.raises(SystemExit):
+            build_parser().parse_args(["quantize", "--override", wrong])
+        assert "expected a pattern and settings (weight_bits, activation_bits" in capsys.readouterr().err
 
 
 def test_fails_before_the_work_that_would_be_lost(model, tmp_path, monkeypatch, capsys):
@@ -279,7 +301,7 @@ def test_help_is_one_page(name, capsys):
     with pytest.raises(SystemExit, match="0"):
         run(name, "--help")
     page = capsys.readouterr().out
-    assert len(page.splitlines()) < 90 and "--json" in page and "Exit status" in page
+    assert len(page.splitlines()) < 96 and "--json" in page and "Exit status" in page
 
 
 def test_runs_as_a_module_and_help_does_not_wait_for_torch():
