@@ -99,7 +99,8 @@ def test_ours_on_a_tiny_model(folder, quick_machine):
         assert result["fresh_process"]["resident_mb"] > result["fresh_process"]["own_mb"]
     error = {key: result["batches"]["2"]["error"] for key, result in results.items()}
     assert error["torch-fp32"] < 1e-5
-    assert error["torch-fp32"] < error["ours-w8a8"] < error["ours-w4a8"] < 0.7
+    assert 0.01 < error["ours-w8a8"] < 0.06
+    assert 1.5 < error["ours-w4a8"] / error["ours-w8a8"] < 6  # inputs are rounded as finely, weights 17 times coarser
     assert results["ours-w4a8"]["disk_bytes"] < results["ours-w8a8"]["disk_bytes"] < results["torch-fp32"]["disk_bytes"]
     assert markdown(content, 2).count("\n") == 2 + len(results)
     check_profile(results)
