@@ -59,6 +59,7 @@ FILES = {
             "-x8-none": "x 8, not balanced",
         }.items()
     },
+    "attention.json": Known(holds="What rounding the attention costs in quality", seen="README"),
     "rounding.json": Known(holds="How every layer is rounded at all bits, and the errors", seen="Inspect"),
 }
 COMMAND = "a script of assets/recipes"
