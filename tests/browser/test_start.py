@@ -48,16 +48,14 @@ def shows(page, choice, example=FIRST):
 
 def test_it_opens_damaged_and_one_button_mends_it(open_page):
     """Opened narrow, and from its damaged picture once more when it is wide."""
-    index, damaged = load_results("demo").telling
     page = open_page(width=375)
-    made = page.locator("#start .source")
-    shows(page, damaged, example=index)
-    assert made.locator("p").is_hidden()
     mended_and_back(page)
     look(page, width=1280, theme="light")
     button = page.locator("#start").get_by_role("button", name="Balance the channels")
     assert button.bounding_box()["y"] + button.bounding_box()["height"] < 800
     mended_and_back(page)
+    made = page.locator("#start .source")
+    assert made.locator("p").is_hidden()
     made.locator("summary").click()
     assert load_results("demo").made["commit"] in made.locator("p").inner_text()
     press(page, "[data-name=csb]")
