@@ -8,9 +8,13 @@ import sys
 import time
 import urllib.request
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import pytest
+
+from app.components.part import script
+from app.page import title
 
 ROOT = Path(__file__).resolve().parents[2]
 PATIENCE = 60_000  # milliseconds for whatever a test waits for; a busy machine is not a failure
@@ -112,6 +116,59 @@ def open_page(browser, server):
         yield open_
 
 
+@pytest.fixture(scope="module")
+def kept(browser, server):
+    """What opens the pages that tests of a module share."""
+    with opening(browser, server) as open_:
+        yield open_
+
+
+@pytest.fixture
+def one_page(kept, request):
+    """A page that tests of a module share: `one_page("?strength=8", tab="inspect", width=375, channel=5)`.
+
+    The first call for a path opens it, the others bring it back: in this look, on this tab, with the selection as it was
+    at first but for what is named. What goes wrong on it fails the test that it happens in. A test that fails, or sets
+    `one_page.spent`, leaves a page that nobody uses again; `expected` and `refused` are as for `open_page`.
+    """
+    failed, one = request.session.testsfailed, partial(_brought_back, kept)
+    one.expected, one.refused, one.spent = [], False, False
+    yield one
+    kept.expected, kept.refused = one.expected, one.refused
+    if one.spent or request.session.testsfailed > failed:
+        kept.pages.clear()
+    kept.judge()
+    kept.expected, kept.refused = [], False
+
+
+def _brought_back(kept, path="", *, tab, width=1280, theme="light", **selection):
+    """The kept page of this path, as `one_page` says."""
+    if path not in kept.pages:
+        page = kept.pages[path] = kept(path, width=width, theme=theme)
+        page.wait_for_function("'opened' in document.documentElement.dataset && ptq4dit.selection.weight_bits")
+        page.at_first = page.evaluate("ptq4dit.selection")
+    page = kept.pages[path]
+    at_rest(page)
+    look(page, width=width, theme=theme)
+    page.evaluate("wanted => { document.activeElement.blur(); ptq4dit.set(wanted); }", page.at_first | selection)
+    go_to(page, tab)
+    at_rest(page)
+    return page
+
+
+def go_to(page, tab):
+    """Open a tab as the page's own links do."""
+    page.evaluate(script("go_to_tab"), title(tab))
+    page.wait_for_function("tab => (new URLSearchParams(location.search).get('tab') ?? 'start') === tab", arg=tab)
+
+
+def look(page, *, width, theme):
+    """Give an open page another width, and another theme as the visitor's system would."""
+    page.set_viewport_size({"width": width, "height": 900})
+    page.emulate_media(color_scheme=theme)
+    page.wait_for_function("dark => document.body.classList.contains('dark') === dark", arg=theme == "dark")
+
+
 @contextmanager
 def opening(browser, server):
     """What `open_page` gives, for as long as the caller wants: the pages are closed, and judged, at the end."""
@@ -138,19 +195,26 @@ def opening(browser, server):
         page.wait_for_selector("#tabs")
         return page
 
-    open_.expected, open_.refused = [], False
+    def judge():
+        """Fail on what went wrong since it was last asked."""
+        logged, said = list(wrong), list(told)
+        wrong.clear()
+        told.clear()
+        if open_.refused:  # the browser logs the status of a question that is refused before it waits
+            logged = [text for text in logged if "422" not in text]
+        assert not logged, logged
+        unforeseen = [text for text in said if not any(part in text for part in open_.expected)]
+        assert not unforeseen, unforeseen
+        missing = [part for part in open_.expected if not any(part in text for text in said)]
+        assert not missing, missing
+
+    open_.expected, open_.refused, open_.judge, open_.pages = [], False, judge, {}
     try:
         yield open_
     finally:
         for context in contexts:
             context.close()
-    if open_.refused:  # the browser logs the status of a question that is refused before it waits
-        wrong = [text for text in wrong if "422" not in text]
-    assert not wrong, wrong
-    unforeseen = [text for text in told if not any(part in text for part in open_.expected)]
-    assert not unforeseen, unforeseen
-    missing = [part for part in open_.expected if not any(part in text for text in told)]
-    assert not missing, missing
+    judge()
 
 
 def at_rest(page):

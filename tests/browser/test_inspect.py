@@ -1,11 +1,14 @@
-"""Inspect in a real browser: every view follows the one selection, and each of them can move it."""
+"""Inspect in a real browser: every view follows the one selection, and each of them can move it.
+
+What is not about opening is tested on one page, whose Inspect was opened from another tab.
+"""
 
 import re
 
 import pytest
 from playwright.sync_api import expect
 
-from tests.browser.conftest import PATIENCE
+from tests.browser.conftest import PATIENCE, at_rest, look
 
 expect.set_options(timeout=PATIENCE)
 SELECTION = "window.ptq4dit.selection"
@@ -21,6 +24,18 @@ def inspect(open_page):
         return page
 
     return open_
+
+
+@pytest.fixture
+def again(one_page):
+    """Inspect on the page that is shared, with more of the selection, once all is drawn."""
+
+    def again_(**selection):
+        page = one_page("?strength=8", tab="inspect", **selection)
+        expect(page.locator(".inspector")).to_have_attribute("aria-busy", "false")
+        return page
+
+    return again_
 
 
 def reading(page, name):
@@ -51,9 +66,18 @@ def click_at(page, name, across, down):
     page.mouse.click(box["x"] + across * box["width"], box["y"] + down * box["height"])
 
 
-@pytest.mark.parametrize(("width", "theme"), [(1280, "light"), (375, "dark")])
-def test_everything_is_drawn_and_fits(inspect, width, theme):
-    page = inspect("&channel=5", width=width, theme=theme)
+def test_everything_is_drawn_and_fits(inspect):
+    page = inspect("&channel=5", width=375, theme="dark")
+    all_is_drawn(page, 375)
+    the_bar_of_a_phone(page)
+    look(page, width=1280, theme="light")
+    page.evaluate("window.scrollTo(0, 0)")
+    at_rest(page)
+    all_is_drawn(page, 1280)
+
+
+def all_is_drawn(page, width):
+    expect(page.locator(".inspector")).to_have_attribute("aria-busy", "false")
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     for name in ("channels", "time", "pairs", "errors"):
         box = chart(page, name).locator("svg").first.bounding_box()
@@ -70,8 +94,6 @@ def test_everything_is_drawn_and_fits(inspect, width, theme):
     page.mouse.wheel(0, 1500)
     page.wait_for_function("window.scrollY > 500")
     expect(page.locator("#bar")).to_be_in_viewport()
-    if width < 640:
-        the_bar_of_a_phone(page)
 
 
 def the_bar_of_a_phone(page):
@@ -97,9 +119,8 @@ def the_bar_of_a_phone(page):
     expect(more).to_be_focused()
 
 
-def test_a_layer_chosen_on_the_map_moves_everything(open_page):
-    page = open_page()
-    page.get_by_role("tab", name="Inspect").click()
+def test_a_layer_chosen_on_the_map_moves_everything(again):
+    page = again()
     expect(reading(page, "summary")).to_contain_text("blocks.2.fc1")
     before = chart(page, "channels").inner_html()
     page.get_by_role("gridcell", name="blocks.2.proj").click()
@@ -114,8 +135,8 @@ def test_a_layer_chosen_on_the_map_moves_everything(open_page):
     assert page.evaluate("document.activeElement.dataset.layer") == "blocks.3.fc1"
 
 
-def test_a_channel_is_pinned_in_any_chart_and_marked_in_all(inspect):
-    page = inspect()
+def test_a_channel_is_pinned_in_any_chart_and_marked_in_all(again):
+    page = again()
     expect(reading(page, "channels")).to_contain_text("Most salient activation")
     click_at(page, "channels", 0.5, 0.3)
     page.wait_for_function(f"{SELECTION}.channel >= 0")
@@ -139,8 +160,8 @@ def test_a_channel_is_pinned_in_any_chart_and_marked_in_all(inspect):
     page.wait_for_function(f"{SELECTION}.channel >= 0")
 
 
-def test_the_keyboard_walks_over_channels_and_timesteps(inspect):
-    page = inspect("&channel=10")
+def test_the_keyboard_walks_over_channels_and_timesteps(again):
+    page = again(channel=10)
     chart(page, "channels").focus()
     page.keyboard.press("ArrowRight")
     selected(page, channel=11)
@@ -156,8 +177,8 @@ def test_the_keyboard_walks_over_channels_and_timesteps(inspect):
     assert "timestep 0" in chart(page, "time").get_attribute("aria-valuetext")
 
 
-def test_play_runs_through_the_timesteps_and_stops(inspect):
-    page = inspect("&timestep=120")
+def test_play_runs_through_the_timesteps_and_stops(again):
+    page = again(timestep=120)
     page.get_by_role("button", name="Play").click()
     page.wait_for_function(f"{SELECTION}.timestep === 0")
     expect(page.get_by_role("button", name="Play")).to_be_visible()
@@ -167,30 +188,8 @@ def test_play_runs_through_the_timesteps_and_stops(inspect):
     page.wait_for_function(f"{SELECTION}.timestep > 900")
 
 
-def test_sort_top_scale_and_stage_change_the_chart_and_stay_in_the_link(inspect):
-    page = inspect()
-    expect(page.get_by_label("coloured by").locator("option:checked")).to_contain_text(
-        "over all timesteps, max / median"
-    )
-    expect(reading(page, "channels")).to_contain_text("At timestep")  # the map tells of all timesteps, the text of one
-    for name, value in (("sort", "activation"), ("top", "16"), ("scale", "log"), ("stage", "after"), ("span", "all")):
-        before = chart(page, "channels").inner_html()
-        page.locator(f'[data-look="{name}"]').select_option(value)
-        assert chart(page, "channels").inner_html() != before, name
-        expect(page).to_have_url(re.compile(f"{name}={value}"))
-    expect(reading(page, "channels")).to_contain_text("Over all timesteps")
-    page.locator('[data-table="channels"] summary').click()
-    rows = page.locator('[data-table="channels"] tbody tr')
-    expect(rows).to_have_count(16)
-    salience = [float(text) for text in page.locator('[data-table="channels"] td:nth-child(2)').all_inner_texts()]
-    assert salience == sorted(salience, reverse=True)
-    page.reload()
-    expect(page.locator('[data-look="sort"]')).to_have_value("activation")
-    expect(page.locator('[data-look="top"]')).to_have_value("16")
-
-
-def test_the_switches_and_the_three_cards_are_one(inspect):
-    page = inspect()
+def test_the_switches_and_the_three_cards_are_one(again):
+    page = again()
     expect(page.locator('.variant[aria-pressed="true"]')).to_have_attribute("data-variant", "csb+ssc")
     in_bar(page, "CSB").uncheck()
     expect(in_bar(page, "SSC")).to_be_disabled()
@@ -210,8 +209,8 @@ def test_the_switches_and_the_three_cards_are_one(inspect):
         assert said in card.inner_text() and said in card.get_attribute("aria-label")
 
 
-def test_bits_and_dial_move_the_error(inspect):
-    page = inspect()
+def test_bits_and_dial_move_the_error(again):
+    page = again()
     expect(reading(page, "effect")).to_contain_text("At W4A8")
     in_bar(page, "Weights").select_option("8")
     expect(reading(page, "effect")).to_contain_text("At W8A8")
@@ -222,8 +221,8 @@ def test_bits_and_dial_move_the_error(inspect):
     expect(page.locator(".variant")).to_have_count(1)
 
 
-def test_the_histogram_of_one_channel_is_there_on_demand(inspect):
-    page = inspect("&channel=7")
+def test_the_histogram_of_one_channel_is_there_on_demand(again):
+    page = again(channel=7)
     page.locator(".single summary").click()
     expect(page.locator('[data-chart="single"] svg')).to_have_count(2)
     expect(page.locator('[data-chart="single"]')).to_contain_text("channel 7")
@@ -232,8 +231,8 @@ def test_the_histogram_of_one_channel_is_there_on_demand(inspect):
     expect(page.locator('[data-chart="single"]')).to_contain_text("channel 9")
 
 
-def test_the_table_of_layers_sorts_and_chooses(inspect):
-    page = inspect()
+def test_the_table_of_layers_sorts_and_chooses(again):
+    page = again()
     page.locator('[data-table="layers"] summary').click()
     page.locator('[data-table="layers"] [data-sort="4"]').click()
     page.wait_for_function(
@@ -271,9 +270,31 @@ def test_a_malformed_link_opens_the_default_view_and_says_so(inspect):
     selected(page, channel=-1)
 
 
-def test_data_and_pictures_can_be_taken_away(inspect):
-    page = inspect()
+def test_data_and_pictures_can_be_taken_away(again):
+    page = again()
     for button, ending in (("Charts' data as CSV", ".csv"), ("Charts as PNG", ".png"), ("Charts as SVG", ".svg")):
         with page.expect_download() as download:
             page.get_by_role("button", name=button).click()
         assert download.value.suggested_filename == f"demo-blocks.2.fc1-w4a8-csb+ssc-x8{ending}"
+
+
+def test_sort_top_scale_and_stage_change_the_chart_and_stay_in_the_link(again, one_page):
+    page, one_page.spent = again(), True  # is reloaded and stays as it is then
+    expect(page.get_by_label("coloured by").locator("option:checked")).to_contain_text(
+        "over all timesteps, max / median"
+    )
+    expect(reading(page, "channels")).to_contain_text("At timestep")  # the map tells of all timesteps, the text of one
+    for name, value in (("sort", "activation"), ("top", "16"), ("scale", "log"), ("stage", "after"), ("span", "all")):
+        before = chart(page, "channels").inner_html()
+        page.locator(f'[data-look="{name}"]').select_option(value)
+        assert chart(page, "channels").inner_html() != before, name
+        expect(page).to_have_url(re.compile(f"{name}={value}"))
+    expect(reading(page, "channels")).to_contain_text("Over all timesteps")
+    page.locator('[data-table="channels"] summary').click()
+    rows = page.locator('[data-table="channels"] tbody tr')
+    expect(rows).to_have_count(16)
+    salience = [float(text) for text in page.locator('[data-table="channels"] td:nth-child(2)').all_inner_texts()]
+    assert salience == sorted(salience, reverse=True)
+    page.reload()
+    expect(page.locator('[data-look="sort"]')).to_have_value("activation")
+    expect(page.locator('[data-look="top"]')).to_have_value("16")

@@ -1,19 +1,26 @@
-"""Start in a real browser: the picture, its switches, and what they move."""
+"""Start in a real browser: the picture, its switches, and what they move; one page wherever it isn't about opening."""
 
 import re
 from dataclasses import replace
+from functools import partial
 
 import pytest
 
 from app.services.stored import Choice, load_results
 from app.state import Selection
 from app.tabs.start_view import NAMES, matching_example
-from tests.browser.conftest import at_rest
+from tests.browser.conftest import at_rest, look
 
 WISH = "?strength=8"  # who wishes for something is not shown the damaged picture first
 FULL = Choice(strength=8, csb=True, ssc=True)
 FIRST = matching_example(load_results("demo"), Selection(), 0)  # the example that Start opens with
 OTHER = FIRST + 1 if FIRST == 0 else 0
+
+
+@pytest.fixture
+def again(one_page):
+    """Start on the page that is shared, in a look and with a selection."""
+    return partial(one_page, WISH, tab="start")
 
 
 def source(page):
@@ -39,23 +46,14 @@ def shows(page, choice, example=FIRST):
     page.wait_for_function("([box, on]) => box.checked === on", arg=[bar.element_handle(), choice.csb])
 
 
-@pytest.mark.parametrize("width", [375, 1280])
-def test_it_opens_damaged_and_one_button_mends_it(open_page, width):
-    index, damaged = load_results("demo").telling
-    page = open_page(width=width)
-    shows(page, damaged, example=index)
-    word = page.locator("#start .verdict-part .number strong")
-    assert word.inner_text() == "broken"
-    assert page.locator("#bar").is_hidden()
-    page.wait_for_url(re.compile("(?=.*csb=0)(?=.*weight_bits=8)"))
+def test_it_opens_damaged_and_one_button_mends_it(open_page):
+    """Opened narrow, and from its damaged picture once more when it is wide."""
+    page = open_page(width=375)
+    mended_and_back(page)
+    look(page, width=1280, theme="light")
     button = page.locator("#start").get_by_role("button", name="Balance the channels")
-    if width == 1280:
-        assert button.bounding_box()["y"] + button.bounding_box()["height"] < 800
-    button.click()
-    shows(page, replace(damaged, csb=True, ssc=True), example=index)
-    assert word.inner_text() == "hard to tell"
-    page.locator("#start").get_by_role("button", name="See it unbalanced again").click()
-    shows(page, damaged, example=index)
+    assert button.bounding_box()["y"] + button.bounding_box()["height"] < 800
+    mended_and_back(page)
     made = page.locator("#start .source")
     assert made.locator("p").is_hidden()
     made.locator("summary").click()
@@ -64,9 +62,24 @@ def test_it_opens_damaged_and_one_button_mends_it(open_page, width):
     assert made.locator("p").is_visible()  # what was opened stays open
 
 
+def mended_and_back(page):
+    """From the damaged picture to the mended one and back again."""
+    index, damaged = load_results("demo").telling
+    shows(page, damaged, example=index)
+    word = page.locator("#start .verdict-part .number strong")
+    assert word.inner_text() == "broken"
+    assert page.locator("#bar").is_hidden()
+    page.wait_for_url(re.compile("(?=.*csb=0)(?=.*weight_bits=8)"))
+    page.locator("#start").get_by_role("button", name="Balance the channels").click()
+    shows(page, replace(damaged, csb=True, ssc=True), example=index)
+    assert word.inner_text() == "hard to tell"
+    page.locator("#start").get_by_role("button", name="See it unbalanced again").click()
+    shows(page, damaged, example=index)
+
+
 @pytest.mark.parametrize(("width", "theme"), [(375, "dark"), (1280, "light")])
-def test_it_opens_with_both_pictures(open_page, width, theme):
-    page = open_page(WISH, width=width, theme=theme)
+def test_it_opens_with_both_pictures(again, width, theme):
+    page = again(width=width, theme=theme)
     page.wait_for_selector("#start .wipe-part img.under")
     shows(page, FULL)
     widths = page.eval_on_selector_all("#start .wipe-part img", "images => images.map(image => image.naturalWidth)")
@@ -74,8 +87,8 @@ def test_it_opens_with_both_pictures(open_page, width, theme):
     assert page.evaluate("document.scrollingElement.scrollWidth") <= width
 
 
-def test_the_switches_change_picture_number_and_bar(open_page):
-    page = open_page(WISH)
+def test_the_switches_change_picture_number_and_bar(again):
+    page = again()
     press(page, "[data-name=csb]")
     shows(page, Choice(strength=8))
     assert page.locator("#start .switchboard-part [data-name=ssc]").is_disabled()
@@ -92,9 +105,9 @@ def test_the_switches_change_picture_number_and_bar(open_page):
     page.wait_for_url(re.compile("(?=.*weight_bits=8)(?=.*ssc=0)(?=.*strength=1)"))
 
 
-def test_the_curve_says_where_one_is_and_whether_balancing_pays_there(open_page):
+def test_the_curve_says_where_one_is_and_whether_balancing_pays_there(again):
     """At four bits, as trained, CSB loses on average: by sign, shape and words."""
-    page = open_page(WISH, width=375, theme="dark")
+    page = again(width=375, theme="dark")
     curve = page.get_by_role("group", name="Mean PSNR over the salience dial at W4A8")
     here, said = curve.locator("[aria-pressed=true]"), page.locator("#start .dial .said")
     shows(page, FULL)
@@ -113,8 +126,8 @@ def test_the_curve_says_where_one_is_and_whether_balancing_pays_there(open_page)
     assert "gains" in page.locator("#start .dial [aria-pressed=true]").get_attribute("class")
 
 
-def test_a_switch_flips_the_picture_without_the_server(open_page):
-    page = open_page(WISH)
+def test_a_switch_flips_the_picture_without_the_server(again):
+    page = again()
     shows(page, FULL)
     changed = page.evaluate("""async () => {
       const picture = () => document.querySelector('#start .wipe-part img.under').src, before = picture();
@@ -141,9 +154,9 @@ def test_a_switch_asks_the_server_for_nothing(open_page):
     page.locator("#methods-reading").get_by_text("At W8A8, salience x 8").wait_for()
 
 
-def test_the_bar_moves_start(open_page):
+def test_the_bar_moves_start(again):
     """It is not on Start, but what is chosen in it elsewhere is chosen here."""
-    page = open_page(WISH)
+    page = again()
     shows(page, FULL)
     page.get_by_role("tab", name="Inspect").click()
     page.locator("#bar").get_by_label("CSB").click()
@@ -152,8 +165,8 @@ def test_the_bar_moves_start(open_page):
     shows(page, Choice(strength=8))
 
 
-def test_what_is_not_stored_is_said(open_page):
-    page = open_page("?weight_bits=3&seed=99")
+def test_what_is_not_stored_is_said(again):
+    page = again(weight_bits=3, seed=99)
     remark = page.locator("#start .verdict-part .remark")
     remark.wait_for()
     assert re.match(r"W3A8, salience x 8, .* from seed 99 is not stored, so this shows W4A8", remark.inner_text())
@@ -168,8 +181,8 @@ def test_a_link_opens_what_it_names(open_page):
     shows(page, Choice(), example=2)
 
 
-def test_the_divider_follows_pointer_and_keyboard_and_stays(open_page):
-    page = open_page(WISH)
+def test_the_divider_follows_pointer_and_keyboard_and_stays(again):
+    page = again()
     slider = page.locator("#start .wipe-part input[type=range]")
 
     def place():
@@ -187,8 +200,8 @@ def test_the_divider_follows_pointer_and_keyboard_and_stays(open_page):
     assert place() == pytest.approx(0.25, abs=0.02)
 
 
-def test_an_example_brings_its_own_picture(open_page):
-    page = open_page(WISH)
+def test_an_example_brings_its_own_picture(again):
+    page = again()
     before = source(page)
     page.locator("#start .filmstrip-part button").nth(OTHER).click()
     page.wait_for_function("before => document.querySelector('#start .wipe-part img.under').src !== before", arg=before)
@@ -199,8 +212,8 @@ def test_an_example_brings_its_own_picture(open_page):
     )
 
 
-def test_the_picture_goes_along_to_compare(open_page):
-    page = open_page(WISH, width=375)
+def test_the_picture_goes_along_to_compare(again):
+    page = again(width=375)
     page.locator("#start .filmstrip-part button").nth(OTHER).click()
     page.locator("#start .filmstrip-part button").nth(OTHER).and_(page.locator("[aria-pressed=true]")).wait_for()
     page.get_by_role("button", name="Generate it live").click()
