@@ -25,7 +25,7 @@ from ptq4dit.backends.openvino_attention import AttentionGrids, attention_grids,
 from ptq4dit.backends.openvino_layers import GraphLinear, graph_linear_of, product, rounded
 from ptq4dit.backends.openvino_linear import Node
 from ptq4dit.backends.shared_copies import shallow_copy
-from ptq4dit.model.attention import Product, of_every_head, sees
+from ptq4dit.model.attention import Product, of_every_head
 from ptq4dit.quantized.attention import ROUNDING, RoundedProduct
 from ptq4dit.quantized.linear import QuantizedLinear, QuantizedPatchEmbed
 
@@ -135,13 +135,19 @@ class _MarkedProduct(nn.Module):
         self.index = index
 
     def forward(self, product: Product) -> Float[Tensor, "*heads token value"]:
-        """The operation that the conversion knows, with a mask that is added; zeros for tokens that see no key."""
+        """The operation that the conversion knows, with a mask that is added; zeros for tokens that see no key.
+
+        Whether one does is computed in floats: OpenVINO 2026.4 has no kernel for the product with a boolean.
+        """
         q, k, v = product.q, of_every_head(product.k, product.q), of_every_head(product.v, product.q)
         mask, scale = product.visible(), float(product.scale)
         if mask is None:
             return _product_marker()(q, k, v, q, False, self.index, scale)
-        added = torch.where(mask, 0.0, _HIDDEN) if mask.dtype == torch.bool else mask.clamp(min=_HIDDEN)
-        return _product_marker()(q, k, v, added, True, self.index, scale).masked_fill(~sees(mask), 0.0)
+        if mask.dtype != torch.bool:
+            return _product_marker()(q, k, v, mask.clamp(min=_HIDDEN), True, self.index, scale)
+        added = torch.where(mask, 0.0, _HIDDEN)
+        sees = (1.0 + added.amax(dim=-1, keepdim=True) * (-1.0 / _HIDDEN)).clamp(min=0.0)
+        return _product_marker()(q, k, v, added, True, self.index, scale) * sees
 
 
 @functools.cache

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 from torch.overrides import TorchFunctionMode
@@ -77,7 +77,8 @@ class Product:
         if mask is None:
             return torch.softmax(scores, dim=-1)
         scores = scores.masked_fill(~mask, -torch.inf) if mask.dtype == torch.bool else scores + mask
-        return torch.softmax(scores, dim=-1).masked_fill(~sees(scores), 0.0)
+        blind = (scores == -torch.inf).all(dim=-1, keepdim=True)
+        return torch.softmax(scores, dim=-1).masked_fill(blind, 0.0)
 
 
 def of_every_head(x: Float[Tensor, "*key_heads key channel"], q: Tensor) -> Float[Tensor, "*heads key channel"]:
@@ -85,11 +86,6 @@ def of_every_head(x: Float[Tensor, "*key_heads key channel"], q: Tensor) -> Floa
     if x.ndim < 4 or x.shape[-3] == q.shape[-3]:
         return x
     return x.repeat_interleave(q.shape[-3] // x.shape[-3], dim=-3)
-
-
-def sees(mask: Tensor) -> Bool[Tensor, "... 1"]:
-    """Whether a token sees any key, by a mask or by masked scores."""
-    return (mask if mask.dtype == torch.bool else mask != -torch.inf).any(dim=-1, keepdim=True)
 
 
 def tokens_of(x: Float[Tensor, "*heads token channel"]) -> Float[Tensor, "*rows token channels"]:

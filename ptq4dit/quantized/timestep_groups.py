@@ -44,7 +44,7 @@ class TimestepClock(nn.Module):
         """Number of groups."""
         return len(self.boundaries) + 1
 
-    def fit(self, timesteps: Int[Tensor, " timestep"]) -> list[slice]:
+    def fit(self, timesteps: Shaped[Tensor, " timestep"]) -> list[slice]:
         """Place the boundaries halfway between neighbouring groups; returns each group's slice of ``timesteps``.
 
         Args:

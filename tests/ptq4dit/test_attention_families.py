@@ -7,6 +7,8 @@ import pickle
 import pytest
 import torch
 import torch.nn.functional as F
+from diffusers import ConfigMixin, ModelMixin
+from diffusers.configuration_utils import register_to_config
 from torch import nn
 
 from ptq4dit import QuantConfig, quantize_transformer, watch
@@ -102,3 +104,188 @@ def test_equals_the_definition(name, monkeypatch):
         expected = output_of(base, call)
     assert relative_difference(expected, found) < 1e-6  # scales are float32's
     assert 1e-4 < relative_difference(output_of(base, call), found) < 0.2
+
+
+def test_balancing_scales_the_values_with_the_model(monkeypatch):
+    """Factors of the output projection are folded into what makes v: so are its ranges, and all else stays."""
+    _, stats, _, _ = quantized("flux", torch.float64, **FLOAT)
+    _, _, plain, call = quantized("flux", torch.float64, **FLOAT, csb=False, ssc=False, **ROUNDED)
+    _, _, balanced, _ = quantized("flux", torch.float64, **FLOAT, **ROUNDED)
+    for path in ATTENTIONS["flux"]:
+        one, other = (model.get_submodule(f"{path}.ptq4dit_attention") for model in (plain, balanced))
+        for part in ("q", "k", "softmax"):
+            assert torch.equal(getattr(one, f"{part}_scale"), getattr(other, f"{part}_scale"))
+        assert not torch.equal(one.v_scale, other.v_scale)
+        assert stats.extra_min[f"{path}.v"].shape == (len(TIMES), 16)
+
+
+class Attention(nn.Module):
+    """Somebody's own: fewer heads of k and v, a scale of its own, causal."""
+
+    def __init__(self):
+        super().__init__()
+        self.q, self.kv, self.out = nn.Linear(16, 16), nn.Linear(16, 16), nn.Linear(16, 16)
+
+    def forward(self, x):
+        q = self.q(x).unflatten(-1, (4, 4)).transpose(1, 2)
+        k, v = self.kv(x).unflatten(-1, (2, 2, 4)).permute(2, 0, 3, 1, 4)
+        mixed = F.scaled_dot_product_attention(q, k, v, is_causal=True, scale=0.7, enable_gqa=True)
+        return self.out(mixed.transpose(1, 2).flatten(2))
+
+
+class Block(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.attention, self.up, self.down = Attention(), nn.Linear(16, 32), nn.Linear(32, 16)
+
+    def forward(self, x):
+        x = x + self.attention(x)
+        return x + self.down(F.gelu(self.up(x)))
+
+
+class Own(ModelMixin, ConfigMixin):
+    """Nothing of diffusers in it but how it is saved."""
+
+    @register_to_config
+    def __init__(self):
+        super().__init__()
+        self.blocks = nn.ModuleList([Block(), Block()])
+
+    def forward(self, x, timestep):
+        x = x + torch.cos(timestep / 100)[:, None, None]
+        for block in self.blocks:
+            x = block(x)
+        return x
+
+
+@pytest.fixture(scope="module")
+def own():
+    torch.manual_seed(0)
+    model, x = Own().eval(), torch.randn(2, 7, 16)
+    with watch(model) as seen, torch.no_grad():
+        for time in TIMES:
+            model(x, torch.full((2,), float(time)))
+    return model, seen.calibration(), x
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("symmetric", [False, True])
+def test_ones_own_model_too(own, monkeypatch, symmetric):
+    model, stats, x = own
+    settings = QuantConfig(**FLOAT, **ROUNDED, csb=False, ssc=False, activation_symmetric=symmetric)
+    twin = quantize_transformer(model, stats, settings)
+    assert attentions_of(twin) == ["blocks.0.attention", "blocks.1.attention"]
+    given = x, torch.full((2,), 450.0)
+    found = twin(*given)
+    with monkeypatch.context() as patch:
+        seen = Ranges(patch)
+        for time in TIMES:
+            seen.calls = 0
+            model(x, torch.full((2,), float(time)))
+    with monkeypatch.context() as patch:
+        Rounded(patch, seen.ends, symmetric)
+        expected = model(*given)
+    assert relative_difference(expected, found) < 1e-4 < relative_difference(model(*given), found)
+
+
+@torch.no_grad()
+def test_copied_or_pickled_it_rounds_alike_and_shares_nothing(own):
+    model, stats, x = own
+    twin = quantize_transformer(model, stats, QuantConfig(**FLOAT, **ROUNDED))
+    given = x, torch.full((2,), 450.0)
+    found = twin(*given)
+    for other in (copy.deepcopy(twin), pickle.loads(pickle.dumps(twin))):
+        assert isinstance(other.blocks[0].attention, Attention) and type(other.blocks[0].attention).__name__ == "Attention"
+        assert torch.equal(other(*given), found)
+        other.blocks[0].attention.ptq4dit_attention.v_scale.mul_(3)
+        assert not torch.equal(other(*given), found)
+    assert torch.equal(twin(*given), found)
+    assert type(model.blocks[0].attention) is Attention
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"activation_granularity": "per_token"},
+        {"activation_granularity": "per_timestep_group", "timestep_groups": 3},
+        {"method": "repq", "softmax_bits": 4},
+    ],
+    ids=["found for every token", "by timestep", "logarithmic softmax"],
+)
+def test_all_ways_of_rounding(own, settings):
+    model, stats, x = own
+    twin = quantize_transformer(model, stats, QuantConfig(**FLOAT | ROUNDED | {"csb": False, "ssc": False} | settings))
+    given = x, torch.full((2,), 450.0)
+    assert 1e-5 < relative_difference(model(*given), twin(*given)) < 0.3
+    if "timestep_groups" in settings:
+        rounding = twin.blocks[0].attention.ptq4dit_attention
+        before = twin(*given)
+        rounding.q_scale[[0, 2]] *= 7  # of the other timesteps
+        assert torch.equal(twin(*given), before)
+        mixed = twin(x, torch.tensor([450.0, 20.0]))
+        torch.testing.assert_close(mixed[0], before[0])
+        assert relative_difference(twin(x, torch.full((2,), 20.0))[1], mixed[1]) < 1e-5
+
+
+def test_an_own_grid_is_one_for_all_heads_of_a_token():
+    rounding = RoundedProduct(
+        dataclasses.replace(QuantConfig().layer("attention"), activation_granularity="per_token"),
+        attention_bits=2,
+        softmax_bits=16,
+    )
+    x = torch.tensor([[0.0, 1.0], [0.0, 30.0]])[None, :, None]  # (row, head, token, channel)
+    assert rounding._round_tokens("q", x)[0, 0].tolist() == [[0.0, 0.0]]
+
+
+def test_what_cannot_be_rounded_is_refused_by_name(own):
+    transformer, stats, *_ = quantized("sana")
+    linear = r"'transformer_blocks\.0\.attn1', got another way in SanaLinearAttn.*attention_bits and softmax_bits at 16"
+    with pytest.raises(ValueError, match=linear):
+        quantize_transformer(transformer, stats, QuantConfig(attention_bits=8))
+    model, stats, _ = own
+    before = dataclasses.replace(stats, extra_min={}, extra_max={})
+    with pytest.raises(ValueError, match=r"ranges of q, k, v and the softmax.*earlier version.*Calibrate again"):
+        quantize_transformer(model, before, QuantConfig(softmax_bits=8))
+    assert not attentions_of(quantize_transformer(model, before, QuantConfig()))
+
+
+def test_another_way_to_the_same_product_later_is_no_silent_float(own):
+    model, stats, x = own
+    twin = quantize_transformer(model, stats, QuantConfig(**ROUNDED))
+    twin.blocks[1].attention.forward = lambda x: x
+    with pytest.raises(ValueError, match="Expected a Attention that asks torch for scaled_dot_product_attention"):
+        twin(x, torch.full((2,), 450.0))
+    with pytest.raises(ValueError, match="without dropout"):
+        rounding = twin.blocks[0].attention
+        rounding.forward = lambda x: F.scaled_dot_product_attention(x, x, x, dropout_p=0.5)
+        rounding(x)
+
+
+def test_cuda_refuses_it_by_name(own):
+    model, stats, _ = own
+    with pytest.raises(ValueError, match=r"'blocks.0.attention'.*on CUDA.*attention_bits=16"):
+        require_float_attention(quantize_transformer(model, stats, QuantConfig(**ROUNDED)))
+
+
+@pytest.mark.parametrize("name", ["sd3", "flux"])
+def test_saved_and_loaded_by_diffusers_to_the_last_bit(name, tmp_path):
+    _, _, twin, call = quantized(name, **ROUNDED)
+    twin.save_pretrained(tmp_path)
+    again = type(twin).from_pretrained(tmp_path)
+    assert attentions_of(again) == attentions_of(twin)
+    require_same(twin, again, call)
+    half = type(twin).from_pretrained(tmp_path, torch_dtype=torch.bfloat16)
+    scale = half.transformer_blocks[0].attn.ptq4dit_attention.q_scale
+    assert scale.dtype == torch.float32 and torch.equal(scale, twin.transformer_blocks[0].attn.ptq4dit_attention.q_scale)
+
+
+def test_files_that_name_no_attention_are_refused():
+    _, _, twin, _ = quantized("sd3", **ROUNDED)
+    said = twin.ptq4dit_record.to_dict()
+    assert said["attentions"] == ATTENTIONS["sd3"]
+    assert QuantRecord.from_dict(said) == twin.ptq4dit_record
+    assert "attentions" not in quantized("sd3")[2].ptq4dit_record.to_dict()
+    for wrong in ([""], ["a", "a"], [3], "attn"):
+        with pytest.raises(ValueError, match="attentions"):
+            QuantRecord.from_dict(said | {"attentions": wrong})
