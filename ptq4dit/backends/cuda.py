@@ -19,7 +19,7 @@ from ptq4dit.backends.options import IntegerOptions
 from ptq4dit.backends.token_linear import finds_scales, token_linear_of
 from ptq4dit.backends.transformer import IntegerDit, IntegerTransformer, as_integer
 from ptq4dit.model.forward import predict
-from ptq4dit.quantized.attention import QuantizedAttnProcessor
+from ptq4dit.quantized.attention import AttentionRounding
 from ptq4dit.quantized.linear import QuantizedLinear, QuantizedPatchEmbed
 from ptq4dit.quantized.timestep_groups import TimestepClock
 
@@ -61,8 +61,8 @@ def require_no_options(options: IntegerOptions) -> None:
 def require_float_attention(twin: Any) -> None:
     """Refuse a model whose attention is rounded: here are no kernels that multiply its integers."""
     for name, module in twin.named_modules():
-        if isinstance(getattr(module, "processor", None), QuantizedAttnProcessor):
-            raise refusal(name, "rounded q, k, v or softmax on CUDA", "attention_bits=16, softmax_bits=16")
+        if isinstance(module, AttentionRounding):
+            raise refusal(name.rpartition(".")[0], "rounded q, k, v or softmax on CUDA", "attention_bits=16, softmax_bits=16")
 
 
 def require_cuda(device: torch.device) -> None:

@@ -41,6 +41,7 @@ from ptq4dit.backends.products import linear_precisions, require_integer_product
 from ptq4dit.backends.shared_copies import lean_copy
 from ptq4dit.backends.token_route import TokenRoute, token_route
 from ptq4dit.backends.traced import TracedStep
+from ptq4dit.backends.tracing import graph_attentions
 from ptq4dit.backends.transformer import IntegerDit, IntegerTransformer, as_integer
 from ptq4dit.config.quantization import FLOAT_BITS
 from ptq4dit.model.forward import Modulation, modulate
@@ -53,6 +54,7 @@ _CONDITIONING = (".norm1.emb.", ".norm1.linear.", "proj_out_1.")
 """Tensors that a DiT's graph does not contain."""
 _MODULATION = (".norm1.linear.", "proj_out_1.")
 _LAYERS: tuple[ModuleType, ...] = (openvino_layers, openvino_linear, openvino_token, integer_linear, token_linear)
+_TRACERS: tuple[ModuleType, ...] = (openvino_attention, *_LAYERS)
 _WRITERS: tuple[ModuleType, ...] = (openvino_graph, openvino_attention, dit_layers, *_LAYERS)
 _REST = {
     "f32": "rest in f32",
@@ -133,6 +135,7 @@ def _modulation(lean: Any, options: IntegerOptions, cache: CompiledCache) -> Cal
 
 def _traced(twin: Any, options: IntegerOptions) -> IntegerTransformer:
     lean = lean_copy(twin)
+    attention = f", {multiplied()}" if graph_attentions(lean) else ""
     if options.precision == "mixed":
         raise ValueError(
             'Expected precision "auto", "f32" or "bf16", got "mixed": only the graph of a class-conditional DiT has '
@@ -146,12 +149,12 @@ def _traced(twin: Any, options: IntegerOptions) -> IntegerTransformer:
         lean,
         CompiledCache(folder=cache_folder(options.cache), limit=options.cache_bytes),
         properties,
-        lambda: content_key(_content(lean, {"properties": properties, "native": native}, _LAYERS, ())),
+        lambda: content_key(_content(lean, {"properties": properties, "native": native}, _TRACERS, ())),
         rows=options.batch,
         native=native,
     )
     rows = "" if options.batch is None else f", {options.batch} rows a call"
-    runtime = f"OpenVINO {_VERSION}, CPU, traced, {_REST[precision]}{tokens}{rows}"
+    runtime = f"OpenVINO {_VERSION}, CPU, traced{attention}, {_REST[precision]}{tokens}{rows}"
     again = functools.partial(build, options=options)
     return as_integer(IntegerTransformer, lean, step=step, runtime=runtime, _build=again)
 

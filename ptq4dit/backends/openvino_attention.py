@@ -1,4 +1,4 @@
-"""Self-attention of a DiT block as operations of OpenVINO: in float, or both of its products on integers.
+"""Attention as operations of OpenVINO: a DiT block's whole, and what any other ends in; in float, or on integers.
 
 On integers q, k, v and the softmax's output are rounded to 8 bits as the simulated twin rounds them. OpenVINO 2026.4
 multiplies bytes where the grids of q, k and v are symmetric, and floats without a word where they are not; what it made
@@ -22,7 +22,8 @@ from ptq4dit.backends.openvino_layers import GraphLinear, product, rounded
 from ptq4dit.backends.openvino_linear import Node, products_saturate
 from ptq4dit.backends.products import INTEGERS
 from ptq4dit.config.quantization import FLOAT_BITS
-from ptq4dit.quantized.attention import PARTS, QuantizedAttnProcessor
+from ptq4dit.model.attention import PARTS
+from ptq4dit.quantized.attention import AttentionRounding
 
 _BITS, _LEVELS, _HALF = 8, 256, 128
 
@@ -38,16 +39,16 @@ class AttentionGrids:
 
 
 def attention_grids(name: str, processor: Any) -> AttentionGrids | None:
-    """The grids of a block's attention; None where it is in float.
+    """The grids of an attention; None where it is in float.
 
     Args:
         name: of the attention, for refusals.
-        processor: diffusers' or a `QuantizedAttnProcessor`.
+        processor: an `AttentionRounding`, or diffusers' processor.
 
     Raises:
         ValueError: if it is rounded to something that no product of bytes expresses; the message says what to choose.
     """
-    if not isinstance(processor, QuantizedAttnProcessor):
+    if not isinstance(processor, AttentionRounding):
         return None
     bits = {part: processor.configs[part].activation_bits for part in PARTS}
     if set(bits.values()) == {FLOAT_BITS}:
@@ -102,6 +103,26 @@ def attention(x: Node, qkv: GraphLinear, module: Any, name: str, *, half: bool) 
     return op.reshape(op.transpose(mixed, _integers([0, 2, 1, 3])), _integers([0, 0, -1]), True)
 
 
+def rounded_product(
+    q: Node, k: Node, v: Node, mask: Node | None, *, grids: AttentionGrids, scale: float, name: str
+) -> Node:
+    """``softmax(q k^T scale + mask) v`` of any attention; ``scale`` is part of what q's grid stands for.
+
+    Args:
+        q, k, v: of every head alike.
+        mask: added to the scores.
+        grids: of the four.
+        scale: of the scores.
+        name: of the attention.
+    """
+    scores = op.matmul(_on_grid(q, grids.q, -_HALF, scale), _on_grid(k, grids.k, -_HALF), False, True)
+    scores.set_friendly_name(f"{name}.scores")
+    weights = op.softmax(scores if mask is None else op.add(scores, mask), -1)
+    mixed = op.matmul(_on_grid(weights, grids.softmax, 0), _on_grid(v, grids.v, -_HALF), False, False)
+    mixed.set_friendly_name(f"{name}.mixed")
+    return mixed
+
+
 def multiplied() -> str:
     """How this processor multiplies a rounded attention, in words."""
     return "attention rounded, multiplied in float" if products_saturate() else "attention on integers"
@@ -119,14 +140,14 @@ def require_integer_attention(compiled: openvino.CompiledModel, names: Iterable[
     """
     if products_saturate():
         return
-    found: dict[str, str] = {}
+    found: dict[str, set[str]] = {}
     for node in compiled.get_runtime_model().get_ops():
         info = node.get_rt_info()
         if "originalLayersNames" in info and info["layerType"].astype(str) in ("MatMul", "Subgraph", "MHA"):
             for each in info["originalLayersNames"].astype(str).split(","):
-                found[each.split("/")[0]] = info["runtimePrecision"].astype(str)
+                found.setdefault(each.split("/")[0], set()).add(info["runtimePrecision"].astype(str))
     for name in names:
-        kinds = {found.get(f"{name}.{each}", "no product") for each in ("scores", "mixed")}
+        kinds = set().union(*(found.get(f"{name}.{each}", {"no product"}) for each in ("scores", "mixed")))
         if not kinds <= set(INTEGERS):
             version = openvino.__version__.split("-")[0]
             raise ValueError(
@@ -136,14 +157,17 @@ def require_integer_attention(compiled: openvino.CompiledModel, names: Iterable[
             )
 
 
-def _on_grid(x: Node, scale: float, first: int) -> Node:
-    """``x`` rounded to 256 steps of a scale, ``first`` the smallest: for products of bytes, if those are right."""
+def _on_grid(x: Node, scale: float, first: int, factor: float = 1.0) -> Node:
+    """``x`` rounded to 256 steps of a scale, ``first`` the smallest: for products of bytes, if those are right.
+
+    What comes out is that times a factor.
+    """
     last = first + _LEVELS - 1
     if products_saturate():  # nothing that OpenVINO would make bytes of
-        step = op.constant(np.float32(scale))
-        return op.multiply(op.clamp(op.round(op.divide(x, step), "HALF_TO_EVEN"), float(first), float(last)), step)
-    low, high = (op.constant(np.float32(end * scale)) for end in (first, last))
-    return op.fake_quantize(x, low, high, low, high, _LEVELS)
+        step, made = (op.constant(np.float32(each)) for each in (scale, scale * factor))
+        return op.multiply(op.clamp(op.round(op.divide(x, step), "HALF_TO_EVEN"), float(first), float(last)), made)
+    ends = [op.constant(np.float32(end * each)) for each in (scale, scale * factor) for end in (first, last)]
+    return op.fake_quantize(x, *ends, _LEVELS)
 
 
 def _integers(values: list[int]) -> Node:

@@ -19,6 +19,7 @@ from ptq4dit.backends.call import TakenCall, named, take_apart
 from ptq4dit.backends.compiled_graph import CompiledGraph, ready
 from ptq4dit.backends.dependence import Dependence
 from ptq4dit.backends.mapped_weights import constants_in
+from ptq4dit.backends.openvino_attention import require_integer_attention
 from ptq4dit.backends.openvino_cache import CompiledCache, content_key, payload_bytes
 from ptq4dit.backends.products import linear_precisions, require_integer_products
 from ptq4dit.backends.tracing import trace_graph
@@ -210,12 +211,13 @@ class TracedStep:
 
     def _write(self, call: TakenCall, inputs: tuple[int, ...], file: Path) -> None:
         with constants_in(file.with_name("constants"), self._twin):
-            graph, wanted = trace_graph(self._twin, call, inputs, self._native)
+            graph, wanted, attentions = trace_graph(self._twin, call, inputs, self._native)
         if self._rows is not None:
             ports = zip(graph.inputs, inputs, strict=True)
             graph.reshape({port: list(call.leaves[index].shape) for port, index in ports})
         compiled = openvino.Core().compile_model(graph, "CPU", self._properties)
         require_integer_products(linear_precisions(compiled), wanted)
+        require_integer_attention(compiled, attentions)
         file.write_bytes(compiled.export_model().getbuffer())
 
     def _key(self, kind: str, name: str) -> str:

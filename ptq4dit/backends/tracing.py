@@ -1,12 +1,13 @@
 """A quantized transformer as an OpenVINO graph, traced from one call.
 
-Its quantized linears are traced as an operation of our own, which the conversion replaces by the same integer product
-that graphs written by hand hold (`openvino_linear`); all else is what OpenVINO makes of torch's operations, in float32.
+Its quantized linears and the products of its rounded attentions are traced as operations of our own, which the
+conversion replaces by the same integer products that graphs written by hand hold (`openvino_linear`,
+`openvino_attention`); all else is what OpenVINO makes of torch's operations, in float32.
 """
 
 import functools
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import openvino
@@ -20,16 +21,22 @@ from torch.utils import _pytree as tree
 
 from ptq4dit.backends.call import TakenCall
 from ptq4dit.backends.dependence import Dependence
+from ptq4dit.backends.openvino_attention import AttentionGrids, attention_grids, rounded_product
 from ptq4dit.backends.openvino_layers import GraphLinear, graph_linear_of, product, rounded
 from ptq4dit.backends.openvino_linear import Node
 from ptq4dit.backends.shared_copies import shallow_copy
+from ptq4dit.model.attention import Product, of_every_head
+from ptq4dit.quantized.attention import ROUNDING, RoundedProduct
 from ptq4dit.quantized.linear import QuantizedLinear, QuantizedPatchEmbed
+
+_HIDDEN = -1e30
+"""Added to the score of a key that a token does not see: finite, so that one that sees none is no nan."""
 
 
 def trace_graph(
     twin: Any, call: TakenCall, inputs: Sequence[int], native: bool | None = None
-) -> tuple[openvino.Model, list[str]]:
-    """The graph of one call, and the names of the quantized linears in it (paths in the transformer).
+) -> tuple[openvino.Model, list[str], list[str]]:
+    """The graph of one call, and the names of the quantized linears and the rounded attentions in it (their paths).
 
     What the call does not make use of is not in the graph.
 
@@ -40,23 +47,40 @@ def trace_graph(
         native: how inputs whose scales are found at run time are rounded, see `graph_linear_of`; None to refuse such.
 
     Raises:
-        ValueError: if a linear cannot run on integers, or OpenVINO has no operation for something in the forward.
+        ValueError: if a linear or an attention cannot run on integers, or OpenVINO has no operation for something in
+            the forward.
     """
     layers = {name: module for name, module in twin.named_modules() if isinstance(module, QuantizedLinear)}
     described = [graph_linear_of(name, [module], native) for name, module in layers.items()]
+    attentions = graph_attentions(twin)
     example = tuple(_wide(call.leaves[index]) for index in inputs)
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")  # what a trace warns of is what `Dependence` finds
-        traced = torch.jit.trace(_Traced(_marked(twin, layers), call, inputs), example, check_trace=False)
+        traced = torch.jit.trace(_Traced(_marked(twin, layers, attentions), call, inputs), example, check_trace=False)
         try:
-            graph = _converted(traced, example, described)
+            graph = _converted(traced, example, described, list(attentions.items()))
         except Exception as error:  # other people's converters raise anything
             raise ValueError(
                 f"Expected a {type(twin).__name__} that OpenVINO can convert, got an operation that it cannot: "
                 f'{_first_lines(error)}. Choose backend="simulated".'
             ) from error
     parts = {operation.get_friendly_name().split("/")[0] for operation in graph.get_ordered_ops()}
-    return graph, [name for name in layers if name in parts]
+    used = [name for name in attentions if f"{name}.scores" in parts]
+    return graph, [name for name in layers if name in parts], used
+
+
+def graph_attentions(twin: nn.Module) -> dict[str, AttentionGrids]:
+    """Path of each attention whose product is rounded -> its grids.
+
+    Raises:
+        ValueError: see `attention_grids`.
+    """
+    found = {
+        path.removesuffix(f".{ROUNDING}"): attention_grids(path.removesuffix(f".{ROUNDING}"), module)
+        for path, module in twin.named_modules()
+        if isinstance(module, RoundedProduct)
+    }
+    return {path: grids for path, grids in found.items() if grids is not None}
 
 
 class _Traced(nn.Module):
@@ -103,6 +127,44 @@ class _MarkedPatchEmbed(_MarkedLinear):
         return super().forward(tiles.permute(0, 2, 4, 1, 3, 5).flatten(3)).permute(0, 3, 1, 2)
 
 
+class _MarkedProduct(nn.Module):
+    """Stands for the rounding of an attention's product in a trace."""
+
+    def __init__(self, index: int) -> None:
+        super().__init__()
+        self.index = index
+
+    def forward(self, product: Product) -> Float[Tensor, "*heads token value"]:
+        """The operation that the conversion knows, with a mask that is added; zeros for tokens that see no key.
+
+        Whether one does is computed in floats: OpenVINO 2026.4 has no kernel for the product with a boolean.
+        """
+        q, k, v = product.q, of_every_head(product.k, product.q), of_every_head(product.v, product.q)
+        mask, scale = product.visible(), float(product.scale)
+        if mask is None:
+            return _product_marker()(q, k, v, q, False, self.index, scale)
+        if mask.dtype != torch.bool:
+            return _product_marker()(q, k, v, mask.clamp(min=_HIDDEN), True, self.index, scale)
+        added = torch.where(mask, 0.0, _HIDDEN)
+        sees = (1.0 + added.amax(dim=-1, keepdim=True) * (-1.0 / _HIDDEN)).clamp(min=0.0)
+        return _product_marker()(q, k, v, added, True, self.index, scale) * sees
+
+
+@functools.cache
+def _product_marker() -> Any:
+    """The operation ``(q, k, v, mask, whether it counts, index of the attention, scale)``, of which a trace needs the
+    output's shape only.
+    """
+
+    @torch.library.custom_op("ptq4dit::integer_attention", mutates_args=())
+    def integer_attention(
+        q: Tensor, k: Tensor, v: Tensor, mask: Tensor, masked: bool, index: int, scale: float
+    ) -> Tensor:
+        return q.new_zeros(*q.shape[:-1], v.shape[-1])
+
+    return integer_attention
+
+
 @functools.cache
 def _marker() -> Any:
     """The operation ``(x, index of the layer, columns)``; a trace needs its output's shape only."""
@@ -114,14 +176,16 @@ def _marker() -> Any:
     return integer_linear
 
 
-def _marked(twin: Any, layers: dict[str, QuantizedLinear]) -> Any:
-    """A copy in float32 with a mark in place of every quantized linear; tensors are shared where they are that."""
+def _marked(twin: Any, layers: dict[str, QuantizedLinear], attentions: Iterable[str]) -> Any:
+    """A copy in float32, marks in place of quantized linears and attentions' rounding; it shares what is that."""
     result = shallow_copy(twin)
     for index, (name, layer) in enumerate(layers.items()):
         if isinstance(layer, QuantizedPatchEmbed):
             result.set_submodule(name, _MarkedPatchEmbed(index, layer))
         else:
             result.set_submodule(name, _MarkedLinear(index, layer))
+    for index, name in enumerate(attentions):
+        result.set_submodule(f"{name}.{ROUNDING}", _MarkedProduct(index))
     for module in result.modules():
         for own in (module._parameters, module._buffers):
             for key, tensor in own.items():
@@ -130,7 +194,12 @@ def _marked(twin: Any, layers: dict[str, QuantizedLinear]) -> Any:
     return result.eval()
 
 
-def _converted(traced: Any, example: tuple[Tensor, ...], layers: Sequence[GraphLinear]) -> openvino.Model:
+def _converted(
+    traced: Any,
+    example: tuple[Tensor, ...],
+    layers: Sequence[GraphLinear],
+    attentions: Sequence[tuple[str, AttentionGrids]],
+) -> openvino.Model:
     seen: dict[Any, Any] = {}
 
     def convert(context: Any) -> list[Node]:
@@ -138,8 +207,16 @@ def _converted(traced: Any, example: tuple[Tensor, ...], layers: Sequence[GraphL
         result = product(_rounded_once(x, layer, seen), layer)
         return [result.output(0)]
 
+    def convert_product(context: Any) -> list[Node]:
+        q, k, v = (context.get_input(place) for place in range(3))
+        mask = context.get_input(3) if context.get_values_from_const_input(4) else None
+        name, grids = attentions[int(context.get_values_from_const_input(5))]
+        scale = float(context.get_values_from_const_input(6))
+        return [rounded_product(q, k, v, mask, grids=grids, scale=scale, name=name).output(0)]
+
     front = FrontEndManager().load_by_framework("pytorch")
     front.add_extension(ConversionExtension("ptq4dit::integer_linear", convert))
+    front.add_extension(ConversionExtension("ptq4dit::integer_attention", convert_product))
     decoder = TorchScriptPythonDecoder(traced, example_input=example, shared_memory=True)
     graph = front.convert(front.load(decoder))
     for port, tensor in zip(graph.inputs, example, strict=True):

@@ -54,6 +54,7 @@ class Recorder:
         self._drawn: dict[int, Tensor] = {}
         self._rows = 0
         self._looking = False
+        self._extras = ExtraRanges()
 
     def begin(self, positions: list[int] | None = None) -> None:
         """A new trajectory starts.
@@ -72,7 +73,11 @@ class Recorder:
         """
         with Hooks(everybody=everybody) as self._hooks:
             self._hooks.before(self.transformer, self._enter)
-            yield
+            self._hooks.after(self.transformer, self._leave, always=True)
+            try:
+                yield
+            finally:
+                self._position = self._extras.position = None
 
     def _enter(self, transformer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         if self._looking:
@@ -81,10 +86,15 @@ class Recorder:
             self.example = Call(args=_kept(args), kwargs=_kept(kwargs))
             self._look(transformer, self.example)
         self._position = self._extras.position = self._position_of(timestep_of(transformer, args, kwargs))
+        self._extras.enter()
         self._drawn, self._rows = {}, rows_of(args, kwargs)
         if self._position is not None:
             self.samples += self._rows
             self._calls[self._position] = self._calls.get(self._position, -1) + 1
+
+    def _leave(self, _module: nn.Module, _args: object, _output: object) -> None:
+        if not self._looking:
+            self._extras.leave()
 
     def _look(self, transformer: nn.Module, call: Call) -> None:
         """Find the layers, by the first call where no family's file names them, and hook them."""
@@ -100,7 +110,6 @@ class Recorder:
             name: torch.zeros(salience.numel() + 1, dtype=torch.float64)
             for name, salience in self._weight_salience.items()
         }
-        self._extras = ExtraRanges()
         for name, layer in self.layers.items():
             self._hooks.before(layer.linears[0], partial(self._reached, name))
         self._extras.watch(transformer, self._hooks)
@@ -159,7 +168,8 @@ class Recorder:
                 )
         low = {name: torch.stack([seen[p].low for p in positions]) for name, seen in self._seen.items()}
         high = {name: torch.stack([seen[p].high for p in positions]) for name, seen in self._seen.items()}
-        for extremes in (low, high, self._extras.stacked("low"), self._extras.stacked("high")):
+        extra_low, extra_high = (self._extras.stacked(end, len(positions)) for end in ("low", "high"))
+        for extremes in (low, high, extra_low, extra_high):
             for name, values in extremes.items():
                 if not torch.isfinite(values).all():
                     raise ValueError(
@@ -182,8 +192,8 @@ class Recorder:
             },
             sample_salience={n: (sums[:-1] / sums[-1]).to(low[n]) for n, sums in self._per_sample.items()},
             sample_weight={n: sums[-1].to(low[n]) for n, sums in self._per_sample.items()},
-            extra_min=self._extras.stacked("low"),
-            extra_max=self._extras.stacked("high"),
+            extra_min=extra_low,
+            extra_max=extra_high,
             paths={name: layer.paths for name, layer in self.layers.items()},
             example=self.example,
         )

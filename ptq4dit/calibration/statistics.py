@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from ptq4dit.calibration.stored import StoredFile, require_statistics, stored_names, stored_paths
 from ptq4dit.config.calibration import CalibrationConfig
+from ptq4dit.model.attention import value_factors
 from ptq4dit.model.families.family import Call
 from ptq4dit.model.fingerprint import fingerprint, is_fingerprint_of
 from ptq4dit.model.layers import Layer, balanced_layers
@@ -49,7 +50,9 @@ class Calibration:
             all timesteps, as the released code weighs them; empty after `rescaled`, which cannot know it.
         sample_weight: layer -> ``()``, ``sum_n e^(-rho_n)``.
         extra_min: site -> ``(T, channels)``, for the inputs of `layers.extra_layers` (one channel for the patch
-            embedding) and for ``blocks.<i>.q``, ``.k``, ``.v`` and ``.softmax`` (one channel).
+            embedding) and, of every attention, for ``<name>.q``, ``.k``, ``.v`` as its product is given them (after
+            norms and rotation, all heads' channels) and ``.softmax`` (one channel); the name is
+            `model.attention.range_name`. None in files of before, but for the DiT's.
         extra_max: site -> ``(T, channels)``.
         paths: layer -> its linears in the transformer; empty in files of before other families were known.
         example: one call of the transformer, on which its folding is proven; in memory only.
@@ -110,16 +113,28 @@ class Calibration:
 
     def rescaled_for(self, factors: Mapping[str, Float[Tensor, " channel"]], folded: nn.Module) -> "Calibration":
         """`rescaled` for a caller that has ``folded = reparameterize(transformer, factors)`` at hand already."""
-        salience = layer_weight_salience(balanced_layers(folded))
+        layers = balanced_layers(folded)
+        salience = layer_weight_salience(layers)
         return dataclasses.replace(
-            self.scaled(factors),
+            self.scaled(factors, value_factors(folded, factors, layers)),
             model=fingerprint(folded),
             weight_salience={name: values.cpu() for name, values in salience.items()},
         )
 
-    def scaled(self, factors: Mapping[str, Float[Tensor, " channel"]]) -> "Calibration":
-        """Activations with their channels multiplied by factors; weight salience and model stay those of before."""
-        values = {f"{name.removesuffix('proj')}v": factor for name, factor in factors.items() if name.endswith(".proj")}
+    def scaled(
+        self,
+        factors: Mapping[str, Float[Tensor, " channel"]],
+        values: Mapping[str, Float[Tensor, " channel"]] | None = None,
+    ) -> "Calibration":
+        """Activations with their channels multiplied by factors; weight salience and model stay those of before.
+
+        Args:
+            factors: layer name -> ``(d_in,)``.
+            values: name of a range of `extra_min` -> factor, see `model.attention.value_factors`; a range of other
+                channels is left out, as what it becomes is not known.
+        """
+        values = values or {}
+        known = {n: v for n, v in self.extra_min.items() if n not in values or v.shape[-1] == len(values[n])}
         return dataclasses.replace(
             self,
             activation_min=_scaled(self.activation_min, factors),
@@ -127,8 +142,8 @@ class Calibration:
             samples={name: to_half(rows) for name, rows in _scaled(self.samples, factors).items()},
             sample_salience={},
             sample_weight={},
-            extra_min=_scaled(self.extra_min, values),
-            extra_max=_scaled(self.extra_max, values),
+            extra_min=_scaled(known, values),
+            extra_max=_scaled({name: self.extra_max[name] for name in known}, values),
         )
 
     def at_timesteps(self, positions: Sequence[int]) -> "Calibration":

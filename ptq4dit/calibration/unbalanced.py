@@ -1,6 +1,8 @@
 """Running extremes of what is quantized beside the balanced layers: other linears' inputs, and q, k, v and softmax."""
 
+import threading
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -8,54 +10,80 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from ptq4dit.model.attention import Product, Products, range_name, tokens_of
 from ptq4dit.model.families.registry import family_of
 from ptq4dit.model.hooks import Hooks, first_argument
 from ptq4dit.model.layers import extra_layers
 
+_AT_ONCE = 2**24
+"""Probabilities that are formed at a time."""
+
 
 class ExtraRanges:
-    """Smallest and largest values per channel, site and observed timestep; see `Calibration.extra_min`."""
+    """Smallest and largest values per channel, site and observed timestep; see `Calibration.extra_min`.
+
+    An attention is the innermost module that asks torch for a product, inside a block.
+    """
 
     def __init__(self) -> None:
         self.position: int | None = None
         self._extremes: dict[str, dict[int, tuple[Tensor, Tensor]]] = {}
-        self._queries: dict[int, Tensor] = {}
+        self._irregular: set[str] = set()
+        self._here = _Here()
 
     def watch(self, transformer: nn.Module, hooks: Hooks) -> None:
-        """Hook a DiT, whose other layers and attention are known; nothing of others."""
-        if family_of(transformer).name != "dit":
-            return
+        """Hook a DiT's other layers, and the attentions in any transformer's blocks."""
         for name, layer in extra_layers(transformer).items():
             hooks.before(layer.linears[0], partial(self._given, name))
-        for index, block in enumerate(family_of(transformer).blocks(transformer)):
-            attention = transformer.get_submodule(f"{block}.attn1")
-            for part in ("q", "k", "v"):
-                hook = self._after(index, part, int(attention.heads), float(attention.scale))  # type: ignore[arg-type]
-                hooks.after(attention.get_submodule(f"to_{part}"), hook)
+        for block in family_of(transformer).blocks(transformer):
+            for path, module in transformer.get_submodule(block).named_modules(prefix=block):
+                if next(module.children(), None) is not None:
+                    hooks.before(module, partial(self._begin, range_name(transformer, path)))
+                    hooks.after(module, self._end, always=True)
 
-    def stacked(self, end: str) -> dict[str, Float[Tensor, "timestep channel"]]:
-        """Site -> ``(T, channels)``, the smallest values for ``"low"``, the largest for ``"high"``."""
+    def enter(self) -> None:
+        """A forward pass begins, of which `position` says the timestep."""
+        self._here.running.clear()
+        if self._here.mode is None:  # else one of before was interrupted
+            self._here.mode = _Watched(self._product)
+            self._here.mode.__enter__()
+
+    def leave(self) -> None:
+        """The forward pass ended, or failed."""
+        if self._here.mode is not None:
+            self._here.mode.__exit__(None, None, None)
+            self._here.mode = None
+
+    def stacked(self, end: str, count: int) -> dict[str, Float[Tensor, "timestep channel"]]:
+        """Site -> ``(T, channels)``, the smallest values for ``"low"``, the largest for ``"high"``.
+
+        What was not seen at each of the ``count`` timesteps, or with other channels at some, is left out.
+        """
         side = 0 if end == "low" else 1
         return {
             site: torch.stack([seen[position][side] for position in sorted(seen)])
             for site, seen in self._extremes.items()
+            if len(seen) == count and site not in self._irregular
         }
 
     def _given(self, name: str, _module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         self._observe(name, first_argument(args, kwargs))
 
-    def _after(self, index: int, part: str, heads: int, scale: float) -> Callable[..., None]:
-        def observe(_module: nn.Module, _args: object, output: Tensor) -> None:
-            if self.position is None:
-                return
-            self._observe(f"blocks.{index}.{part}", output)
-            if part == "q":
-                self._queries[index] = output
-            elif part == "k":
-                probabilities = _softmax(self._queries.pop(index), output, heads, scale)
-                self._observe(f"blocks.{index}.softmax", probabilities.reshape(-1, 1))
+    def _begin(self, name: str, _module: nn.Module, _args: object, _kwargs: object) -> None:
+        self._here.running.append(name)
 
-        return observe
+    def _end(self, _module: nn.Module, _args: object, _output: object) -> None:
+        if self._here.running:
+            self._here.running.pop()
+
+    @torch.no_grad()
+    def _product(self, product: Product) -> None:
+        if self.position is None or not self._here.running:
+            return
+        name = self._here.running[-1]
+        for part in ("q", "k", "v"):
+            self._observe(f"{name}.{part}", tokens_of(getattr(product, part)))
+        self._observe(f"{name}.softmax", _extreme_probabilities(product))
 
     def _observe(self, site: str, x: Tensor) -> None:
         if self.position is None:
@@ -64,12 +92,45 @@ class ExtraRanges:
         dtype = torch.promote_types(x.dtype, torch.float32)
         low, high = values.amin(dim=0).to("cpu", dtype), values.amax(dim=0).to("cpu", dtype)
         seen = self._extremes.setdefault(site, {})
-        if self.position in seen:
+        if any(low.shape != other.shape for other, _ in seen.values()):
+            self._irregular.add(site)
+        elif self.position in seen:
             low, high = torch.minimum(low, seen[self.position][0]), torch.maximum(high, seen[self.position][1])
         seen[self.position] = low, high
 
 
-def _softmax(query: Tensor, key: Tensor, heads: int, scale: float) -> Tensor:
-    """``softmax(q k^T scale)`` per head, as the attention between these queries and keys forms it."""
-    q, k = (tensor.detach().unflatten(-1, (heads, -1)).transpose(1, 2) for tensor in (query, key))
-    return torch.softmax((q * scale) @ k.transpose(-1, -2), dim=-1)
+class _Here(threading.local):
+    """What runs in this thread: the names of the modules, innermost last, and what catches their products."""
+
+    def __init__(self) -> None:
+        self.running: list[str] = []
+        self.mode: _Watched | None = None
+
+
+class _Watched(Products):
+    """Shows each product before it is computed."""
+
+    def __init__(self, show: Callable[[Product], None]) -> None:
+        super().__init__()
+        self._show = show
+
+    def product(self, product: Product, plain: Callable[[], Tensor]) -> Tensor:
+        self._show(product)
+        return plain()
+
+
+def _extreme_probabilities(product: Product) -> Float[Tensor, "end 1"]:
+    """The smallest and the largest probability, formed for some tokens at a time."""
+    wide = torch.promote_types(product.q.dtype, torch.float32)
+    product = replace(product, q=product.q.to(wide), k=product.k.to(wide), mask=product.visible(), causal=False)
+    tokens = product.q.shape[-2]
+    every = product.q[..., 0].numel() * product.k.shape[-2]
+    size = max(1, tokens * _AT_ONCE // max(1, every))
+    ends = []
+    for start in range(0, tokens, size):
+        rows, mask = slice(start, start + size), product.mask
+        if mask is not None and mask.ndim > 1 and mask.shape[-2] == tokens:
+            mask = mask[..., rows, :]
+        found = replace(product, q=product.q[..., rows, :], mask=mask).probabilities()
+        ends += [found.amin(), found.amax()]
+    return torch.stack(ends)[:, None]

@@ -12,7 +12,10 @@ from ptq4dit.config.quantization import FLOAT_BITS
 from ptq4dit.config.record import QuantRecord, short
 from ptq4dit.model.families.absorber import InputFactor
 from ptq4dit.model.families.family import Site
+from ptq4dit.model.families.registry import family_of
 from ptq4dit.model.frequencies import set_frequencies
+from ptq4dit.quantized.attention import AttentionRounding
+from ptq4dit.quantized.attention_ranges import rounds_attention
 from ptq4dit.quantized.install import install, make_clock, unfilled
 from ptq4dit.quantized.linear import QuantizedLinear
 
@@ -88,13 +91,28 @@ def _install(transformer: Any, record: QuantRecord, files: Files) -> None:
             module = None
         if not isinstance(module, nn.Linear | nn.Conv2d):
             raise ValueError(f"Expected a linear layer {short(path)} in a {type(transformer).__name__}, got none.")
+    attentions = _attentions(transformer, record)
     groups = record.config.timestep_groups
     if record.config.activation_granularity == "per_timestep_group" and files.shapes.get(_BOUNDARIES) != (groups - 1,):
         raise ValueError(f"Expected boundaries of {groups} timestep groups, got {files.shapes.get(_BOUNDARIES)}.")
     with torch.device("meta"):
         clock = make_clock(record.config)
         build = lambda _, linear, layer: unfilled(linear, layer, clock)  # noqa: E731
-        install(transformer, sites, record.settings, record.config, build, clock)
+        install(transformer, sites, record.settings, record.config, build, clock, attentions=attentions)
+
+
+def _attentions(transformer: nn.Module, record: QuantRecord) -> list[str]:
+    """Paths of the attentions that are rounded."""
+    if not rounds_attention(record.config):
+        return []
+    family = family_of(transformer)
+    if family.name == "dit":
+        return [f"{block}.attn1" for block in family.blocks(transformer)]
+    modules = {path for path, _ in transformer.named_modules()}
+    if not record.attentions or (wrong := sorted(set(record.attentions) - modules)):
+        said = short(wrong[0]) if record.attentions else "none"
+        raise ValueError(f"Expected the attentions of a {type(transformer).__name__}, got {said}. Quantize again.")
+    return list(record.attentions)
 
 
 def _require_exactly(transformer: nn.Module, files: Files, packed: set[str]) -> None:
@@ -121,7 +139,8 @@ def _fits(name: str, dtype: torch.dtype, stored: torch.dtype) -> bool:
 
 def _stored_types(transformer: nn.Module, files: Files, wanted: torch.dtype) -> Iterator[tuple[str, torch.dtype]]:
     """The type of every tensor that is saved: as in the files, but for another wanted type where it is the model's."""
-    inside = tuple(f"{path}." for path in quantized_linears(transformer))
+    rounding = QuantizedLinear | AttentionRounding
+    inside = tuple(f"{path}." for path, module in transformer.named_modules() if isinstance(module, rounding))
     for name, tensor in transformer.state_dict().items():
         stored = files.types[files.facts.aliases.get(name, name)]
         if not tensor.is_floating_point():

@@ -13,6 +13,8 @@ from ptq4dit.config.quantization import LayerConfig, QuantConfig
 
 _PATH = re.compile(r"\w+(\.\w+)*")
 _FIELDS = {"config", "calibration", "statistics", "model", "layers", "settings"}
+_ATTENTIONS = "attentions"
+"""Said where there are some."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,6 +29,7 @@ class QuantRecord:
         model: fingerprint of the float transformer.
         layers: quantized layers in model order: name -> paths in the transformer.
         settings: how each of them is quantized.
+        attentions: paths of those whose q, k, v or softmax are rounded; not said of a DiT, which has one a block.
     """
 
     config: QuantConfig
@@ -35,6 +38,7 @@ class QuantRecord:
     model: str
     layers: Mapping[str, tuple[str, ...]]
     settings: Mapping[str, LayerConfig]
+    attentions: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values; settings that several layers share are said once."""
@@ -45,7 +49,7 @@ class QuantRecord:
             "model": self.model,
             "layers": [[name, list(paths)] for name, paths in self.layers.items()],
             "settings": shared_settings(self.settings),
-        }
+        } | ({_ATTENTIONS: list(self.attentions)} if self.attentions else {})
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "QuantRecord":
@@ -54,10 +58,8 @@ class QuantRecord:
         Raises:
             ValueError: if a field is missing, unknown, of another type, or refused.
         """
-        if set(values) != _FIELDS:
-            raise ValueError(
-                f"Expected exactly the fields {sorted(_FIELDS)}, got {sorted(set(values) ^ _FIELDS)} wrong."
-            )
+        if wrong := sorted((set(values) - {_ATTENTIONS}) ^ _FIELDS):
+            raise ValueError(f"Expected exactly the fields {sorted(_FIELDS)}, got {wrong} wrong.")
         layers = _layers(required_list(values, "layers"))
         settings = stored_settings(required_list(values, "settings"))
         if sorted(settings) != sorted(layers) or not layers:
@@ -69,6 +71,7 @@ class QuantRecord:
             model=required_text(values, "model"),
             layers=layers,
             settings={name: settings[name] for name in layers},
+            attentions=_attentions(required_list({_ATTENTIONS: []} | dict(values), _ATTENTIONS)),
         )
 
 
@@ -185,6 +188,12 @@ def _layers(pairs: list[Any]) -> dict[str, tuple[str, ...]]:
         seen |= set(paths)
         layers[name] = tuple(paths)
     return layers
+
+
+def _attentions(paths: list[Any]) -> tuple[str, ...]:
+    named = all(isinstance(path, str) and _PATH.fullmatch(path) for path in paths)
+    _require(named and len(set(paths)) == len(paths), _ATTENTIONS, "names of modules, each once", paths)
+    return tuple(paths)
 
 
 def numbers(values: Mapping[str, Any]) -> dict[str, int | float]:

@@ -44,9 +44,11 @@ class Hooks:
         """Call ``hook(module, args, kwargs)`` before every forward; what it returns is what torch takes of such one."""
         self._handles.append(module.register_forward_pre_hook(self._own(hook), with_kwargs=True))
 
-    def after(self, module: nn.Module, hook: Callable[[nn.Module, tuple[Any, ...], Any], Any]) -> None:
-        """Call ``hook(module, args, output)`` after every forward."""
-        self._handles.append(module.register_forward_hook(self._own(hook)))
+    def after(
+        self, module: nn.Module, hook: Callable[[nn.Module, tuple[Any, ...], Any], Any], *, always: bool = False
+    ) -> None:
+        """Call ``hook(module, args, output)`` after every forward; ``always`` after one that failed, too."""
+        self._handles.append(module.register_forward_hook(self._own(hook), always_call=always))
 
     def _own(self, hook: Callable[..., Any]) -> Callable[..., Any]:
         def heard(*call: Any) -> Any:

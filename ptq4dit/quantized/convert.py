@@ -12,7 +12,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from ptq4dit.calibration.statistics import Calibration
-from ptq4dit.config.quantization import FLOAT_BITS, LayerConfig, QuantConfig
+from ptq4dit.config.quantization import LayerConfig, QuantConfig
+from ptq4dit.model.attention import value_factors
 from ptq4dit.model.bundle import Dit
 from ptq4dit.model.families.absorber import InputFactor, Split, split_factor
 from ptq4dit.model.families.registry import family_of
@@ -21,7 +22,7 @@ from ptq4dit.model.proof import prove
 from ptq4dit.model.streamed import own_folder, weights
 from ptq4dit.paper.reparam import reparameterize
 from ptq4dit.quantized.activation import is_static
-from ptq4dit.quantized.attention import QuantizedAttnProcessor
+from ptq4dit.quantized.attention_ranges import fill_attentions, rounded_attentions
 from ptq4dit.quantized.balance import absorbed, layer_settings, left_over
 from ptq4dit.quantized.install import Build, install, make_clock, unfilled
 from ptq4dit.quantized.ranges import layer_range
@@ -90,12 +91,13 @@ def convert(
     settings = settings_of(layers, config)
     _require_overridden(list(layers), config)
     _require_balanced(factors, layers, settings)
-    _require_attention(dit.transformer, config)
+    attentions = rounded_attentions(dit.transformer, stats, config)
     folded = absorbed(factors, layers)
     transformer = reparameterize(dit.transformer, folded) if folded else copy.deepcopy(dit.transformer)
     if folded and stats.example is not None:
         prove(dit.transformer, transformer, stats.example)
-    seen = stats.scaled(factors) if factors else stats
+    values = value_factors(dit.transformer, folded, layers)
+    seen = stats.scaled(factors, values) if factors else stats
     clock = make_clock(config)
     groups = [slice(None)] if clock is None else clock.fit(stats.timesteps)
 
@@ -106,8 +108,8 @@ def convert(
         return type(empty).from_float(linear, layer, limits, clock, own)  # type: ignore[arg-type]
 
     build = fill if team().count == 1 else _shared_out(transformer, layers, settings, fill, clock)
-    install(transformer, layers, settings, config, build, clock, offload or own_folder(transformer))
-    _fill_attention(transformer, seen, config, groups)
+    install(transformer, layers, settings, config, build, clock, offload or own_folder(transformer), attentions)
+    fill_attentions(transformer, attentions, seen, config, groups)
     transformer.ptq4dit_record = QuantRecord(
         config=config,
         calibration=stats.config,
@@ -115,6 +117,7 @@ def convert(
         model=stats.model,
         layers={name: layer.paths for name, layer in layers.items()},
         settings=settings,
+        attentions=tuple(attentions) if family_of(transformer).name != "dit" else (),  # whose are known
     )
     return dit.with_transformer(transformer.eval())
 
@@ -162,15 +165,6 @@ def _in_front(layer: Layer) -> str:
     return next((part.why for _, part in parts if isinstance(part, InputFactor)), "nothing can")
 
 
-def _require_attention(transformer: nn.Module, config: QuantConfig) -> None:
-    if (config.attention_bits, config.softmax_bits) == (FLOAT_BITS, FLOAT_BITS) or family_of(transformer).name == "dit":
-        return
-    raise ValueError(
-        "attention_bits and softmax_bits round q, k, v and the softmax of the DiT's attention only, got a "
-        f"{type(transformer).__name__}. Leave both at {FLOAT_BITS}."
-    )
-
-
 def _require_overridden(layers: list[str], config: QuantConfig) -> None:
     for pattern in (override.pattern for override in config.overrides):
         if not any(fnmatchcase(name, pattern) or name == pattern for name in (*layers, "attention")):
@@ -178,17 +172,6 @@ def _require_overridden(layers: list[str], config: QuantConfig) -> None:
                 f"Expected an override for a layer that is quantized, got {pattern!r}, which matches none of "
                 f"{layers[0]}, ..., {layers[-1]}."
             )
-
-
-def _fill_attention(transformer: nn.Module, stats: Calibration, config: QuantConfig, groups: list[slice]) -> None:
-    if family_of(transformer).name != "dit" or config.activation_granularity == "per_token":
-        return
-    for index, block in enumerate(family_of(transformer).blocks(transformer)):
-        processor = getattr(transformer.get_submodule(f"{block}.attn1"), "processor", None)
-        if isinstance(processor, QuantizedAttnProcessor):
-            layer = config.layer("attention")
-            sites = {part: f"blocks.{index}.{part}" for part in ("q", "k", "v", "softmax")}
-            processor.set_ranges(**{part: layer_range(stats, site, layer, groups) for part, site in sites.items()})
 
 
 def describe(model: Dit) -> dict[str, Any]:

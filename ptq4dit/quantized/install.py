@@ -1,22 +1,23 @@
 """Put quantized layers in the place of float ones: built by whoever knows what they hold, installed here."""
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from torch import nn
 
-from ptq4dit.config.quantization import FLOAT_BITS, LayerConfig, QuantConfig
+from ptq4dit.config.quantization import LayerConfig, QuantConfig
 from ptq4dit.model.families.family import Site
 from ptq4dit.model.families.registry import family_of
 from ptq4dit.model.streamed import device_of, is_streamed, stream_buffers, weights
-from ptq4dit.quantized.attention import QuantizedAttnProcessor
+from ptq4dit.quantized.attention import AttentionRounding, QuantizedAttnProcessor, RoundedProduct, round_attention
 from ptq4dit.quantized.linear import QuantizedLinear, QuantizedPatchEmbed
 from ptq4dit.quantized.timestep_groups import TimestepClock, attach_clock
 
 Build = Callable[[str, nn.Module, LayerConfig], nn.Module]
 """(layer name, float layer, its settings) -> quantized layer."""
+_Kind = TypeVar("_Kind", bound=AttentionRounding)
 
 
 def make_clock(config: QuantConfig) -> TimestepClock | None:
@@ -40,8 +41,9 @@ def install(
     build: Build,
     clock: TimestepClock | None,
     offload: Path | None = None,
+    attentions: Collection[str] = (),
 ) -> None:
-    """Replace layers, in place; the attention processors are replaced by unfilled ones.
+    """Replace layers, in place, and have attentions round by unfilled ranges.
 
     Args:
         transformer: a float transformer.
@@ -51,6 +53,7 @@ def install(
         build: makes each.
         clock: becomes part of the transformer.
         offload: where layers go whose float ones are on disk.
+        attentions: paths of those that are rounded.
     """
     device = device_of(transformer)
     if clock is not None:
@@ -68,15 +71,18 @@ def install(
             layer.release()
             stream_buffers(layer, offload / path, device)
         transformer.set_submodule(path, layer)
-    if config.attention_bits != FLOAT_BITS or config.softmax_bits != FLOAT_BITS:
-        for block in family_of(transformer).blocks(transformer):
-            attention: Any = transformer.get_submodule(f"{block}.attn1")
-            attention.set_processor(_processor(config, clock).to(device))
+    plain = family_of(transformer).name == "dit"
+    for path in attentions:
+        attention: Any = transformer.get_submodule(path)
+        if plain:
+            attention.set_processor(_rounding(QuantizedAttnProcessor, config, clock).to(device))
+        else:
+            round_attention(attention, _rounding(RoundedProduct, config, clock).to(device))
 
 
-def _processor(config: QuantConfig, clock: TimestepClock | None) -> QuantizedAttnProcessor:
+def _rounding(kind: type[_Kind], config: QuantConfig, clock: TimestepClock | None) -> _Kind:
     layer = dataclasses.replace(config.layer("attention"), activation_group_size=None)
-    return QuantizedAttnProcessor(
+    return kind(
         layer,
         attention_bits=config.attention_bits,
         softmax_bits=config.softmax_bits,

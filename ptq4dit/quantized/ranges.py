@@ -71,7 +71,7 @@ def layer_range(
         rotation: the layer's `Rotation`, if it has one: rotated extremes are not known, so those of the rotated rows
             stand for them.
     """
-    if site in stats.extra_min:
+    if site not in stats.activation_min:
         return grouped_range(stats.extra_min[site], stats.extra_max[site], None, config, groups)
     low, high, rows = stats.activation_min[site], stats.activation_max[site], stats.samples[site].to(torch.float32)
     if rotation is not None:

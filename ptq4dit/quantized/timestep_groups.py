@@ -44,7 +44,7 @@ class TimestepClock(nn.Module):
         """Number of groups."""
         return len(self.boundaries) + 1
 
-    def fit(self, timesteps: Int[Tensor, " timestep"]) -> list[slice]:
+    def fit(self, timesteps: Shaped[Tensor, " timestep"]) -> list[slice]:
         """Place the boundaries halfway between neighbouring groups; returns each group's slice of ``timesteps``.
 
         Args:
@@ -69,13 +69,24 @@ class TimestepClock(nn.Module):
         _TOLD.groups[self] = later.sum(dim=1)
 
     def pick(self, values: Shaped[Tensor, " group"], x: Shaped[Tensor, "..."]) -> Shaped[Tensor, "..."]:
-        """Each row's entry of ``values``, shaped to broadcast against ``x`` ``(rows, ...)``."""
+        """Each row's entry of ``values``, shaped to broadcast against ``x`` ``(rows, ...)``.
+
+        Raises:
+            ValueError: if nobody told the timesteps, or they differ and ``x`` has another number of rows.
+        """
         groups = self.groups
         if groups is None:
             raise ValueError(
                 "The timestep of this forward pass is not known. Run the whole transformer, or tell the clock first: "
                 "transformer.ptq4dit_clock.tell(timesteps)."
             )
+        if len(groups) not in (1, len(x)):
+            if not bool((groups == groups[0]).all()):
+                raise ValueError(
+                    f"Expected a row for each of {len(groups)} timesteps, got {len(x)} rows in the model. Call it with "
+                    "one timestep at a time."
+                )
+            groups = groups[:1]
         return values[groups.to(values.device)].reshape(-1, *(1,) * (x.ndim - 1))
 
 

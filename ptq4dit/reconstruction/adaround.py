@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from ptq4dit.config.quantization import FLOAT_BITS
 from ptq4dit.config.reconstruction import ReconstructionConfig
-from ptq4dit.quantized.attention import QuantizedAttnProcessor
+from ptq4dit.quantized.attention import AttentionRounding
 from ptq4dit.quantized.linear import QuantizedLinear
 from ptq4dit.reconstruction.arguments import Arguments
 from ptq4dit.reconstruction.blocks import BlockPair
@@ -76,7 +76,7 @@ class Softened:
         """Take over; `installed` puts them in."""
         self.pair, self.layers, self._own = pair, layers, pair.layers
         self._attentions = {
-            name: module for name, module in pair.block.named_modules() if isinstance(module, QuantizedAttnProcessor)
+            name: module for name, module in pair.block.named_modules() if isinstance(module, AttentionRounding)
         }
 
     def __call__(self, inputs: Arguments) -> tuple[Tensor, ...]:

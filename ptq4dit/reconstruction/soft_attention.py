@@ -6,21 +6,21 @@ from torch import Tensor
 
 from ptq4dit.config.quantization import FLOAT_BITS
 from ptq4dit.quantized.activation import activation_spec, is_static
-from ptq4dit.quantized.attention import QuantizedAttnProcessor
+from ptq4dit.quantized.attention import AttentionRounding, QuantizedAttnProcessor, RoundedProduct
 from ptq4dit.reconstruction.rounding import round_learned, straight_through
 
 
-class SoftAttention(QuantizedAttnProcessor):
-    """Stands in for a `QuantizedAttnProcessor`; its ranges are not learned.
+class SoftAttention(AttentionRounding):
+    """Stands in for an `AttentionRounding`; its ranges are not learned.
 
     Where a range is static, values outside of it get no gradient; all others get that of the identity.
     """
 
     @staticmethod
-    def of(processor: QuantizedAttnProcessor) -> "SoftAttention":
-        """A processor with the same state and the same clock."""
-        result = copy.copy(processor)
-        result.__class__ = SoftAttention
+    def of(rounding: AttentionRounding) -> "SoftAttention":
+        """One with the same state and the same clock."""
+        result = copy.copy(rounding)
+        result.__class__ = _SoftProcessor if isinstance(rounding, QuantizedAttnProcessor) else _SoftProduct
         assert isinstance(result, SoftAttention)
         return result
 
@@ -37,3 +37,11 @@ class SoftAttention(QuantizedAttnProcessor):
             assert clock is not None
             scale, low = clock.pick(scale, x), clock.pick(low, x)
         return round_learned(x, scale, low, low + (2**config.activation_bits - 1))
+
+
+class _SoftProcessor(SoftAttention, QuantizedAttnProcessor):
+    pass
+
+
+class _SoftProduct(SoftAttention, RoundedProduct):
+    pass

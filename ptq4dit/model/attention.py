@@ -1,0 +1,145 @@
+"""The product that an attention ends in, ``softmax(q k^T scale + mask) v``: caught where torch is asked for it.
+
+Whatever makes q, k and v (norms, rotation, one stream or two), most attentions hand them to
+``torch.nn.functional.scaled_dot_product_attention``: those of diffusers, and many of people's own.
+"""
+
+from abc import abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn.functional import scaled_dot_product_attention
+from torch.overrides import TorchFunctionMode
+
+from ptq4dit.model.families.absorber import Rows, Split
+from ptq4dit.model.families.family import Site
+from ptq4dit.model.families.registry import family_of
+
+PARTS = ("q", "k", "v", "softmax")
+"""What an attention multiplies."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Product:
+    """The arguments of one ``scaled_dot_product_attention``, as it understands them.
+
+    Attributes:
+        q: ``(..., token, channel)``, most often ``(row, head, token, channel)``.
+        k: ``(..., key, channel)``; where it has fewer heads than q, several in a row read the same.
+        v: ``(..., key, value channel)``.
+        mask: added to the scores, or True where a key may be seen; broadcasts to ``(..., token, key)``.
+        causal: a token sees the keys up to its own place.
+        scale: of the scores.
+    """
+
+    q: Float[Tensor, "*heads token channel"]
+    k: Float[Tensor, "*key_heads key channel"]
+    v: Float[Tensor, "*key_heads key value"]
+    mask: Tensor | None
+    causal: bool
+    scale: float
+
+    @staticmethod
+    def of(
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        attn_mask: Tensor | None = None,
+        dropout_p: float = 0.0,
+        is_causal: bool = False,
+        scale: float | None = None,
+        enable_gqa: bool = False,  # heads say it
+    ) -> "Product":
+        """From the arguments of ``scaled_dot_product_attention``.
+
+        Raises:
+            ValueError: with dropout, which nobody wants in a sampling model.
+        """
+        if dropout_p:
+            raise ValueError(f"Expected an attention without dropout, got dropout_p={dropout_p}. Call model.eval().")
+        chosen = query.shape[-1] ** -0.5 if scale is None else scale
+        return Product(q=query, k=key, v=value, mask=attn_mask, causal=is_causal, scale=chosen)
+
+    def visible(self) -> Tensor | None:
+        """The mask, or the one that causality is; None where all is seen."""
+        if not self.causal:
+            return self.mask
+        return torch.ones(self.q.shape[-2], self.k.shape[-2], dtype=torch.bool, device=self.q.device).tril()
+
+    def probabilities(self) -> Float[Tensor, "*heads token key"]:
+        """``softmax(q k^T scale + mask)``; zeros for a token that sees no key, as torch has it."""
+        scores = (self.q * self.scale) @ of_every_head(self.k, self.q).transpose(-1, -2)
+        mask = self.visible()
+        if mask is None:
+            return torch.softmax(scores, dim=-1)
+        scores = scores.masked_fill(~mask, -torch.inf) if mask.dtype == torch.bool else scores + mask
+        blind = (scores == -torch.inf).all(dim=-1, keepdim=True)
+        return torch.softmax(scores, dim=-1).masked_fill(blind, 0.0)
+
+
+def of_every_head(x: Float[Tensor, "*key_heads key channel"], q: Tensor) -> Float[Tensor, "*heads key channel"]:
+    """Keys or values for each head of ``q``, where several share them (grouped-query attention)."""
+    if x.ndim < 4 or x.shape[-3] == q.shape[-3]:
+        return x
+    return x.repeat_interleave(q.shape[-3] // x.shape[-3], dim=-3)
+
+
+def tokens_of(x: Float[Tensor, "*heads token channel"]) -> Float[Tensor, "*rows token channels"]:
+    """A token's channels of all heads beside each other, as the projections made them."""
+    return x.transpose(1, 2).flatten(2) if x.ndim == 4 else x
+
+
+class Products(TorchFunctionMode):
+    """A ``with`` block in which each product of an attention is passed to `product`."""
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: Sequence[Any] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        given = kwargs or {}
+        if func is scaled_dot_product_attention:
+            return self.product(Product.of(*args, **given), lambda: func(*args, **given))
+        return func(*args, **given)
+
+    @abstractmethod
+    def product(self, product: Product, plain: Callable[[], Tensor]) -> Tensor:
+        """What to give for a product, which ``plain`` would compute."""
+
+
+def range_name(transformer: nn.Module, attention: str) -> str:
+    """How the names of an attention's ranges begin: with its path; of a DiT, which has one a block, ``"blocks.3"``."""
+    family = family_of(transformer)
+    if family.name != "dit":
+        return attention
+    blocks = {f"{block}.attn1": f"blocks.{index}" for index, block in enumerate(family.blocks(transformer))}
+    return blocks.get(attention, attention)
+
+
+def value_factors(
+    transformer: nn.Module, factors: Mapping[str, Tensor], sites: Mapping[str, Site]
+) -> dict[str, Float[Tensor, " channel"]]:
+    """What folding factors multiplies the values of attentions by, channel by channel, by the name of their range.
+
+    A factor of an output projection is absorbed by the rows that make v; q, k and the softmax stay what they are.
+
+    Args:
+        transformer: the model.
+        factors: site name -> ``b_x``, of all channels of the projection's input.
+        sites: those of the model.
+    """
+    return {
+        f"{range_name(transformer, attention)}.v": factor
+        for name, whole in factors.items()
+        for attention, factor in _of_attentions(sites[name], whole)
+    }
+
+
+def _of_attentions(site: Site, factor: Tensor) -> Iterator[tuple[str, Tensor]]:
+    """(what is in front of a projection, the factor of its channels)."""
+    whole = ((0, len(factor)), site.absorber)
+    for (start, stop), absorber in site.absorber.parts if isinstance(site.absorber, Split) else (whole,):
+        for path in absorber.paths if isinstance(absorber, Rows) else ():
+            yield path.rpartition(".")[0], factor[start:stop]
