@@ -35,12 +35,10 @@ ROWS, ALL_ROWS, STEPS = 1, (1, 2, 4, 8), 50
 """An image with guidance takes two rows; the sweep of rows is measured at the first point."""
 XL_BLOCKS, XL_WIDTH, HEAD = 28, 1152, 72
 POINTS = (
-    *((blocks, 16, 32) for blocks in (1, 2, 4)),
-    *((1, heads, 32) for heads in (4, 8, 24)),
-    *((1, 16, side) for side in (48, 64, 96, 128)),
-    (2, 16, 64),
+    *((1, 16, 32), (2, 16, 32), (1, 16, 64), (2, 16, 64), (1, 8, 32), (4, 16, 32), (1, 24, 32)),
+    *((1, 16, 128), (1, 16, 96), (1, 16, 48), (1, 4, 32)),
 )
-"""Blocks, heads and side of the latents: tokens are the square of half of it."""
+"""Blocks, heads and side of the latents: tokens are the square of half of it. What tells most comes first."""
 SIZES = ("tokens", "rows", "blocks", "width")
 BASE = {"blocks": 1, "width": XL_WIDTH, "tokens": 256, "rows": ROWS}
 PARTS = ("products", "attention", "rest")
@@ -149,19 +147,19 @@ def crossing(points: Sequence[Point], size: str = "tokens") -> float:
 
 
 def fits(points: Sequence[Point]) -> dict[str, Any]:
-    """All exponents; how far four blocks are from the line through one and two; where attention overtakes."""
-    swept = {size: sweep(points, size) for size in SIZES}
-    exponents = {
+    """Exponents of what was swept; four blocks over the line through one and two; where attention overtakes."""
+    swept = {size: each for size in SIZES if len(each := sweep(points, size)) > 1}
+    found: dict[str, Any] = {"attention_overtakes_by_counting": 6 * XL_WIDTH}
+    found["exponents"] = {
         size: {name: round(exponent(each, size, name), 2) for name in MEASURES} for size, each in swept.items()
     }
-    one, two, four = swept["blocks"]
-    line_ms = {name: one[name] + 3 * (two[name] - one[name]) for name in ("ours", "float")}
-    return {
-        "exponents": exponents,
-        "four_blocks_over_line": {name: round(four[name] / ms, 2) for name, ms in line_ms.items()},
-        "attention_overtakes_at_tokens": round(crossing(swept["tokens"])),
-        "attention_overtakes_by_counting": 6 * XL_WIDTH,
-    }
+    if len(blocks := swept.get("blocks", [])) == 3:
+        one, two, four = blocks
+        line_ms = {name: one[name] + 3 * (two[name] - one[name]) for name in ("ours", "float")}
+        found["four_blocks_over_line"] = {name: round(four[name] / ms, 2) for name, ms in line_ms.items()}
+    if "tokens" in swept:
+        found["attention_overtakes_at_tokens"] = round(crossing(swept["tokens"]))
+    return found
 
 
 def images(points: Sequence[Point], decode_s: dict[str, float]) -> list[dict[str, Any]]:
@@ -239,7 +237,7 @@ def growth_table(content: dict[str, Any]) -> str:
     """The first and last point of every sweep and the exponents between."""
     head = ["varied", "from, to", *MEASURES.values()]
     lines = [head, ["---"] * len(head)]
-    for size in SIZES:
+    for size in content["fits"]["exponents"]:
         points = sweep(content["points"], size)
         first, last, powers = points[0], points[-1], content["fits"]["exponents"][size]
         cells = [f"{first[name]:.3g} to {last[name]:.3g}: {powers[name]:.2f}" for name in MEASURES]
@@ -264,9 +262,9 @@ def figure(content: dict[str, Any]) -> Figure:
     """Both axes logarithmic, so that a slope is an exponent: time above, memory below, one panel for each size."""
     text = "#4B5563"
     result = Figure(figsize=(11, 5.2), dpi=110, layout="constrained")
-    panels = result.subplots(2, len(SIZES), sharex="col", sharey="row")
     powers = content["fits"]["exponents"]
-    for column, size in enumerate(SIZES):
+    panels = result.subplots(2, len(powers), sharex="col", sharey="row", squeeze=False)
+    for column, size in enumerate(powers):
         points = sweep(content["points"], size)
         at = [one[size] for one in points]
         for row, names in enumerate(((*PARTS, "ours", "float"), ("ours_mb", "float_mb"))):
