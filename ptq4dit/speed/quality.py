@@ -31,6 +31,11 @@ class Judge:
         self._float = drawing_bundle(config, subject) if config.pictures else None
         self._reference: Tensor | None = None
 
+    @property
+    def asked(self) -> bool:
+        """Whether there is anything to tell: of random weights, and without pictures, there is not."""
+        return self._own is not None or self._float is not None
+
     def of(self, loaded: Loaded) -> dict[str, Any]:
         """``own_error``, relative, of a trained model; ``psnr``, mean with its 95% interval, if pictures are asked for.
 

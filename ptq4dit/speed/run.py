@@ -189,8 +189,8 @@ class _Bench:
 
     def _judge(self, contestant: Contestant) -> None:
         loaded = self.loaded.pop(contestant.key)
-        if self.judge is not None:
-            self.progress(f"{contestant.name}: error on the model's own inputs, {self.config.pictures} pictures")
+        if self.judge is not None and self.judge.asked:
+            self.progress(f"{contestant.name}: quality")
             self.results[contestant.key] |= self.judge.of(loaded)
 
     def _once(self, loaded: Loaded) -> float:
