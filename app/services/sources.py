@@ -27,6 +27,7 @@ class Known:
 
 FLOAT = "full precision"
 XL = "DiT-XL/2's shape, random weights"
+XL_KIND = "DiT-XL/2's kind, random weights"
 FILES = {
     "results.json": Known(holds="Pictures and PSNR of six examples, means over 32 pictures", seen="Start"),
     "benchmark.json": Known(holds="Every method on the same noise, PTQ4DiT's parts", seen="Methods"),
@@ -49,6 +50,9 @@ FILES = {
     ),
     "ssc_ways.json": Known(holds="Ways to make one salience of many timesteps", seen="README"),
     "full_size.json": Known(holds="What quantizing a model of DiT-XL/2's size takes", seen="README", of=XL),
+    "cost_growth.json": Known(
+        holds="How time and memory grow with tokens, rows, blocks, width", seen="README", of=XL_KIND
+    ),
     "feel.json": Known(holds="How the app feels: start, clicks, many visitors, memory", seen="Data & API"),
     **{
         f"sensitivity{which}.json": Known(holds=f"Each layer's rounding alone, {how}", seen="Inspect")

@@ -22,6 +22,8 @@ def add_options(command: argparse.ArgumentParser) -> None:
     command.add_argument("model", nargs="?", default=None, help=text)
     command.add_argument("--model", dest="named", default=None, help="the same, by name")
     command.add_argument("--blocks", type=int, default=None, help="keep the first blocks only")
+    command.add_argument("--heads", type=int, default=None, help=f"of {XL}: its width over 72")
+    command.add_argument("--side", type=int, default=None, help=f"of the latents of {XL}: pixels over 8")
     command.add_argument("--batch", type=int, nargs="+", default=list(defaults.batches), help="rows of a forward pass")
     command.add_argument("--rounds", type=int, default=defaults.rounds, help="timed calls of each")
     command.add_argument("--only", nargs="+", default=[], help="contestants, besides torch in fp32; all if not given")
@@ -30,9 +32,13 @@ def add_options(command: argparse.ArgumentParser) -> None:
     text = "keep all loaded and time them in turn, a large model's too, which is otherwise timed one by one"
     command.add_argument("--together", action="store_true", help=text)
     command.add_argument("--threads", type=int, default=os.cpu_count(), help="CPU threads of every runtime")
+    text = "processor seconds in place of the clock's, for a machine that others use; with --threads 1"
+    command.add_argument("--processor-time", action="store_true", help=text)
     command.add_argument("--seed", type=int, default=0, help="of inputs and random weights")
     command.add_argument("--profile", action="store_true", help="also where a forward pass's time goes")
     command.add_argument("--images", type=int, default=0, help="also draw an image that often with each, in turn")
+    text = "also draw so many pictures with each from the same noise: PSNR to the first one's; of trained models"
+    command.add_argument("--pictures", type=int, default=0, help=text)
     command.add_argument("--keep", default=None, help="folder that keeps what is built, for another run")
     add_out(command, "JSON file to write")
 
@@ -53,16 +59,20 @@ def run(options: argparse.Namespace) -> Report:
     config = SpeedConfig(
         source=source,
         blocks=options.blocks,
+        heads=options.heads,
+        side=options.side,
         batches=tuple(options.batch),
         rounds=options.rounds,
         only=tuple(options.only),
         steps=options.steps,
         guidance_scale=options.guidance,
+        processor_time=options.processor_time,
         together=options.together or None,
         threads=options.threads,
         seed=options.seed,
         profile=options.profile,
         images=options.images,
+        pictures=options.pictures,
         keep=options.keep,
     )
     made = made_by(_command(options), config.threads)
@@ -101,6 +111,8 @@ def _command(options: argparse.Namespace) -> str:
     """What to type for the same measurement."""
     flags = {
         "--blocks": options.blocks,
+        "--heads": options.heads,
+        "--side": options.side,
         "--batch": options.batch,
         "--rounds": options.rounds,
         "--only": options.only,
@@ -109,10 +121,12 @@ def _command(options: argparse.Namespace) -> str:
         "--threads": options.threads,
         "--seed": options.seed,
         "--images": options.images or None,
+        "--pictures": options.pictures or None,
     }
     given = {flag: value if isinstance(value, list) else [value] for flag, value in flags.items()}
     typed = [word for flag, values in given.items() if values not in ([], [None]) for word in (flag, *values)]
     switches = ["--together"] * options.together + ["--profile"] * options.profile
+    switches += ["--processor-time"] * options.processor_time
     named = [name for name in (options.named or options.model,) if name]
     return shlex.join(["python", "-m", "ptq4dit", "speed", *named, *map(str, typed), *switches])
 

@@ -36,7 +36,8 @@ def measure_images(
         integers ``conditioning`` (once a run), ``steps`` (the compiled step), ``sampler`` (what else sampling takes)
         and ``decode``. ``together_ms``: one image of each.
     """
-    models = {key: _bundle(config, subject, transformer) for key, transformer in transformers.items()}
+    whole = drawing_bundle(config, subject)
+    models = {key: whole.with_transformer(transformer) for key, transformer in transformers.items()}
     parts: dict[str, list[dict[str, float]]] = defaultdict(list)
     for model in models.values():
         _draw(model, config, steps=2)
@@ -54,17 +55,18 @@ def measure_images(
     }
 
 
-def _bundle(config: SpeedConfig, subject: Subject, transformer: Any) -> Dit:
-    """A bundle with an autoencoder of the right size."""
+def drawing_bundle(config: SpeedConfig, subject: Subject) -> Dit:
+    """The float model in a bundle with an autoencoder of the right size."""
     if config.source != XL:
         whole = load(config.source)
         vae, scheduler = whole.vae, whole.scheduler
     else:
-        vae, scheduler = _sd_autoencoder(), DDIMScheduler(clip_sample=False)
-    return bundle(subject.transformer(), vae, scheduler, source=config.source).with_transformer(transformer)
+        vae, scheduler = sd_autoencoder(), DDIMScheduler(clip_sample=False)
+    return bundle(subject.transformer(), vae, scheduler, source=config.source)
 
 
-def _sd_autoencoder() -> AutoencoderKL:
+def sd_autoencoder() -> AutoencoderKL:
+    """An autoencoder of the size that DiT-XL/2 decodes with, random weights."""
     count = len(_SD_BLOCKS)
     down, up = ("DownEncoderBlock2D",) * count, ("UpDecoderBlock2D",) * count
     made = AutoencoderKL(

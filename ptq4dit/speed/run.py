@@ -19,6 +19,7 @@ from ptq4dit.speed.floor import floors, measure_machine, profile_floors
 from ptq4dit.speed.images import measure_images
 from ptq4dit.speed.interleaved import ratio, summary, time_in_turn
 from ptq4dit.speed.memory_probe import resident_in_a_child
+from ptq4dit.speed.quality import Judge
 from ptq4dit.speed.subject import Subject, prepare
 
 FORMAT = "ptq4dit-speed-1"
@@ -26,27 +27,36 @@ _LARGE_BYTES = 500_000_000
 Progress = Callable[[str], None]
 
 
-def measure_speed(config: SpeedConfig, made: dict[str, Any], progress: Progress = lambda _: None) -> dict[str, Any]:
+def measure_speed(
+    config: SpeedConfig,
+    made: dict[str, Any],
+    progress: Progress = lambda _: None,
+    machine: dict[str, float] | None = None,
+) -> dict[str, Any]:
     """Measure all chosen contestants on one model.
 
     Args:
         config: what to do.
         made: provenance, kept in the result.
         progress: told in words what happens next.
+        machine: what `measure_machine` found; None to ask it.
 
     Returns:
         Plain JSON values: ``made``, ``config``, ``model``, ``machine`` and ``contestants`` by key.
 
     Raises:
-        ValueError: if the model cannot be loaded or a contestant is unknown.
+        ValueError: if the model cannot be loaded, a contestant is unknown, or pictures of an untrained model are asked.
     """
     contestants = chosen(config.only)
     with _folder(config.keep) as folder:
         progress("preparing the model")
         subject = prepare(config, folder)
+        if config.pictures and subject.own_inputs() is None:
+            raise ValueError("Expected a whole trained model for pictures, got random weights or a shortened one.")
         bench = _Bench(config, subject, progress)
-        progress("measuring the machine")
-        machine = measure_machine(config.threads)
+        if machine is None:
+            progress("measuring the machine")
+            machine = measure_machine(config.threads)
         results = bench.run(contestants)
         for result in results.values():
             for batch, numbers in result.get("batches", {}).items():
@@ -72,17 +82,21 @@ class _Bench:
     def __init__(self, config: SpeedConfig, subject: Subject, progress: Progress) -> None:
         self.config, self.subject, self.progress = config, subject, progress
         small = subject.about["parameters"] * 4 < _LARGE_BYTES
+        self.clock = time.process_time if config.processor_time else time.perf_counter
         self.together = small if config.together is None else config.together
         self.inputs = {batch: subject.inputs(batch, config.seed) for batch in config.batches}
         self.results: dict[str, dict[str, Any]] = {}
         self.calls: dict[str, dict[int, Any]] = {}
         self.transformers: dict[str, Any] = {}
         self.images: dict[str, Any] = {}
+        self.judge: Judge | None = None
+        self.loaded: dict[str, Loaded] = {}
 
     def run(self, contestants: list[Contestant]) -> dict[str, dict[str, Any]]:
         """All of them; together, or one at a time beside the baseline."""
         self.progress("float64 reference")
         self.exact = {batch: exact_output(self.subject, inputs) for batch, inputs in self.inputs.items()}
+        self.judge = Judge(self.config, self.subject)
         for contestant in contestants:
             self.results[contestant.key] = _about(contestant) | {"status": "skipped", "note": ""}
             if absent := contestant.missing():
@@ -93,6 +107,8 @@ class _Bench:
         for contestant in contestants:
             if not self._failed(contestant):
                 self._attempt(contestant, self._load)
+            if not self._failed(contestant):
+                self._attempt(contestant, self._judge)
             if not self.together and not self._failed(contestant) and contestant.key != BASELINE.key:
                 self._time([BASELINE.key, contestant.key])
                 self.calls.pop(contestant.key, None)
@@ -167,8 +183,15 @@ class _Bench:
             "batches": batches,
         }
         self.calls[contestant.key] = calls
+        self.loaded[contestant.key] = loaded
         if self.config.images and (self.together or contestant.key != BASELINE.key) and loaded.transformer is not None:
             self.transformers[contestant.key] = loaded.transformer
+
+    def _judge(self, contestant: Contestant) -> None:
+        loaded = self.loaded.pop(contestant.key)
+        if self.judge is not None and self.judge.asked:
+            self.progress(f"{contestant.name}: quality")
+            self.results[contestant.key] |= self.judge.of(loaded)
 
     def _once(self, loaded: Loaded) -> float:
         """Milliseconds of what one image's sampling run needs once."""
@@ -176,15 +199,15 @@ class _Bench:
             return 0.0
         inputs, seconds = self.subject.inputs(self.config.rows_per_image), []
         for _ in range(3):
-            begun = time.perf_counter()
+            begun = self.clock()
             loaded.once(inputs, self.config.steps)
-            seconds.append(time.perf_counter() - begun)
+            seconds.append(self.clock() - begun)
         return round(sorted(seconds)[1] * 1e3, 3)
 
     def _time(self, keys: list[str]) -> None:
         for batch in self.config.batches:
             self.progress(f"timing batch {batch}: {', '.join(keys)}")
-            seconds = time_in_turn({key: self.calls[key][batch] for key in keys}, self.config.rounds)
+            seconds = time_in_turn({key: self.calls[key][batch] for key in keys}, self.config.rounds, self.clock)
             for key in keys:
                 if key == BASELINE.key and len(keys) == 2 and "ms" in self.results[key]["batches"][str(batch)]:
                     continue

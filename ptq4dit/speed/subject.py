@@ -8,10 +8,12 @@ from typing import Any
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, DiTTransformer2DModel
 from jaxtyping import Float, Int
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from ptq4dit.calibration.run import calibrate
 from ptq4dit.calibration.statistics import Calibration
+from ptq4dit.calibration.trajectories import collect
 from ptq4dit.config.calibration import CalibrationConfig
 from ptq4dit.model.bundle import Dit, bundle, load
 from ptq4dit.model.frequencies import set_frequencies
@@ -19,6 +21,8 @@ from ptq4dit.model.loading import loading
 from ptq4dit.speed.config import XL, SpeedConfig
 from ptq4dit.storage.provenance import portable_source
 
+_OWN = "own_inputs.safetensors"
+_OWN_TIMESTEPS, _OWN_IMAGES = 8, 2
 _XL = {
     "num_attention_heads": 16,
     "attention_head_dim": 72,
@@ -43,13 +47,19 @@ class Inputs:
         """The same with other latents."""
         return Inputs(latents=self.latents.to(dtype), timesteps=self.timesteps, labels=self.labels)
 
+    def split(self, rows: int) -> list["Inputs"]:
+        """The same in parts of so many rows; the last may have fewer."""
+        parts = zip(*(value.split(rows) for value in (self.latents, self.timesteps, self.labels)), strict=True)
+        return [Inputs(latents=latents, timesteps=timesteps, labels=labels) for latents, timesteps, labels in parts]
+
 
 @dataclass(frozen=True, kw_only=True)
 class Subject:
     """A float DiT in a folder, with its calibration.
 
     Attributes:
-        folder: holds ``transformer/``, ``calibration.safetensors`` and ``subject.json``.
+        folder: holds ``transformer/``, ``calibration.safetensors`` and ``subject.json``; of a whole model that was
+            trained ``own_inputs.safetensors``, too.
     """
 
     folder: Path
@@ -89,6 +99,11 @@ class Subject:
             labels=torch.arange(classes, classes - batch, -1).clamp(min=0),
         )
 
+    def own_inputs(self) -> Inputs | None:
+        """What the float model is given while it draws; None of random weights and of a model that was shortened."""
+        file = self.folder / _OWN
+        return Inputs(**load_file(file)) if file.is_file() else None
+
 
 def prepare(config: SpeedConfig, folder: Path) -> Subject:
     """Write the model, shortened as asked, and a calibration: its own if it has one for all of it, else a quick one.
@@ -99,6 +114,7 @@ def prepare(config: SpeedConfig, folder: Path) -> Subject:
         ValueError: if the model cannot be loaded, or the folder holds another one.
     """
     asked = {"source": config.source, "blocks": config.blocks, "seed": config.seed}
+    asked |= {name: value for name in ("heads", "side") if (value := getattr(config, name)) is not None}
     request = folder / "request.json"
     if request.is_file():
         if json.loads(request.read_text(encoding="utf-8")) != asked:
@@ -117,8 +133,10 @@ def prepare(config: SpeedConfig, folder: Path) -> Subject:
     quick = CalibrationConfig(timesteps=2, samples_per_timestep=1, steps=2, seed=config.seed)
     stats = Calibration.load(own) if own.is_file() and blocks == whole else calibrate(dit, quick)
     stats.save(folder / "calibration.safetensors")
+    if config.source != XL and blocks == whole:
+        _save_own_inputs(config, dit, folder)
     about = {
-        "source": "DiT-XL/2's sizes, random weights" if config.source == XL else portable_source(config.source),
+        "source": _told(config),
         "random_weights": config.source == XL,
         "frequencies": dit.frequencies,
         "blocks": blocks,
@@ -133,9 +151,34 @@ def prepare(config: SpeedConfig, folder: Path) -> Subject:
     return Subject(folder=folder)
 
 
+def _told(config: SpeedConfig) -> str:
+    if config.source != XL:
+        return portable_source(config.source)
+    own = config.heads is None and config.side is None
+    return f"DiT-XL/2's {'sizes' if own else 'kind'}, random weights"
+
+
+def _save_own_inputs(config: SpeedConfig, dit: Dit, folder: Path) -> None:
+    """Two seeded pictures at timesteps from the first to the last, both halves of guidance; not the calibration's."""
+    asked = CalibrationConfig(
+        timesteps=min(_OWN_TIMESTEPS, config.steps),
+        samples_per_timestep=_OWN_IMAGES,
+        steps=config.steps,
+        guidance_scale=config.guidance_scale,
+        seed=config.seed + 1,
+    )
+    data = collect(dit, asked)
+    labels = data.conditions["class_labels"]
+    save_file({"latents": data.latents, "timesteps": data.timesteps.long(), "labels": labels}, folder / _OWN)
+
+
 def _random_xl(config: SpeedConfig) -> Dit:
     """Seeded weights of a trained model's orders of magnitude; every block holds the same embedders."""
-    sizes = _XL | ({} if config.blocks is None else {"num_layers": min(config.blocks, int(_XL["num_layers"]))})
+    sizes = dict(_XL)
+    given = {"num_layers": config.blocks, "num_attention_heads": config.heads, "sample_size": config.side}
+    for name, asked in given.items():
+        sizes |= {} if asked is None else {name: asked}
+    sizes["num_layers"] = min(sizes["num_layers"], _XL["num_layers"])
     torch_state = torch.get_rng_state()
     torch.manual_seed(config.seed)
     transformer = DiTTransformer2DModel(**sizes).eval()

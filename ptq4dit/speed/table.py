@@ -4,14 +4,27 @@ from typing import Any
 
 _HEAD = ("what", "bits", "execution", "ms", "quartiles", "times baseline", "s per image", "load, s", "memory, MB")
 _MORE = ("disk, MB", "error", "floor, ms")
+_OWN, _PICTURES = "error, own inputs", "PSNR, dB"
 
 
 def markdown(content: dict[str, Any], batch: int) -> str:
     """One row a contestant, in their order; whoever was not measured has the reason in place of numbers."""
-    head = (*_HEAD, *_MORE)
-    rows = [_row(result, str(batch), len(head)) for result in content["contestants"].values()]
+    results = content["contestants"].values()
+    asked = [name for name, key in ((_OWN, "own_error"), (_PICTURES, "psnr")) if any(key in one for one in results)]
+    head = (*_HEAD, *_MORE, *asked)
+    rows = [(*_row(one, str(batch), len(_HEAD + _MORE)), *_quality(one, asked)) for one in results]
     lines = [head, ("---",) * len(head), *rows]
     return "".join("| " + " | ".join(line) + " |\n" for line in lines)
+
+
+def _quality(result: dict[str, Any], asked: list[str]) -> list[str]:
+    """What was found of the columns that only some measurements have."""
+    psnr = result.get("psnr")
+    found = {
+        _OWN: f"{result['own_error']:.2g}" if "own_error" in result else "",
+        _PICTURES: f"{psnr['mean']:.1f} ({psnr['low']:.1f} to {psnr['high']:.1f})" if psnr else "",
+    }
+    return [found[name] for name in asked]
 
 
 def _row(result: dict[str, Any], batch: str, width: int) -> tuple[str, ...]:

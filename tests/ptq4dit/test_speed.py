@@ -2,19 +2,27 @@
 
 import dataclasses
 import json
+import sys
+import time
 
+import numpy as np
+import openvino
 import pytest
 import torch
+from openvino import opset13 as ops
 
+import ptq4dit
 from ptq4dit.cli import main
+from ptq4dit.sampling.denoise import make_scheduler
 from ptq4dit.speed import run as speed
 from ptq4dit.speed.config import SpeedConfig
-from ptq4dit.speed.contestants import registry
+from ptq4dit.speed.contestants import openvino_float, registry, torch_float
 from ptq4dit.speed.exact import exact_output, relative_error
 from ptq4dit.speed.floor import floors, work
 from ptq4dit.speed.interleaved import ratio, summary, time_in_turn
 from ptq4dit.speed.memory_probe import resident_in_a_child
-from ptq4dit.speed.subject import prepare
+from ptq4dit.speed.quality import Judge
+from ptq4dit.speed.subject import Inputs, prepare
 from ptq4dit.speed.table import markdown
 
 SMALL = {"batches": (2,), "rounds": 2, "threads": 1}
@@ -47,6 +55,11 @@ def test_calls_are_timed_in_turn():
     seconds = time_in_turn({name: lambda name=name: order.append(name) for name in "abc"}, rounds=3)
     assert {name: len(each) for name, each in seconds.items()} == {"a": 3, "b": 3, "c": 3}
     assert "".join(order) == "aabbcc" + "aabbcc" * 3  # warmed up, then rewarmed and timed, each in its turn
+
+
+def test_processor_time_leaves_waiting_out():
+    calls = {"waits": lambda: time.sleep(0.05)}
+    assert time_in_turn(calls, 1, time.process_time)["waits"][0] < 0.04 < time_in_turn(calls, 1)["waits"][0]
 
 
 def test_medians_quartiles_and_ratios_by_hand():
@@ -160,6 +173,79 @@ def test_who_fails_or_is_absent_is_named_and_the_others_go_on(folder, quick_mach
     assert results["absent"]["reason"] == "not installed: a_package_that_is_not_here"
     assert results["torch-fp32"]["batches"]["2"]["ms"] > 0
     assert "failed: load: RuntimeError" in markdown(content, 2)
+
+
+@pytest.mark.parametrize("key", ["quanto", "sdnq"])
+def test_rivals_that_are_not_installed_are_skipped_by_name(key, monkeypatch):
+    assert registry.chosen((key,)) == [registry.BASELINE, registry.ALL[key]]
+    for name in ("optimum", "sdnq"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    monkeypatch.setattr(sys, "path", [])
+    sys.path_importer_cache.clear()
+    assert registry.ALL[key].missing() == list(registry.ALL[key].imports)
+
+
+def test_quality_is_told_on_the_models_own_inputs_and_in_pictures(folder, quick_machine, monkeypatch):
+    def load(subject, folder, threads):
+        halved = subject.transformer().to(torch.bfloat16).float()
+        return torch_float.calls(torch_float.Plain(halved))
+
+    half = dataclasses.replace(registry.BASELINE, key="rounded", load=load)
+    monkeypatch.setattr(registry, "ALL", {"torch-fp32": registry.BASELINE, "rounded": half})
+    monkeypatch.setattr(speed, "resident_in_a_child", lambda *_: {"own_mb": 1.0})
+    config = SpeedConfig(source=folder, pictures=3, steps=3, **SMALL)
+    results = (content := speed.measure_speed(config, {}))["contestants"]
+    plain, rounded = results["torch-fp32"], results["rounded"]
+    assert plain["status"] == rounded["status"] == "measured", rounded["reason"]
+    assert plain["own_error"] < 1e-5 < 1e-4 < rounded["own_error"] < 0.2
+    assert "psnr" not in plain and 10 < rounded["psnr"]["low"] <= rounded["psnr"]["mean"] <= rounded["psnr"]["high"]
+    head, _, first, second = markdown(content, 2).splitlines()
+    assert head.endswith("| error, own inputs | PSNR, dB |")
+    assert first.endswith("|  |") and f"| {rounded['psnr']['mean']:.1f} (" in second
+    assert len({line.count("|") for line in (head, first, second)}) == 1
+
+
+def test_own_inputs_are_what_the_model_meets_while_it_draws(dit, folder, tmp_path):
+    config = SpeedConfig(source=folder, steps=4, **SMALL)
+    subject = prepare(config, tmp_path / "whole")
+    own = subject.own_inputs()
+    assert own.timesteps.unique().tolist() == sorted(make_scheduler(dit, 4, None).timesteps.tolist())
+    assert len(own.labels) == 4 * 2 * 2 and (own.labels == dit.null_class).sum() == 8
+    assert [len(part.labels) for part in own.split(6)] == [6, 6, 4]
+    short = prepare(dataclasses.replace(config, blocks=1), tmp_path / "short")
+    assert short.own_inputs() is None
+    with pytest.raises(ValueError, match="whole trained model for pictures"):
+        speed.measure_speed(dataclasses.replace(config, blocks=1, pictures=1), {})
+
+
+def test_pictures_are_the_samplers_own(dit, folder, tmp_path):
+    config = SpeedConfig(source=folder, steps=2, pictures=3, **SMALL)
+    subject = prepare(config, tmp_path)
+    loaded = registry.BASELINE.load(subject, tmp_path, 1)
+    drawn = Judge(config, subject)._pictures(loaded)
+    expected = ptq4dit.generate(dit, [0, 1, 2], 2, config.guidance_scale, config.seed)
+    torch.testing.assert_close(drawn, expected, rtol=0, atol=1e-4)
+
+
+def test_openvino_compiles_once_for_every_number_of_rows(tmp_path):
+    latents = ops.parameter([-1, 1, 2, 2], np.float32)
+    timestep, label = (ops.parameter([-1], np.int64) for _ in range(2))
+    for node, name in zip((latents, timestep, label), openvino_float.NAMES, strict=True):
+        node.output(0).set_names({name})
+    rows = ops.convert(ops.unsqueeze(ops.add(timestep, label), [1, 2, 3]), "f32")
+    total = ops.add(latents, rows)
+    openvino.save_model(openvino.Model([total], [latents, timestep, label], "sum"), tmp_path / "model.xml")
+    loaded = openvino_float._load(tmp_path, 1, "f32")
+
+    def given(value):
+        return Inputs(
+            latents=torch.full((2, 1, 2, 2), value), timesteps=torch.tensor([1, 1]), labels=torch.tensor([0, 0])
+        )
+
+    first = loaded.bind(given(2.0))
+    (tmp_path / "model.xml").unlink()
+    second = loaded.bind(given(5.0))
+    assert second().unique().tolist() == [6.0] and first().unique().tolist() == [3.0]
 
 
 def test_a_child_that_dies_says_why(tmp_path):

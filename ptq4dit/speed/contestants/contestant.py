@@ -63,9 +63,16 @@ class Contestant:
 
     def missing(self) -> list[str]:
         """Modules that it needs and that are not installed."""
-        return [name for name in self.imports if importlib.util.find_spec(name) is None]
+        return [name for name in self.imports if not _installed(name)]
 
     def disk_bytes(self, subject: Subject, folder: Path) -> int:
         """Bytes of what is deployed."""
         root = subject.folder / "transformer" if self.deployed is None else folder / self.deployed
         return sum(path.stat().st_size for path in root.rglob("*") if path.is_file())
+
+
+def _installed(name: str) -> bool:
+    try:
+        return importlib.util.find_spec(name) is not None
+    except ModuleNotFoundError:  # not even the package that it would be in
+        return False

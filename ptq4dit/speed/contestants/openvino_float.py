@@ -1,5 +1,6 @@
 """OpenVINO in float and with NNCF's own quantization: the stock model, traced, compiled for every shape it meets."""
 
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -72,10 +73,14 @@ def _load(folder: Path, threads: int, precision: str) -> Loaded:
     core = openvino.Core()
     options = {"INFERENCE_PRECISION_HINT": precision, "INFERENCE_NUM_THREADS": threads, "PERFORMANCE_HINT": "LATENCY"}
 
+    @cache
+    def compiled(rows: int) -> Any:
+        graph = core.read_model(folder / "model.xml")
+        graph.reshape({port.any_name: [rows, *list(port.partial_shape)[1:]] for port in graph.inputs})
+        return core.compile_model(graph, "CPU", options).create_infer_request()
+
     def bind(inputs: Inputs) -> Call:
-        graph, given = core.read_model(folder / "model.xml"), arrays(inputs)
-        graph.reshape({name: list(value.shape) for name, value in given.items()})
-        request = core.compile_model(graph, "CPU", options).create_infer_request()
+        request, given = compiled(len(inputs.labels)), arrays(inputs)
 
         def call() -> Tensor:
             return torch.from_numpy(request.infer(given, share_inputs=True)[0])

@@ -1,6 +1,6 @@
 """All contestants, in the order of the tables."""
 
-from ptq4dit.speed.contestants import integer, onnxruntime, openvino_float, torch_float, torchao
+from ptq4dit.speed.contestants import integer, onnxruntime, openvino_float, quanto, sdnq, torch_float, torchao
 from ptq4dit.speed.contestants.contestant import Contestant
 
 BASELINE = torch_float.BASELINE
@@ -12,6 +12,7 @@ ALL: dict[str, Contestant] = {
         *integer.ALL_PRECISIONS,
         *(openvino_float.NNCF, openvino_float.NNCF_HALF),
         *(torchao.DYNAMIC, torchao.STATIC, onnxruntime.STATIC, onnxruntime.DYNAMIC),
+        *(quanto.INT8, sdnq.INT8),
     )
 }
 """Key -> contestant; the baseline comes first."""
