@@ -42,7 +42,7 @@ class Judge:
         The first one asked about is the reference of the pictures and has no ``psnr``.
         """
         found: dict[str, Any] = {}
-        if self._own is not None:
+        if self._own is not None and self._exact is not None:
             outputs = [loaded.bind(part)().float() for part in self._own.split(self._rows)]
             found["own_error"] = relative_error(torch.cat(outputs), self._exact)
         if self._float is None:

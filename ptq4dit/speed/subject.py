@@ -169,6 +169,7 @@ def _save_own_inputs(config: SpeedConfig, dit: Dit, folder: Path) -> None:
     )
     data = collect(dit, asked)
     labels = data.conditions["class_labels"]
+    assert isinstance(labels, Tensor)
     save_file({"latents": data.latents, "timesteps": data.timesteps.long(), "labels": labels}, folder / _OWN)
 
 
