@@ -127,9 +127,9 @@ def kept(browser, server):
 def one_page(kept, request):
     """A page that tests of a module share: `one_page("?strength=8", tab="inspect", width=375, channel=5)`.
 
-    The first call for a path opens it, the others bring it back: in this look, on this tab, with the selection as it was
-    at first but for what is named. What goes wrong on it fails the test that it happens in. A test that fails, or sets
-    `one_page.spent`, leaves a page that nobody uses again; `expected` and `refused` are as for `open_page`.
+    The first call for a path opens it, the others bring it back: in this look, on this tab, with the selection as it
+    was at first but for what is named. What goes wrong on it fails the test that it happens in. A test that fails, or
+    sets `one_page.spent`, leaves a page that nobody uses again; `expected` and `refused` are as for `open_page`.
     """
     failed, one = request.session.testsfailed, partial(_brought_back, kept)
     one.expected, one.refused, one.spent = [], False, False

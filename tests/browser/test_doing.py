@@ -11,16 +11,19 @@ expect.set_options(timeout=3 * PATIENCE)
 
 
 @pytest.fixture
-def inspect(open_page):
-    """Open Inspect, optionally with more in the address, and wait until all is drawn."""
+def again(one_page):
+    """Inspect on the page that is shared, with more of the selection, once all is drawn."""
 
-    def open_(query="", **options):
-        page = open_page(f"?tab=inspect{query}", **options)
-        page.set_default_timeout(3 * PATIENCE)
-        expect(page.locator(".inspector")).to_have_attribute("aria-busy", "false")
-        return page
+    def again_(**selection):
+        return drawn(one_page("?tab=inspect", tab="inspect", **selection))
 
-    return open_
+    return again_
+
+
+def drawn(page):
+    page.set_default_timeout(3 * PATIENCE)
+    expect(page.locator(".inspector")).to_have_attribute("aria-busy", "false")
+    return page
 
 
 def finished(page):
@@ -28,8 +31,8 @@ def finished(page):
     expect(page.locator("#doing .progress")).to_have_attribute("aria-valuetext", "Finished")
 
 
-def test_from_a_click_to_the_pixel(inspect):
-    page = inspect("&weight_bits=8")
+def test_from_a_click_to_the_pixel(again):
+    page = again(weight_bits=8)
     page.locator("#doing").scroll_into_view_if_needed()
     expect(page.locator("#doing .body")).to_be_hidden()
     chart = page.locator('[data-chart="channels"]')
@@ -63,8 +66,9 @@ def test_from_a_click_to_the_pixel(inspect):
     expect(page.locator("#doing .invite")).to_be_visible()
 
 
-def test_a_link_brings_the_curve_and_it_can_be_cancelled(inspect):
-    page = inspect("&channel=129&weight_bits=8&doing=1&curve=all", width=375, theme="dark")
+def test_a_link_brings_the_curve_and_it_can_be_cancelled(open_page):
+    query = "?tab=inspect&channel=129&weight_bits=8&doing=1&curve=all"
+    page = drawn(open_page(query, width=375, theme="dark"))
     page.locator("#doing").scroll_into_view_if_needed()
     stop = page.get_by_role("button", name="Cancel", exact=True).filter(visible=True)
     expect(stop).to_be_enabled()
@@ -86,8 +90,8 @@ def test_a_link_brings_the_curve_and_it_can_be_cancelled(inspect):
     assert "NaN" not in texts and "undefined" not in texts and "Infinity" not in texts
 
 
-def test_what_hurts_the_picture_colours_the_map_and_sorts_the_table(inspect):
-    page = inspect()
+def test_what_hurts_the_picture_colours_the_map_and_sorts_the_table(again):
+    page = again()
     page.get_by_label("coloured by").select_option("hurts")
     expect(page.locator('[data-reading="hurts"]')).to_contain_text("hurts most")
     worst = page.locator('[data-reading="hurts"] b').first.inner_text()

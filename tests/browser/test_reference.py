@@ -9,10 +9,20 @@ import pytest
 from playwright.sync_api import expect
 
 from app.state import Selection, refer
-from tests.browser.conftest import PATIENCE
+from tests.browser.conftest import PATIENCE, look
 
 expect.set_options(timeout=PATIENCE)
 PINNED = Selection(layer="blocks.2.fc1", timestep=500, ssc=False)
+
+
+@pytest.fixture
+def again(one_page):
+    """Inspect on the page that is shared, with more of the selection, once all is drawn."""
+
+    def again_(**selection):
+        return drawn(one_page("?tab=inspect", tab="inspect", **selection))
+
+    return again_
 
 
 def drawn(page):
@@ -29,8 +39,8 @@ def words(page):
     return page.locator('[data-reading="reference"]')
 
 
-def test_one_view_is_pinned_and_every_chart_overlays_it(open_page):
-    page = drawn(open_page("?tab=inspect&ssc=0"))
+def test_one_view_is_pinned_and_every_chart_overlays_it(again):
+    page = again(ssc=False)
     assert not page.locator(".quiet").count()
     page.get_by_role("button", name="Pin as reference").click()
     expect(page).to_have_url(re.compile("reference=demo%7Eblocks.2.fc1%7E500%7E4%7E8%7E1%7E0%7E8"))
@@ -56,14 +66,16 @@ def test_one_view_is_pinned_and_every_chart_overlays_it(open_page):
     expect(page).not_to_have_url(re.compile("reference="))
 
 
-@pytest.mark.parametrize("width", [1280, 375])
-def test_a_link_restores_the_reference(open_page, width):
-    page = drawn(open_page(f"?tab=inspect&layer=blocks.0.qkv&timestep=20&reference={refer(PINNED)}", width=width))
-    expect(page.locator(".both")).to_contain_text(
-        "reference: demo, blocks.2.fc1, timestep 500, W4A8, CSB, salience x 8"
-    )
-    expect(quiet(page, "channels")).to_have_count(2)
-    assert page.evaluate("document.documentElement.scrollWidth") <= width
+def test_a_link_restores_the_reference(open_page):
+    page = open_page(f"?tab=inspect&layer=blocks.0.qkv&timestep=20&reference={refer(PINNED)}", width=375)
+    for width in (375, 1280):
+        look(page, width=width, theme="light")
+        drawn(page)
+        expect(page.locator(".both")).to_contain_text(
+            "reference: demo, blocks.2.fc1, timestep 500, W4A8, CSB, salience x 8"
+        )
+        expect(quiet(page, "channels")).to_have_count(2)
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
 
 
 def test_what_no_view_can_be_is_told(open_page):
@@ -74,8 +86,8 @@ def test_what_no_view_can_be_is_told(open_page):
     expect(words(page)).to_contain_text("Pin what is on show")
 
 
-def test_code_is_copied_with_selection_and_address(open_page, server):
-    page = drawn(open_page("?tab=inspect&layer=blocks.1.fc1&channel=7&strength=4&csb=0"))
+def test_code_is_copied_with_selection_and_address(again, server):
+    page = again(layer="blocks.1.fc1", channel=7, strength=4, csb=False)
     page.context.grant_permissions(["clipboard-read", "clipboard-write"], origin=server)
     page.get_by_role("button", name="Copy as code").first.click()
     expect(page.get_by_role("button", name="Copied")).to_be_visible()
