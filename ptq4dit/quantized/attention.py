@@ -162,5 +162,5 @@ def _rounding_class(stock: type) -> type:
 
 
 def _blank(stock: type) -> Any:
-    made = _rounding_class(stock)
+    made: Any = _rounding_class(stock)
     return made.__new__(made)
