@@ -120,7 +120,8 @@ class RoundedProduct(AttentionRounding):
 def round_attention(attention: nn.Module, rounding: RoundedProduct) -> None:
     """Have an attention's products rounded from now on, in place; its class stays a subclass of what it was."""
     attention.add_module(ROUNDING, rounding)
-    attention.__class__ = _rounding_class(type(attention))
+    stock: Any = type(attention)
+    attention.__class__ = _rounding_class(stock)
 
 
 class _RoundsProducts:
