@@ -62,7 +62,8 @@ def require_float_attention(twin: Any) -> None:
     """Refuse a model whose attention is rounded: here are no kernels that multiply its integers."""
     for name, module in twin.named_modules():
         if isinstance(module, AttentionRounding):
-            raise refusal(name.rpartition(".")[0], "rounded q, k, v or softmax on CUDA", "attention_bits=16, softmax_bits=16")
+            attention = name.rpartition(".")[0]
+            raise refusal(attention, "rounded q, k, v or softmax on CUDA", "attention_bits=16, softmax_bits=16")
 
 
 def require_cuda(device: torch.device) -> None:

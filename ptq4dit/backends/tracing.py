@@ -140,7 +140,7 @@ class _MarkedProduct(nn.Module):
         Whether one does is computed in floats: OpenVINO 2026.4 has no kernel for the product with a boolean.
         """
         q, k, v = product.q, of_every_head(product.k, product.q), of_every_head(product.v, product.q)
-        mask, scale = product.visible(), float(product.scale)
+        mask, scale = product.visible(), product.scale
         if mask is None:
             return _product_marker()(q, k, v, q, False, self.index, scale)
         if mask.dtype != torch.bool:

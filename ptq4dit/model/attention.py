@@ -61,7 +61,7 @@ class Product:
         """
         if dropout_p:
             raise ValueError(f"Expected an attention without dropout, got dropout_p={dropout_p}. Call model.eval().")
-        chosen = query.shape[-1] ** -0.5 if scale is None else scale
+        chosen = float(query.shape[-1]) ** -0.5 if scale is None else float(scale)  # inside a trace they are tensors
         return Product(q=query, k=key, v=value, mask=attn_mask, causal=is_causal, scale=chosen)
 
     def visible(self) -> Tensor | None:

@@ -120,7 +120,8 @@ class RoundedProduct(AttentionRounding):
 def round_attention(attention: nn.Module, rounding: RoundedProduct) -> None:
     """Have an attention's products rounded from now on, in place; its class stays a subclass of what it was."""
     attention.add_module(ROUNDING, rounding)
-    attention.__class__ = _rounding_class(type(attention))
+    stock: Any = type(attention)
+    attention.__class__ = _rounding_class(stock)
 
 
 class _RoundsProducts:
@@ -162,5 +163,5 @@ def _rounding_class(stock: type) -> type:
 
 
 def _blank(stock: type) -> Any:
-    made = _rounding_class(stock)
+    made: Any = _rounding_class(stock)
     return made.__new__(made)

@@ -188,7 +188,7 @@ def _openvino_float(
     """The stock model traced as ours is, compiled for the call's sizes."""
     call = take_apart(model.forward, (), given)
     inputs = call.tensors
-    graph, _ = trace_graph(model, call, inputs)
+    graph, *_ = trace_graph(model, call, inputs)
     graph.reshape({port: list(call.leaves[index].shape) for port, index in zip(graph.inputs, inputs, strict=True)})
     properties = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": threads}
     begun = time.perf_counter()

@@ -89,7 +89,7 @@ def at_times(call):
 
 @pytest.mark.parametrize("name", ATTENTIONS)
 def test_equals_the_definition(name, monkeypatch):
-    _, stats, base, call = quantized(name, torch.float64, **FLOAT)
+    _, _, base, call = quantized(name, torch.float64, **FLOAT)
     _, _, twin, _ = quantized(name, torch.float64, **FLOAT, **ROUNDED)
     assert set(attentions_of(twin)) >= set(ATTENTIONS[name])
     found = output_of(twin, call)
@@ -106,10 +106,10 @@ def test_equals_the_definition(name, monkeypatch):
     assert 1e-4 < relative_difference(output_of(base, call), found) < 0.2
 
 
-def test_balancing_scales_the_values_with_the_model(monkeypatch):
+def test_balancing_scales_the_values_with_the_model():
     """Factors of the output projection are folded into what makes v: so are its ranges, and all else stays."""
     _, stats, _, _ = quantized("flux", torch.float64, **FLOAT)
-    _, _, plain, call = quantized("flux", torch.float64, **FLOAT, csb=False, ssc=False, **ROUNDED)
+    _, _, plain, _ = quantized("flux", torch.float64, **FLOAT, csb=False, ssc=False, **ROUNDED)
     _, _, balanced, _ = quantized("flux", torch.float64, **FLOAT, **ROUNDED)
     for path in ATTENTIONS["flux"]:
         one, other = (model.get_submodule(f"{path}.ptq4dit_attention") for model in (plain, balanced))
@@ -195,7 +195,9 @@ def test_copied_or_pickled_it_rounds_alike_and_shares_nothing(own):
     given = x, torch.full((2,), 450.0)
     found = twin(*given)
     for other in (copy.deepcopy(twin), pickle.loads(pickle.dumps(twin))):
-        assert isinstance(other.blocks[0].attention, Attention) and type(other.blocks[0].attention).__name__ == "Attention"
+        assert (
+            isinstance(other.blocks[0].attention, Attention) and type(other.blocks[0].attention).__name__ == "Attention"
+        )
         assert torch.equal(other(*given), found)
         other.blocks[0].attention.ptq4dit_attention.v_scale.mul_(3)
         assert not torch.equal(other(*given), found)
@@ -277,7 +279,8 @@ def test_saved_and_loaded_by_diffusers_to_the_last_bit(name, tmp_path):
     require_same(twin, again, call)
     half = type(twin).from_pretrained(tmp_path, torch_dtype=torch.bfloat16)
     scale = half.transformer_blocks[0].attn.ptq4dit_attention.q_scale
-    assert scale.dtype == torch.float32 and torch.equal(scale, twin.transformer_blocks[0].attn.ptq4dit_attention.q_scale)
+    own = twin.transformer_blocks[0].attn.ptq4dit_attention.q_scale
+    assert scale.dtype == torch.float32 and torch.equal(scale, own)
 
 
 def test_files_that_name_no_attention_are_refused():

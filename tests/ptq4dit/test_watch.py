@@ -166,8 +166,6 @@ def test_what_is_quantized_already_is_refused():
     quantized = quantize_transformer(transformer, stats, QuantConfig())
     with pytest.raises(ValueError, match="quantized already"):
         watched(quantized, call)
-    with pytest.raises(ValueError, match="attention_bits"):
-        quantize_transformer(transformer, stats, QuantConfig(attention_bits=8))
     with pytest.raises(ValueError, match="modulation=True"):
         quantize_transformer(transformer, stats, QuantConfig(modulation=True))
 

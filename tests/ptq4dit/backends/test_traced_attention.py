@@ -97,12 +97,12 @@ def difference(one, other):
     return float((one - other).norm() / other.norm())
 
 
-@pytest.mark.parametrize("name", ["sd3", "pixart-sigma", "flux", "lumina2, grouped"])
+@pytest.mark.parametrize("name", ["sd3", "pixart-sigma", "flux", "qwen"])
 def test_equals_the_simulated_twin_up_to_flips(name, options):
     twin, fine, call = coarse(name)
     model = backend.build(twin, options)
     expected = output_of(twin, call)
-    assert difference(output_of(model, call), expected) < 0.01 < 0.5 * difference(output_of(fine, call), expected)
+    assert difference(output_of(model, call), expected) < 0.02 < 0.5 * difference(output_of(fine, call), expected)
     assert f"traced, {multiplied()}, rest in f32" in model.runtime
 
 
