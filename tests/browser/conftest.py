@@ -26,6 +26,11 @@ QUIET = (
     "--disable-sync",
     "--no-first-run",
 )
+# Whether the selection is what the address asked for: the page has its own until the server has read that.
+AS_ASKED = """path => [...new URLSearchParams(path)].every(([name, asked]) => {
+  const now = ptq4dit.selection[name];
+  return now === undefined || [String(now), String(Number(now))].includes(asked);
+})"""
 # Tells of every error message that Gradio shows, however briefly.
 WATCH_TOASTS = """
 new MutationObserver((changes) => {
@@ -146,6 +151,7 @@ def _brought_back(kept, path="", *, tab, width=1280, theme="light", **selection)
     if path not in kept.pages:
         page = kept.pages[path] = kept(path, width=width, theme=theme)
         page.wait_for_function("'opened' in document.documentElement.dataset && ptq4dit.selection.weight_bits")
+        page.wait_for_function(AS_ASKED, arg=path)
         page.at_first = page.evaluate("ptq4dit.selection")
     page = kept.pages[path]
     at_rest(page)

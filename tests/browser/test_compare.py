@@ -5,14 +5,37 @@ import io
 import json
 import re
 import zipfile
+from functools import partial
 
 import pytest
 
+from tests.browser.conftest import look
+
+
+@pytest.fixture
+def again(one_page):
+    """Compare on the page that is shared, with a selection of two steps."""
+    return partial(one_page, "?tab=compare&steps=2", tab="compare")
+
 
 def generate(page, until="Finished"):
-    """Press Generate and wait until the progress line begins with `until`."""
+    """Press Generate and wait until the progress line of the run that it starts begins with `until`."""
+    count_starts(page)
     page.locator("#compare-generate").click()
+    page.wait_for_function("window.starts > 0")
     said(page, until)
+
+
+def count_starts(page):
+    """From now on `window.starts` counts what the progress line says of a run that begins or goes on."""
+    page.evaluate("""() => {
+      window.starts = 0;
+      window.watching?.disconnect();
+      const line = document.querySelector('#compare-progress');
+      const look = () => { window.starts += /^(Starting|Preparing|Step)/.test(line.querySelector('.note').innerText); };
+      window.watching = new MutationObserver(look);
+      window.watching.observe(line, { subtree: true, childList: true, characterData: true });
+    }""")
 
 
 def said(page, note):
@@ -23,11 +46,29 @@ def titles(page):
     return page.locator("#compare-cards figcaption strong").all_inner_texts()
 
 
-@pytest.mark.parametrize(("width", "theme"), [(375, "light"), (1280, "dark")])
-def test_a_run_ends_with_pictures_numbers_and_files(open_page, width, theme):
-    page = open_page("?tab=compare&steps=2&seed=2", width=width, theme=theme)
+def test_a_run_ends_with_pictures_numbers_and_files(open_page):
+    """Narrow and light, then wide and dark, and there with another seed."""
+    page = open_page("?tab=compare&steps=2&seed=2", width=375, theme="light")
     page.locator("#compare-drift .js-plotly-plot").wait_for()  # its frame is there before anything is drawn in it
     assert page.locator("#compare-cards .cards figure").count() == 0  # and no empty square
+    a_run_is_whole(page, 375)
+    fits_a_phone(page)
+    look(page, width=1280, theme="dark")
+    archive = a_run_is_whole(page, 1280)
+    # Another seed: what is there is out of date and says so, until its own pictures and its own file are there.
+    assert settings(archive)["seed"] == 2 and not outdated(page)
+    page.locator("#compare").get_by_label("Seed", exact=True).fill("3")
+    page.locator("#compare").get_by_label("Seed", exact=True).press("Tab")
+    page.locator("#compare-progress .changed").wait_for()
+    assert outdated(page) == 3
+    page.locator("#compare-generate").click()
+    page.locator("#compare-cards figcaption.about").get_by_text("seed 3").wait_for()
+    said(page, "Finished")
+    assert not outdated(page) and settings(downloaded(page))["seed"] == 3
+
+
+def a_run_is_whole(page, width):
+    """Run, look at all that it leaves, and give its file."""
     generate(page)
     assert titles(page) == ["FP32", "W8A8", "W4A8"]
     cards = page.locator("#compare-cards .cards figure")
@@ -43,26 +84,17 @@ def test_a_run_ends_with_pictures_numbers_and_files(open_page, width, theme):
     assert {"FP32.png", "W8A8-csb-ssc.png", "W4A8-csb-ssc.png", "settings.json"} <= set(archive.namelist())
     shown = [cards.nth(index).locator(".score b").first.inner_text() for index in (1, 2)]
     assert shown == [f"{float(row[2]):.1f}" for row in rows[2:]]
-    if width == 375:
-        across = page.locator("#compare-cards .cards")
-        assert across.evaluate(
-            "row => row.scrollWidth > row.clientWidth && getComputedStyle(row).scrollSnapType !== ''"
-        )
-        assert cards.nth(0).bounding_box()["width"] > 200
-        table = page.locator("#compare-numbers .scroll")
-        assert table.evaluate("box => box.scrollWidth <= box.clientWidth")
-        assert table.locator("td").first.evaluate("cell => getComputedStyle(cell, '::before').content") == '"PSNR, dB"'
-        return
-    # Another seed: what is there is out of date and says so, until its own pictures and its own file are there.
-    assert settings(archive)["seed"] == 2 and not outdated(page)
-    page.locator("#compare").get_by_label("Seed", exact=True).fill("3")
-    page.locator("#compare").get_by_label("Seed", exact=True).press("Tab")
-    page.locator("#compare-progress .changed").wait_for()
-    assert outdated(page) == 3
-    page.locator("#compare-generate").click()
-    page.locator("#compare-cards figcaption.about").get_by_text("seed 3").wait_for()
-    said(page, "Finished")
-    assert not outdated(page) and settings(downloaded(page))["seed"] == 3
+    return archive
+
+
+def fits_a_phone(page):
+    """Cards are swiped, the table of numbers is one of lines."""
+    cards = page.locator("#compare-cards .cards")
+    assert cards.evaluate("row => row.scrollWidth > row.clientWidth && getComputedStyle(row).scrollSnapType !== ''")
+    assert cards.locator("figure").first.bounding_box()["width"] > 200
+    table = page.locator("#compare-numbers .scroll")
+    assert table.evaluate("box => box.scrollWidth <= box.clientWidth")
+    assert table.locator("td").first.evaluate("cell => getComputedStyle(cell, '::before').content") == '"PSNR, dB"'
 
 
 def downloaded(page):
@@ -83,16 +115,11 @@ def outdated(page):
     return page.locator(":is(#compare-progress, #compare-cards, #compare-wipe) .old").count()
 
 
-def test_generate_can_be_pressed_again_at_once(open_page):
-    page = open_page("?tab=compare&steps=2&seed=1")
+def test_generate_can_be_pressed_again_at_once(again):
+    page = again(seed=1)
     generate(page)
-    page.evaluate("""() => {
-      window.starts = 0;
-      const line = document.querySelector('#compare-progress');
-      const look = () => { window.starts += /^(Starting|Preparing|Step)/.test(line.querySelector('.note').innerText); };
-      new MutationObserver(look).observe(line, { subtree: true, childList: true, characterData: true });
-      document.querySelector('#compare-generate').click();
-    }""")
+    count_starts(page)
+    page.evaluate("document.querySelector('#compare-generate').click()")
     page.wait_for_function("window.starts > 0")
     said(page, "Finished")
 
@@ -108,8 +135,34 @@ def test_cancel_stops_the_run_and_keeps_what_there_is(open_page):
     page.locator("#compare-cancel").and_(page.locator(":disabled")).wait_for()
 
 
-def test_balancing_is_compared_at_the_bits_of_the_bar(open_page):
-    page = open_page("?tab=compare&steps=2&weight_bits=3&strength=1")
+def test_gain_changes_the_maps_and_not_the_pictures(again):
+    page = again()
+    generate(page)
+    picture = page.locator("#compare-cards .picture img").nth(2).get_attribute("src")
+    before = page.locator("#compare-cards img.difference").nth(1).get_attribute("src")
+    gain = page.locator("#compare-gain input[type=number]")
+    gain.fill("64")
+    gain.press("Enter")
+    page.wait_for_function("b => document.querySelectorAll('#compare-cards img.difference')[1].src !== b", arg=before)
+    assert page.locator("#compare-cards .picture img").nth(2).get_attribute("src") == picture
+
+
+def test_nothing_to_compare_is_explained(again, one_page):
+    one_page.refused = True
+    page = again()
+    page.locator("#compare-bits input").click()
+    page.keyboard.press("Backspace")
+    page.keyboard.press("Backspace")
+    page.keyboard.press("Escape")
+    page.locator("#compare-generate").click()
+    page.get_by_text("expected at least one variant such as W4A8").wait_for()
+    for way, one in (("balancing", "W4A8 csb+ssc"), ("bit-widths", "W8A8")):  # lined up anew there are some again
+        page.locator("#compare-line-up").get_by_label(way, exact=True).check()
+        page.locator("#compare-bits").get_by_text(one, exact=True).wait_for()
+
+
+def test_balancing_is_compared_at_the_bits_of_the_bar(again, one_page):
+    page, one_page.spent = again(weight_bits=3, strength=1), True  # is reloaded and stays as it is then
     page.locator("#compare-line-up").get_by_label("balancing").check()
     page.locator("#compare-bits").get_by_text("W3A8 csb+ssc").wait_for()
     page.get_by_text("Steps, guidance, sampler").click()
@@ -132,26 +185,3 @@ def test_balancing_is_compared_at_the_bits_of_the_bar(open_page):
     page.locator("#compare-generate").wait_for()
     page.wait_for_url(re.compile("(?=.*tab=compare)(?=.*csb=0)(?=.*line_up=balancing)"))
     assert "tab=compare" in page.url
-
-
-def test_gain_changes_the_maps_and_not_the_pictures(open_page):
-    page = open_page("?tab=compare&steps=2")
-    generate(page)
-    picture = page.locator("#compare-cards .picture img").nth(2).get_attribute("src")
-    before = page.locator("#compare-cards img.difference").nth(1).get_attribute("src")
-    gain = page.locator("#compare-gain input[type=number]")
-    gain.fill("64")
-    gain.press("Enter")
-    page.wait_for_function("b => document.querySelectorAll('#compare-cards img.difference')[1].src !== b", arg=before)
-    assert page.locator("#compare-cards .picture img").nth(2).get_attribute("src") == picture
-
-
-def test_nothing_to_compare_is_explained(open_page):
-    open_page.refused = True
-    page = open_page("?tab=compare&steps=2")
-    page.locator("#compare-bits input").click()
-    page.keyboard.press("Backspace")
-    page.keyboard.press("Backspace")
-    page.keyboard.press("Escape")
-    page.locator("#compare-generate").click()
-    page.get_by_text("expected at least one variant such as W4A8").wait_for()

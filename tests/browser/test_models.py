@@ -10,6 +10,7 @@ from tests.browser.conftest import at_rest
 from tests.load.server import served
 
 TABS = ("Start", "Learn", "Inspect", "Compare", "Methods", "Data & API")
+SD3 = "?model=sd3"
 DEMO_ONLY = re.compile(r"stacked rings|octahedron|24\.8 dB|OpenVINO \+ NNCF")  # what only the demo's results say
 
 
@@ -35,8 +36,8 @@ def go(page, tab):
     page.get_by_role("tab", name=tab, exact=True).click()
 
 
-def test_another_model_is_chosen_without_a_restart_and_the_address_says_which(open_page):
-    page = open_page()
+def test_another_model_is_chosen_without_a_restart_and_the_address_says_which(one_page):
+    page = one_page(tab="start")
     page.locator("#start .wipe-part img.under").wait_for()
     page.locator("#lacking").wait_for(state="hidden")
     assert page.locator("#bar label:visible").count() == 1  # of the bar only the menu of models is on Start
@@ -50,15 +51,20 @@ def test_another_model_is_chosen_without_a_restart_and_the_address_says_which(op
     assert page.locator("#start .missing").is_hidden()
 
 
-@pytest.mark.parametrize("model", ["sd3", "bare"])
-def test_every_tab_is_the_chosen_models(open_page, model):
-    """All tabs are drawn with the demo first, then with the other model: not a word of the demo's is left."""
-    page = open_page()
+def test_every_tab_is_the_chosen_models(one_page):
+    """All tabs are drawn with the demo first, then with the other models: not a word of the demo's is left."""
+    page, one_page.spent = one_page(tab="start"), True  # ends with another model
     for tab in TABS:
         go(page, tab)
         at_rest(page)
-    go(page, "Start")
-    choose(page, model)
+    for model in ("sd3", "bare"):
+        go(page, "Start")
+        choose(page, model)
+        no_tab_has_the_demos(page, model)
+
+
+def no_tab_has_the_demos(page, model):
+    """Walk all tabs, wait for what is there of this model, look for what is of the demo."""
     places = ("#start", "#learn-rounding", "#inspector", "#compare-speed", "#methods", "#data-files")
     for tab, place in zip(TABS, places, strict=True):
         go(page, tab)
@@ -68,9 +74,9 @@ def test_every_tab_is_the_chosen_models(open_page, model):
         at_rest(page)
         shown = page.locator("#tabs [role=tabpanel]:visible").inner_text()
         found = DEMO_ONLY.search(shown.split("Limits of the demo model")[0])
-        assert not found, (tab, found)
+        assert not found, (model, tab, found)
         pictures = page.locator("#tabs [role=tabpanel]:visible img[src^='data:image']")
-        assert not any(pictures.nth(i).is_visible() for i in range(pictures.count())), tab
+        assert not any(pictures.nth(i).is_visible() for i in range(pictures.count())), (model, tab)
     status = page.locator("#lacking")
     assert model in status.inner_text() and "python -m ptq4dit prepare" in status.inner_text()
 
@@ -91,8 +97,8 @@ def test_a_text_conditioned_model_is_asked_by_a_prompt(open_page):
     assert page.locator("#compare-cards .picture img").count() == 3
 
 
-def test_the_map_has_the_families_rows_and_goes_by_the_keyboard(open_page):
-    page = open_page("?tab=inspect&model=sd3")
+def test_the_map_has_the_families_rows_and_goes_by_the_keyboard(one_page):
+    page = one_page(SD3, tab="inspect")
     page.locator('.inspector[aria-busy="false"]').wait_for()
     rows = page.locator(".map [role=rowheader]").all_inner_texts()
     assert {"qkv", "context.qkv", "context.fc2"} <= set(rows)
@@ -115,8 +121,8 @@ def test_a_model_without_calibration_opens_and_its_owner_is_offered_to_make_it(o
 
 
 @pytest.mark.parametrize(("width", "theme"), [(375, "dark"), (1280, "light")])
-def test_nothing_is_wider_than_the_page(open_page, width, theme):
-    page = open_page("?model=sd3", width=width, theme=theme)
+def test_nothing_is_wider_than_the_page(one_page, width, theme):
+    page = one_page(SD3, tab="start", width=width, theme=theme)
     page.locator("#start .missing").wait_for()
     page.locator("#lacking .told").wait_for()
     assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
