@@ -63,7 +63,7 @@ def test_a_resumed_run_takes_the_steps_that_an_unbroken_one_takes(tmp_path) -> N
 def test_a_run_ends_with_its_budget_and_leaves_its_state(tmp_path) -> None:
     run = small_run(tmp_path / "run.pt")
     run.train(lambda: run.model(torch.ones(4, 20)).square().mean(), minutes=0.004, peak=1e-3)
-    assert run.step > 3 and 0.24 < run.seconds < 2
+    assert run.step > 3 and 0.23 < run.seconds < 2
     again = small_run(tmp_path / "run.pt")
     again.train(lambda: pytest.fail("the budget is spent"), minutes=0.004, peak=1e-3)
     assert again.step == run.step
