@@ -1,7 +1,7 @@
 """Run all tests, those first that tell soonest: `python -m tests`; `python -m tests long` adds what they leave out.
 
 The steps are run one after another and the first that fails is the last: the gate and the engine's formulas, within
-three minutes; all else, in two processes, a file in one of them; then, alone, what measures how soon somebody is
+three minutes; all else, in three processes, a file in one of them; then, alone, what measures how soon somebody is
 answered. The long form is what the others try once, with every other family, method and format.
 """
 
@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-TWO = ("-n", "2", "--dist", "loadfile")
+TWO, THREE = (("-n", count, "--dist", "loadfile") for count in "23")  # two cores; browsers wait a third of their time
 QUICK = (
     "tests/test_gate.py",
     "tests/ptq4dit/model",
@@ -32,7 +32,7 @@ ALONE = (
 )
 STEPS: dict[str, tuple[str, ...]] = {
     "quick": (*TWO, "-m", "not alone and not long", *QUICK),
-    "all else": (*TWO, "-m", "not alone and not long", *(f"--ignore={path}" for path in QUICK)),
+    "all else": (*THREE, "-m", "not alone and not long", *(f"--ignore={path}" for path in QUICK)),
     "alone": ("-m", "alone and not long", *ALONE),
 }
 LONG = {"long": (*TWO, "-m", "long")}

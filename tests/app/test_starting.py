@@ -19,15 +19,42 @@ from tests.ptq4dit.tiny_pipelines import CALL, tiny_sd3
 DRAWN = (0, 3, 2, 2.0, "ddim", "FP32", True, True, 1, "auto")  # the values of /generate up to the model
 
 
-def test_from_another_folder_it_knows_the_demo_model_and_its_calibration(tmp_path):
+@pytest.fixture(scope="module")
+def elsewhere(tmp_path_factory):
+    """The app started in another folder, with two hub ids: one in the hub's cache on this machine, the other not."""
+    folder = tmp_path_factory.mktemp("elsewhere")
+    repository = folder / "hub" / "models--someone--tiny-sd3"
+    files = repository / "snapshots" / ("0" * 40)
+    tiny_sd3().save_pretrained(files)
+    index = files / "model_index.json"
+    index.write_text(json.dumps(json.loads(index.read_text()) | CALL["sd3"]))
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text(files.name)
+    given = {"PTQ4DIT_MODEL": "someone/tiny-sd3\nsomeone/absent", "HF_HUB_CACHE": str(folder / "hub")}
+    before = set(os.listdir("/"))
+    with served(folder, cwd=Path("/"), env=given | {"HF_HUB_OFFLINE": "1"}) as app:
+        yield app
+    assert "Traceback" not in app.told()
+    assert set(os.listdir("/")) == before
+
+
+def test_from_another_folder_it_knows_the_demo_model_and_its_calibration(elsewhere):
     if not (ROOT / "assets" / "demo" / "calibration.safetensors").is_file():
         pytest.skip("This checkout has no demo model.")
-    before = set(os.listdir("/"))
-    with served(tmp_path, cwd=Path("/"), env={"PTQ4DIT_MODEL": ""}) as app:
-        (layers,) = ask(app.url, "layers", timeout=180)
-        (salience,) = ask(app.url, "layer_salience", layers[-2], 500, True, True, 1, timeout=180)
+    (layers,) = ask(elsewhere.url, "layers", "demo", timeout=180)
+    asked = layers[-2], 500, True, True, 1, "demo"
+    (salience,) = ask(elsewhere.url, "layer_salience", *asked, timeout=180)
     assert len(layers) == 32 and salience["layer"] == "blocks.7.fc1"
-    assert set(os.listdir("/")) == before
+
+
+def test_hub_ids_of_text_conditioned_models_are_drawn_or_refused_in_a_sentence(elsewhere):
+    assert urllib.request.urlopen(elsewhere.url, timeout=60).status == 200
+    for model, says in (("tiny-sd3", "There is no calibration of tiny-sd3 yet"), ("absent", "a reachable hub id")):
+        answer = ask(elsewhere.url, "layers", model, timeout=180)
+        assert says in answer["error"] and str(elsewhere.temporary.parent) not in answer["error"]
+    (drawn,) = ask(elsewhere.url, "generate", *DRAWN, "tiny-sd3", "a red cube", timeout=180)
+    assert drawn["settings"]["source"] == "someone/tiny-sd3" and drawn["settings"]["drawn"] == "a red cube"
+    assert urllib.request.urlopen(drawn["picture"]["url"], timeout=60).read().startswith(b"\x89PNG")
 
 
 @pytest.mark.parametrize("wanted", ["", "assets/demo"])
@@ -135,27 +162,6 @@ def test_another_users_temporary_folder_and_a_proxy_do_not_keep_it_from_starting
         assert opener.open(app.url, timeout=60).status == 200
         status, _ = post(f"{app.url}/gradio_api/reset", {"event_id": "none"})
         assert status == 200
-    assert "Traceback" not in app.told()
-
-
-def test_hub_ids_of_text_conditioned_models_are_drawn_or_refused_in_a_sentence(tmp_path):
-    """As somebody has them who was online before: the one in the hub's cache on this machine, the other not."""
-    repository = tmp_path / "hub" / "models--someone--tiny-sd3"
-    files = repository / "snapshots" / ("0" * 40)
-    tiny_sd3().save_pretrained(files)
-    index = files / "model_index.json"
-    index.write_text(json.dumps(json.loads(index.read_text()) | CALL["sd3"]))
-    (repository / "refs").mkdir()
-    (repository / "refs" / "main").write_text(files.name)
-    given = {"PTQ4DIT_MODEL": "someone/tiny-sd3\nsomeone/absent", "HF_HUB_CACHE": str(tmp_path / "hub")}
-    with served(tmp_path, env=given | {"HF_HUB_OFFLINE": "1"}) as app:
-        assert urllib.request.urlopen(app.url, timeout=60).status == 200
-        for model, says in (("tiny-sd3", "There is no calibration of tiny-sd3 yet"), ("absent", "a reachable hub id")):
-            answer = ask(app.url, "layers", model, timeout=180)
-            assert says in answer["error"] and str(tmp_path) not in answer["error"]
-        (drawn,) = ask(app.url, "generate", *DRAWN, "tiny-sd3", "a red cube", timeout=180)
-        assert drawn["settings"]["source"] == "someone/tiny-sd3" and drawn["settings"]["drawn"] == "a red cube"
-        assert urllib.request.urlopen(drawn["picture"]["url"], timeout=60).read().startswith(b"\x89PNG")
     assert "Traceback" not in app.told()
 
 

@@ -28,6 +28,7 @@ def generate(page, until="Finished"):
 
 def count_starts(page):
     """From now on `window.starts` counts what the progress line says of a run that begins or goes on."""
+    page.locator("#compare-progress .note").wait_for(state="attached")
     page.evaluate("""() => {
       window.starts = 0;
       window.watching?.disconnect();
