@@ -15,6 +15,8 @@ from ptq4dit.model.families.registry import family_of
 from ptq4dit.model.hooks import Hooks, first_argument
 from ptq4dit.model.layers import extra_layers
 
+_A_ROW = 2**22
+"""Probabilities that are looked at of each row: those of all 512 tokens in 16 heads, of 38 of FLUX's 4,608."""
 _AT_ONCE = 2**24
 """Probabilities that are formed at a time."""
 
@@ -120,17 +122,22 @@ class _Watched(Products):
 
 
 def _extreme_probabilities(product: Product) -> Float[Tensor, "end 1"]:
-    """The smallest and the largest probability, formed for some tokens at a time."""
+    """The smallest and the largest probability, of tokens spread evenly over all where they are too many for all.
+
+    How many a row has does not depend on how many rows there are: batches of any size see the same.
+    """
     wide = torch.promote_types(product.q.dtype, torch.float32)
-    product = replace(product, q=product.q.to(wide), k=product.k.to(wide), mask=product.visible(), causal=False)
-    tokens = product.q.shape[-2]
-    every = product.q[..., 0].numel() * product.k.shape[-2]
-    size = max(1, tokens * _AT_ONCE // max(1, every))
+    tokens, keys = product.q.shape[-2], product.k.shape[-2]
+    heads = product.q.shape[1:-2].numel() if product.q.ndim > 3 else 1
+    count = min(tokens, max(1, _A_ROW // (heads * keys)))
+    seen = torch.arange(count, device=product.q.device) * tokens // count
+    visible, key = product.visible(), product.k.to(wide)
+    size = max(1, _AT_ONCE // (product.q[..., 0, 0].numel() * keys))
     ends = []
-    for start in range(0, tokens, size):
-        rows, mask = slice(start, start + size), product.mask
-        if mask is not None and mask.ndim > 1 and mask.shape[-2] == tokens:
-            mask = mask[..., rows, :]
-        found = replace(product, q=product.q[..., rows, :], mask=mask).probabilities()
+    for rows in seen.split(size):
+        varies = visible is not None and visible.ndim > 1 and visible.shape[-2] == tokens
+        mask = visible[..., rows, :] if visible is not None and varies else visible
+        q = product.q[..., rows, :].to(wide)
+        found = replace(product, q=q, k=key, mask=mask, causal=False).probabilities()
         ends += [found.amin(), found.amax()]
     return torch.stack(ends)[:, None]

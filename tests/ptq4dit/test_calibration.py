@@ -3,10 +3,12 @@ import dataclasses
 import pytest
 import torch
 
+from ptq4dit.calibration import unbalanced
 from ptq4dit.calibration.run import Cancelled, calibrate, conditions, observed_positions
 from ptq4dit.calibration.statistics import Calibration
 from ptq4dit.config.calibration import CalibrationConfig
 from ptq4dit.methods.registry import quantize
+from ptq4dit.model.attention import Product
 from ptq4dit.model.layers import balanced_layers
 from ptq4dit.paper.reparam import reparameterize
 from ptq4dit.paper.salience import channel_salience
@@ -145,6 +147,20 @@ def test_extremes_of_the_attention_are_those_that_torch_computes(make_dit):
     whole = torch.nn.functional.scaled_dot_product_attention(q, k, torch.eye(q.shape[2]).expand(*q.shape[:2], -1, -1))
     torch.testing.assert_close(stats.extra_max["blocks.1.softmax"].max(), whole.max())
     torch.testing.assert_close(stats.extra_min["blocks.1.softmax"].min(), whole.min())
+
+
+@pytest.mark.parametrize("causal", [False, True])
+def test_of_many_tokens_so_many_probabilities_are_looked_at(monkeypatch, causal):
+    """Of tokens spread over all, whatever the batch and however many are formed at a time."""
+    monkeypatch.setattr(unbalanced, "_A_ROW", 2 * 8 * 3)  # three of eight tokens: 0, 2, 5
+    q, k, v = torch.randn(3, 4, 2, 8, 5, generator=torch.Generator().manual_seed(0))
+    weights = torch.nn.functional.scaled_dot_product_attention(
+        q, k, torch.eye(8).expand(4, 2, -1, -1), is_causal=causal
+    )[..., [0, 2, 5], :]
+    for at_once in (2**24, 1):
+        monkeypatch.setattr(unbalanced, "_AT_ONCE", at_once)
+        ends = unbalanced._extreme_probabilities(Product.of(q, k, v, is_causal=causal))
+        torch.testing.assert_close(torch.stack([ends.min(), ends.max()]), torch.stack([weights.min(), weights.max()]))
 
 
 def test_loading_is_strict(stats, tmp_path):

@@ -71,6 +71,10 @@ class Contestant:
         return sum(path.stat().st_size for path in root.rglob("*") if path.is_file())
 
 
+def nothing(subject: Subject, folder: Path) -> None:
+    """`Contestant.build` of who makes what it runs as it is loaded; with ``deployed=None``, from the float weights."""
+
+
 def _installed(name: str) -> bool:
     try:
         return importlib.util.find_spec(name) is not None

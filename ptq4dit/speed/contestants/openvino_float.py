@@ -1,5 +1,6 @@
 """OpenVINO in float and with NNCF's own quantization: the stock model, traced, compiled for every shape it meets."""
 
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,13 @@ def calibration_batches(subject: Subject) -> list[dict[str, np.ndarray]]:
             arrays(Inputs(latents=inputs.latents, timesteps=torch.full((2,), timestep), labels=inputs.labels))
         )
     return batches
+
+
+@torch.no_grad()
+def calibrate_on(module: Callable[..., Any], subject: Subject) -> None:
+    """Call a torch module on `calibration_batches`, for tools that watch it meanwhile."""
+    for batch in calibration_batches(subject):
+        module(*(torch.from_numpy(value) for value in batch.values()))
 
 
 def traced(subject: Subject) -> Any:

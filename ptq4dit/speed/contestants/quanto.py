@@ -4,14 +4,10 @@ from pathlib import Path
 
 import torch
 
-from ptq4dit.speed.contestants.contestant import Contestant, Loaded
-from ptq4dit.speed.contestants.openvino_float import calibration_batches
+from ptq4dit.speed.contestants.contestant import Contestant, Loaded, nothing
+from ptq4dit.speed.contestants.openvino_float import calibrate_on
 from ptq4dit.speed.contestants.torch_float import STOCK, Plain, calls
 from ptq4dit.speed.subject import Subject
-
-
-def _nothing(subject: Subject, folder: Path) -> None:
-    """Quantized when it is loaded, as a script that uses it does."""
 
 
 def _load(subject: Subject, folder: Path, threads: int) -> Loaded:
@@ -20,9 +16,8 @@ def _load(subject: Subject, folder: Path, threads: int) -> Loaded:
     torch.set_num_threads(threads)
     module = Plain(subject.transformer())
     quantize(module, weights=qint8, activations=qint8)
-    with torch.no_grad(), Calibration():
-        for batch in calibration_batches(subject):
-            module(*(torch.from_numpy(value) for value in batch.values()))
+    with Calibration():
+        calibrate_on(module, subject)
     freeze(module)
     return calls(module)
 
@@ -35,8 +30,8 @@ INT8 = Contestant(
     forward=STOCK,
     built="quanto",
     imports=("optimum.quanto",),
-    build=_nothing,
+    build=nothing,
     load=_load,
     deployed=None,
 )
-"""Not compiled: torch.compile takes minutes with its tensor classes and gains nothing."""
+"""Not compiled: torch.compile takes minutes with its tensor classes."""

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ptq4dit.speed.contestants.contestant import Call, Contestant, Loaded
+from ptq4dit.speed.contestants.contestant import Call, Contestant, Loaded, nothing
 from ptq4dit.speed.subject import Inputs, Subject
 
 STOCK = "diffusers' own"
@@ -40,10 +40,6 @@ def calls(module: Any, dtype: torch.dtype = torch.float32) -> Loaded:
     return Loaded(bind=bind)
 
 
-def _nothing(subject: Subject, folder: Path) -> None:
-    """Deployed as the float weights are."""
-
-
 def _eager(subject: Subject, folder: Path, threads: int) -> Loaded:
     torch.set_num_threads(threads)
     transformer = subject.transformer()
@@ -74,7 +70,7 @@ BASELINE = Contestant(
     forward=STOCK,
     built="torch",
     imports=("torch",),
-    build=_nothing,
+    build=nothing,
     load=_eager,
     deployed=None,
 )
@@ -86,7 +82,7 @@ COMPILED = Contestant(
     forward=STOCK,
     built="torch",
     imports=("torch",),
-    build=_nothing,
+    build=nothing,
     load=_compiled,
     deployed=None,
 )

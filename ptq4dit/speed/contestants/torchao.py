@@ -1,4 +1,7 @@
-"""torchao's int8, compiled: dynamic per-token activations, and static ones with scales observed on the same inputs."""
+"""torchao's int8, compiled: dynamic per-token activations, and static ones with scales observed on the same inputs.
+
+Quantized as it is loaded: torchao's own files are pickles.
+"""
 
 from pathlib import Path
 from typing import Any
@@ -6,14 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ptq4dit.speed.contestants.contestant import Contestant, Loaded
-from ptq4dit.speed.contestants.openvino_float import calibration_batches
+from ptq4dit.speed.contestants.contestant import Contestant, Loaded, nothing
+from ptq4dit.speed.contestants.openvino_float import calibrate_on
 from ptq4dit.speed.contestants.torch_float import STOCK, Plain, calls
 from ptq4dit.speed.subject import Subject
-
-
-def _nothing(subject: Subject, folder: Path) -> None:
-    """Quantized when it is loaded: torchao's own files are pickles."""
 
 
 def _dynamic(subject: Subject, folder: Path, threads: int) -> Loaded:
@@ -49,9 +48,7 @@ def _observe(module: nn.Module, subject: Subject) -> dict[str, Tensor]:
 
             handles.append(linear.register_forward_pre_hook(look))
     try:
-        with torch.no_grad():
-            for batch in calibration_batches(subject):
-                module(*(torch.from_numpy(value) for value in batch.values()))
+        calibrate_on(module, subject)
     finally:
         for handle in handles:
             handle.remove()
@@ -76,7 +73,7 @@ DYNAMIC, STATIC = (
         forward=STOCK,
         built="torchao",
         imports=("torchao",),
-        build=_nothing,
+        build=nothing,
         load=load,
         deployed=None,
     )
