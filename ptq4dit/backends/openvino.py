@@ -16,13 +16,16 @@ from torch import nn
 from ptq4dit.backends import (
     dit_layers,
     integer_linear,
+    marks,
     openvino_attention,
     openvino_graph,
     openvino_layers,
     openvino_linear,
     openvino_modulation,
     openvino_token,
+    rewritten,
     token_linear,
+    tracing,
 )
 from ptq4dit.backends.compiled_graph import OpenVinoStep, ready
 from ptq4dit.backends.dit_layers import is_published_dit
@@ -54,7 +57,8 @@ _CONDITIONING = (".norm1.emb.", ".norm1.linear.", "proj_out_1.")
 """Tensors that a DiT's graph does not contain."""
 _MODULATION = (".norm1.linear.", "proj_out_1.")
 _LAYERS: tuple[ModuleType, ...] = (openvino_layers, openvino_linear, openvino_token, integer_linear, token_linear)
-_TRACERS: tuple[ModuleType, ...] = (openvino_attention, *_LAYERS)
+_TRACERS: tuple[ModuleType, ...] = (tracing, marks, rewritten, openvino_attention, *_LAYERS)
+"""What writes a traced graph: another source of one of them is another graph in the cache."""
 _WRITERS: tuple[ModuleType, ...] = (openvino_graph, openvino_attention, dit_layers, *_LAYERS)
 _REST = {
     "f32": "rest in f32",

@@ -12,9 +12,9 @@ import torch
 from jaxtyping import Float, Float16, Shaped
 from torch import Tensor, nn
 
+from ptq4dit.calibration.attention_names import value_factors
 from ptq4dit.calibration.stored import StoredFile, require_statistics, stored_names, stored_paths
 from ptq4dit.config.calibration import CalibrationConfig
-from ptq4dit.model.attention import value_factors
 from ptq4dit.model.families.family import Call
 from ptq4dit.model.fingerprint import fingerprint, is_fingerprint_of
 from ptq4dit.model.layers import Layer, balanced_layers
@@ -52,7 +52,7 @@ class Calibration:
         extra_min: site -> ``(T, channels)``, for the inputs of `layers.extra_layers` (one channel for the patch
             embedding) and, of every attention, for ``<name>.q``, ``.k``, ``.v`` as its product is given them (after
             norms and rotation, all heads' channels) and ``.softmax`` (one channel); the name is
-            `model.attention.range_name`. None in files of before, but for the DiT's.
+            `attention_names.range_name`. None in files of before, but for the DiT's.
         extra_max: site -> ``(T, channels)``.
         paths: layer -> its linears in the transformer; empty in files of before other families were known.
         example: one call of the transformer, on which its folding is proven; in memory only.
@@ -130,7 +130,7 @@ class Calibration:
 
         Args:
             factors: layer name -> ``(d_in,)``.
-            values: name of a range of `extra_min` -> factor, see `model.attention.value_factors`; a range of other
+            values: name of a range of `extra_min` -> factor, see `attention_names.value_factors`; a range of other
                 channels is left out, as what it becomes is not known.
         """
         values = values or {}

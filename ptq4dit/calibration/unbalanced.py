@@ -10,7 +10,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from ptq4dit.model.attention import Product, Products, range_name, tokens_of
+from ptq4dit.calibration.attention_names import range_name
+from ptq4dit.model.attention import Product, Products, tokens_of
 from ptq4dit.model.families.registry import family_of
 from ptq4dit.model.hooks import Hooks, first_argument
 from ptq4dit.model.layers import extra_layers

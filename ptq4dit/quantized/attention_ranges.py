@@ -4,9 +4,10 @@ from collections.abc import Mapping
 
 from torch import nn
 
+from ptq4dit.calibration.attention_names import range_name
 from ptq4dit.calibration.statistics import Calibration
 from ptq4dit.config.quantization import FLOAT_BITS, QuantConfig
-from ptq4dit.model.attention import PARTS, range_name
+from ptq4dit.model.attention import PARTS
 from ptq4dit.model.families.registry import family_of
 from ptq4dit.quantized.attention import ROUNDING, AttentionRounding
 from ptq4dit.quantized.ranges import grouped_range

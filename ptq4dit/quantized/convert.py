@@ -11,9 +11,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from ptq4dit.calibration.attention_names import value_factors
 from ptq4dit.calibration.statistics import Calibration
 from ptq4dit.config.quantization import LayerConfig, QuantConfig
-from ptq4dit.model.attention import value_factors
 from ptq4dit.model.bundle import Dit
 from ptq4dit.model.families.absorber import InputFactor, Split, split_factor
 from ptq4dit.model.families.registry import family_of

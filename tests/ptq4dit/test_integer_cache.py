@@ -1,6 +1,7 @@
 """Compiled models on disk: found again, rebuilt when damaged, bounded, keyed by what they depend on."""
 
 import dataclasses
+import inspect
 import os
 import subprocess
 import sys
@@ -11,8 +12,12 @@ import torch
 
 from ptq4dit.backends import openvino as backend
 from ptq4dit.backends.dispatch import with_backend
+from ptq4dit.backends.marks import marked
+from ptq4dit.backends.openvino_attention import rounded_product
 from ptq4dit.backends.openvino_cache import CompiledCache, cache_folder, content_key, payload_bytes
 from ptq4dit.backends.options import IntegerOptions
+from ptq4dit.backends.rewritten import REWRITTEN
+from ptq4dit.backends.tracing import trace_graph
 from ptq4dit.calibration.run import calibrate
 from ptq4dit.config.calibration import CalibrationConfig
 from ptq4dit.config.quantization import QuantConfig
@@ -140,6 +145,15 @@ def test_keys_are_the_same_in_every_process():
         for each in ("1", "2")
     }
     assert len(keys) == 1 and len(keys.pop()) == 33
+
+
+def test_a_graph_of_other_code_is_another_one():
+    """All that has a hand in a traced graph is part of its key."""
+    writers = {inspect.getmodule(one) for one in (trace_graph, marked, REWRITTEN["pad_sequence"].run, rounded_product)}
+    assert len(writers) == 4 and writers <= set(backend._TRACERS)
+    model = torch.nn.Linear(2, 2)
+    one, other = (content_key(backend._content(model, {}, each, ())) for each in (backend._TRACERS, backend._LAYERS))
+    assert one != other
 
 
 def test_the_least_recently_used_go_first(tmp_path):

@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import nn
 
+from ptq4dit.backends import marks, openvino_attention, tracing
 from ptq4dit.backends import openvino as backend
-from ptq4dit.backends import openvino_attention, tracing
 from ptq4dit.backends.openvino_attention import AttentionGrids, multiplied, require_integer_attention
 from ptq4dit.backends.options import IntegerOptions
 from ptq4dit.backends.shared_copies import shallow_copy
@@ -29,7 +29,7 @@ class Marked(nn.Module):
 
     def __init__(self, causal=False):
         super().__init__()
-        self.product, self.causal = tracing._MarkedProduct(0), causal
+        self.product, self.causal = marks.MarkedProduct(0), causal
 
     def forward(self, q, k, v, mask=None):
         return self.product(Product(q=q, k=k, v=v, mask=mask, causal=self.causal, scale=0.3))
