@@ -12,47 +12,32 @@ from what was measured: one pass of 28 blocks from one block and two, times the 
 from __future__ import annotations
 
 import argparse
-import math
 import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from cost_figure import figure, tables
+from cost_laws import PARTS, ROWS, STEPS, Point, fits, images
 from provenance import ROOT, made_by, read_json, write_json
 
 sys.path.insert(0, str(ROOT))
-
-from matplotlib.figure import Figure
 
 OUT = ROOT / "assets" / "demo" / "results" / "cost_growth.json"
 FIGURE = ROOT / "assets" / "screenshots" / "cost_growth.webp"
 COMMAND = "python assets/recipes/cost_growth.py"
 FLOAT, OURS = "torch-fp32", "ours-w8a8"
-ROWS, ALL_ROWS, STEPS = 1, (1, 2, 4, 8), 50
-"""An image with guidance takes two rows; the sweep of rows is measured at the first point."""
-XL_BLOCKS, XL_WIDTH, HEAD = 28, 1152, 72
+HEAD, ALL_ROWS = 72, (1, 2, 4, 8)
+"""Channels of a head; rows of their sweep, at the first point. An image with guidance takes two rows."""
 POINTS = (
     *((1, 16, 32), (2, 16, 32), (1, 16, 64), (2, 16, 64), (1, 8, 32), (4, 16, 32), (1, 24, 32)),
     *((1, 16, 128), (1, 16, 96), (1, 16, 48), (1, 4, 32)),
 )
 """Blocks, heads and side of the latents: tokens are the square of half of it. What tells most comes first."""
-SIZES = ("tokens", "rows", "blocks", "width")
-BASE = {"blocks": 1, "width": XL_WIDTH, "tokens": 256, "rows": ROWS}
-PARTS = ("products", "attention", "rest")
-MEASURES = {
-    **{part: f"{part}, ms" for part in PARTS},
-    "ours": "W8A8, ms",
-    "float": "torch fp32, ms",
-    "ours_mb": "W8A8, MB",
-    "float_mb": "torch fp32, MB",
-}
-COLOURS = {"products": "#2A86C2", "attention": "#D55E00", "rest": "#9AA5B4", "ours": "#009E73", "float": "#4B5563"}
 NO_PEAKS = dict.fromkeys(("fp32_macs", "bf16_macs", "int8_macs", "bytes_per_s"), 1.0)
 """Floors are not looked at."""
-Point = dict[str, float]
 
 
 def measure(blocks: int, heads: int, side: int, rounds: int) -> list[Point]:
@@ -90,7 +75,7 @@ def measure(blocks: int, heads: int, side: int, rounds: int) -> list[Point]:
                 raise SystemExit(f"{key}: {failed[0]}")
     about = {name: content["model"][name] for name in ("blocks", "width", "tokens")}
     return [
-        about | {"rows": row} | point({key: found[key] for key in memory}, memory, row) | once(found[OURS])
+        about | {"rows": row, "once": found[OURS]["once_ms"]} | point({key: found[key] for key in memory}, memory, row)
         for row in sorted(rows)
     ]
 
@@ -108,11 +93,6 @@ def point(found: dict[str, Any], memory: dict[str, Any], rows: int) -> Point:
     }
 
 
-def once(result: dict[str, Any]) -> Point:
-    """Milliseconds of what a run of `STEPS` steps needs once."""
-    return {"once": result["once_ms"]}
-
-
 def parts(profile: dict[str, Any], ms_of_pass: float) -> Point:
     """Milliseconds of the products of weights, of the attention, and of all that is neither, shared out as profiled."""
     kinds = {kind: numbers["ms"] for kind, numbers in profile["kinds"].items()}
@@ -121,68 +101,6 @@ def parts(profile: dict[str, Any], ms_of_pass: float) -> Point:
     whole = sum(kinds.values())
     shares = products / whole, attention / whole, 1 - (products + attention) / whole
     return {name: round(share * ms_of_pass, 3) for name, share in zip(PARTS, shares, strict=True)}
-
-
-def sweep(points: Sequence[Point], size: str) -> list[Point]:
-    """The points that differ from the base in this size only, by it."""
-    fixed = {name: value for name, value in BASE.items() if name != size}
-    return sorted((one for one in points if fixed.items() <= one.items()), key=lambda one: one[size])
-
-
-def exponent(points: Sequence[Point], size: str, name: str) -> float:
-    """Slope of least squares of log(measure) over log(size)."""
-    return line(points, size, name)[0]
-
-
-def line(points: Sequence[Point], size: str, name: str) -> tuple[float, float]:
-    """Slope and intercept of log(measure) over log(size)."""
-    fit = statistics.linear_regression([math.log(p[size]) for p in points], [math.log(p[name]) for p in points])
-    return fit.slope, fit.intercept
-
-
-def crossing(points: Sequence[Point], size: str = "tokens") -> float:
-    """Where attention takes as long as the products, by the lines through the last three points."""
-    (a, b), (c, d) = (line(points[-3:], size, name) for name in ("products", "attention"))
-    return math.exp((b - d) / (c - a))
-
-
-def fits(points: Sequence[Point]) -> dict[str, Any]:
-    """Exponents of what was swept; four blocks over the line through one and two; where attention overtakes."""
-    swept = {size: each for size in SIZES if len(each := sweep(points, size)) > 1}
-    found: dict[str, Any] = {"attention_overtakes_by_counting": 6 * XL_WIDTH}
-    found["exponents"] = {
-        size: {name: round(exponent(each, size, name), 2) for name in MEASURES} for size, each in swept.items()
-    }
-    if len(blocks := swept.get("blocks", [])) == 3:
-        one, two, four = blocks
-        line_ms = {name: one[name] + 3 * (two[name] - one[name]) for name in ("ours", "float")}
-        found["four_blocks_over_line"] = {name: round(four[name] / ms, 2) for name, ms in line_ms.items()}
-    if "tokens" in swept:
-        found["attention_overtakes_at_tokens"] = round(crossing(swept["tokens"]))
-    return found
-
-
-def images(points: Sequence[Point], decode_s: dict[str, float]) -> list[dict[str, Any]]:
-    """Seconds of one image with guidance of DiT-XL/2's size, put together from one block, two, and the decoding."""
-
-    def whole(tokens: int, name: str) -> float:
-        one, two = (
-            next(p for p in points if p == p | BASE | {"tokens": tokens, "rows": 2, "blocks": blocks})
-            for blocks in (1, 2)
-        )
-        return (one[name] + (XL_BLOCKS - 1) * (two[name] - one[name])) / 1e3
-
-    rows = []
-    for pixels in (256, 512):
-        tokens, decoding = (pixels // 16) ** 2, decode_s[str(pixels)]
-        for steps in (50, 20):
-            sampling = {"float": steps * whole(tokens, "float"), "ours": steps * whole(tokens, "ours")}
-            sampling["ours"] += whole(tokens, "once") * steps / STEPS
-            rows.append(
-                {"pixels": pixels, "steps": steps, "decode_s": round(decoding, 2)}
-                | {f"{name}_s": round(seconds + decoding, 1) for name, seconds in sampling.items()}
-            )
-    return rows
 
 
 def decoding() -> dict[str, float]:
@@ -226,70 +144,6 @@ def run(rounds: int, again: bool) -> None:
     write_json(OUT, content)
     figure(content).savefig(FIGURE, pil_kwargs={"quality": 85, "method": 6})
     print("\n\n".join(tables(content).values()))
-
-
-def tables(content: dict[str, Any]) -> dict[str, str]:
-    """The tables by name: what was measured and the exponents; seconds of an image."""
-    return {"growth": growth_table(content), "image cost": image_table(content)}
-
-
-def growth_table(content: dict[str, Any]) -> str:
-    """The first and last point of every sweep and the exponents between."""
-    head = ["varied", "from, to", *MEASURES.values()]
-    lines = [head, ["---"] * len(head)]
-    for size in content["fits"]["exponents"]:
-        points = sweep(content["points"], size)
-        first, last, powers = points[0], points[-1], content["fits"]["exponents"][size]
-        cells = [f"{first[name]:.3g} to {last[name]:.3g}: {powers[name]:.2f}" for name in MEASURES]
-        lines.append([size, f"{first[size]}, {last[size]}", *cells])
-    return _markdown(lines)
-
-
-def image_table(content: dict[str, Any]) -> str:
-    """Seconds of one image with guidance at two sizes and two numbers of steps."""
-    lines = [["pixels", "steps", "torch fp32, s", "W8A8, s", "of it decoding, s"], ["---"] * 5]
-    for row in content["images"]:
-        seconds = [f"{row[name]:.1f}" for name in ("float_s", "ours_s", "decode_s")]
-        lines.append([str(row["pixels"]), str(row["steps"]), *seconds])
-    return _markdown(lines)
-
-
-def _markdown(lines: list[list[str]]) -> str:
-    return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
-
-
-def figure(content: dict[str, Any]) -> Figure:
-    """Both axes logarithmic, so that a slope is an exponent: time above, memory below, one panel for each size."""
-    text = "#4B5563"
-    result = Figure(figsize=(11, 5.2), dpi=110, layout="constrained")
-    powers = content["fits"]["exponents"]
-    panels = result.subplots(2, len(powers), sharex="col", sharey="row", squeeze=False)
-    for column, size in enumerate(powers):
-        points = sweep(content["points"], size)
-        at = [one[size] for one in points]
-        for row, names in enumerate(((*PARTS, "ours", "float"), ("ours_mb", "float_mb"))):
-            panel = panels[row][column]
-            for name in names:
-                kind = name.removesuffix("_mb")
-                label = f"{MEASURES[name].split(',')[0]} {powers[size][name]:.2f}"
-                style = "--" if kind == "float" else "-"
-                panel.plot(
-                    at, [one[name] for one in points], f"o{style}", color=COLOURS[kind], ms=3, lw=1.3, label=label
-                )
-            panel.set(xscale="log", yscale="log")
-            panel.set_xticks(at, [str(value) for value in at])
-            panel.minorticks_off()
-            panel.legend(fontsize=6.5, frameon=False, labelcolor=text)
-            panel.grid(color="#E5E7EB", lw=0.6)
-            panel.tick_params(labelsize=8, colors=text, length=0)
-            for spine in panel.spines.values():
-                spine.set_visible(False)
-        panels[1][column].set_xlabel(size, fontsize=9, color=text)
-    panels[0][0].set_ylabel("processor ms of one pass", fontsize=9, color=text)
-    panels[1][0].set_ylabel("resident MB", fontsize=9, color=text)
-    title = f"From {BASE['blocks']} block, {XL_WIDTH} wide, {BASE['tokens']} tokens, {ROWS} row; numbers: exponents"
-    result.suptitle(title, fontsize=10, color=text)
-    return result
 
 
 if __name__ == "__main__":

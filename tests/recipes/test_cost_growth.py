@@ -1,6 +1,7 @@
 """How cost grows: exponents, parts, crossing and seconds of an image, from points whose answers are known."""
 
 import cost_growth as growth
+import cost_laws as laws
 import pytest
 
 
@@ -19,7 +20,7 @@ def points():
 
 
 def test_sweeps_hold_all_else_fixed():
-    swept = {size: [one[size] for one in growth.sweep(points(), size)] for size in growth.SIZES}
+    swept = {size: [one[size] for one in laws.sweep(points(), size)] for size in laws.SIZES}
     assert swept == {
         "tokens": [256, 576, 1024, 2304, 4096],
         "rows": [1, 2, 4, 8],
@@ -29,7 +30,7 @@ def test_sweeps_hold_all_else_fixed():
 
 
 def test_exponents_and_where_attention_overtakes_are_found_again():
-    found = growth.fits(points())
+    found = laws.fits(points())
     expected = {"tokens": (1, 2), "rows": (1, 1), "blocks": (1, 1), "width": (2, 1)}
     for size, (products, attention) in expected.items():
         assert found["exponents"][size]["products"] == products, size
@@ -40,7 +41,7 @@ def test_exponents_and_where_attention_overtakes_are_found_again():
 
 
 def test_seconds_of_an_image_by_hand():
-    rows = growth.images(points(), {"256": 2.0, "512": 8.0})
+    rows = laws.images(points(), {"256": 2.0, "512": 8.0})
     assert [(row["pixels"], row["steps"]) for row in rows] == [(256, 50), (256, 20), (512, 50), (512, 20)]
     each = 2 * 256 * 1152 * (6 * 1152 + 256) / 1e9
     assert rows[0]["float_s"] == pytest.approx(50 * 28 * 3 * each + 2, abs=0.06)
@@ -55,11 +56,11 @@ def test_parts_are_products_attention_and_all_else():
 
 
 def test_the_tables_and_the_figure_show_every_sweep():
-    content = {"points": points(), "fits": growth.fits(points())}
-    content["images"] = growth.images(points(), {"256": 2.0, "512": 8.0})
+    content = {"points": points(), "fits": laws.fits(points())}
+    content["images"] = laws.images(points(), {"256": 2.0, "512": 8.0})
     made = growth.tables(content)
-    assert [line.split(" | ")[0] for line in made["growth"].splitlines()[2:]] == [f"| {size}" for size in growth.SIZES]
+    assert [line.split(" | ")[0] for line in made["growth"].splitlines()[2:]] == [f"| {size}" for size in laws.SIZES]
     assert "256, 4096" in made["growth"] and len(made["image cost"].splitlines()) == 6
     panels = growth.figure(content).axes
-    assert len(panels) == 2 * len(growth.SIZES)
-    assert list(panels[0].lines[1].get_ydata()) == [one["attention"] for one in growth.sweep(points(), "tokens")]
+    assert len(panels) == 2 * len(laws.SIZES)
+    assert list(panels[0].lines[1].get_ydata()) == [one["attention"] for one in laws.sweep(points(), "tokens")]
