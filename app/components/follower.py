@@ -1,4 +1,4 @@
-"""How a view follows the selection: it is drawn anew when that moves, while somebody sees it and not otherwise."""
+"""How a view follows the selection: it is drawn anew when that moves, near what somebody sees and not elsewhere."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def follow(
     triggers: Sequence[Any] = (),
     instead: Callable[[str], Any] | None = None,
 ) -> None:
-    """Draw when one of the selection's fields moves, when the tab opens, and at the view's own triggers.
+    """Draw when one of the selection's fields moves, when the view first comes near, and at its own triggers.
 
     Called where the view stands. `draw` takes the values of its `own` controls, then those of the selection in field
     order. All of a view's triggers share one event, so that a slow answer never overwrites a later one; of many moves

@@ -65,7 +65,7 @@ def create_learn_tab(shared: Shared) -> None:
     }
     cards = {one.key: create_card(number, one, controls[one.key]) for number, one in enumerate(LESSONS, 1)}
     _closing(lessons)
-    _wire_numbers(cards)
+    _wire_numbers(shared, cards)
     _wire_outlier(cards["outlier"])
     _wire_selection(shared, cards)
     _follow_selection(shared, cards)
@@ -104,17 +104,17 @@ def _closing(lessons: list[dict[str, str]]) -> None:
         markdown(words("learn/glossary"))
 
 
-def _wire_numbers(cards: dict[str, Card]) -> None:
-    """The lessons that need no model: plain arithmetic, drawn without the queue."""
+def _wire_numbers(shared: Shared, cards: dict[str, Card]) -> None:
+    """The lessons that need no model: plain arithmetic on what their own controls say."""
     drawers: dict[str, Callable[..., list[Any]]] = {
-        "rounding": handlers.draw_rounding,
-        "outlier": handlers.draw_outlier,
+        "rounding": handlers.follow_rounding,
+        "outlier": handlers.follow_outlier,
     }
     for key, draw in drawers.items():
         card = cards[key]
         controls: list[Any] = [card.control, *card.more]
-        moved = [*_opened(), *(one.input for one in controls)]
-        gr.on(moved, draw, controls, card.drawn, trigger_mode="always_last", queue=False, **QUIET)
+        with card.place:
+            follow(shared, (), draw, card.drawn, own=controls, triggers=[one.input for one in controls])
 
 
 def _wire_outlier(card: Card) -> None:

@@ -111,6 +111,16 @@ def draw_timesteps(model: str, layer: str, strength: int, timestep: int) -> list
     ]
 
 
+def follow_rounding(bits: int, stretch: float, shift: int, *_values: Any) -> list[Any]:
+    """What the first lesson draws, whatever is selected."""
+    return draw_rounding(bits, stretch, shift)
+
+
+def follow_outlier(size: float, *_values: Any) -> list[Any]:
+    """What the second lesson draws, whatever is selected."""
+    return draw_outlier(size)
+
+
 def follow_salience(*values: Any) -> list[Any]:
     """What the third lesson draws for a selection; values: its fields, here and below."""
     selection = Selection.from_controls(*values)

@@ -1,7 +1,7 @@
 """Learn in a real browser: every lesson draws, answers to its control, and its question can be put and revealed.
 
-Opening it draws eight charts, so all tests but the last share two pages, a wide light one and a narrow dark one: each
-begins by choosing what it speaks of.
+Eight charts are drawn, each once it comes near what the window shows. All tests but two share two pages, a wide light
+one and a narrow dark one: each begins by choosing what it speaks of.
 """
 
 import re
@@ -15,7 +15,6 @@ from tests.browser.conftest import PATIENCE, at_rest, opening
 expect.set_options(timeout=PATIENCE)
 
 KEYS = [one.key for one in LESSONS]
-ALL_DRAWN = "[...document.querySelectorAll('.lesson')].filter((one) => one.querySelector('.main-svg')).length === 8"
 
 
 @pytest.fixture(scope="module")
@@ -32,8 +31,16 @@ def narrow(browser, server):
 
 def opened(open_, query="?tab=learn", **look):
     page = open_(query, **look)
-    page.wait_for_function(ALL_DRAWN)
+    page.locator("#tabs .lesson .reading").first.wait_for()
     return page
+
+
+def lesson(page, key):
+    """A lesson, once the reader has come to it and it is drawn."""
+    one = page.locator(f"#learn-{key}")
+    one.scroll_into_view_if_needed()
+    one.locator(".main-svg, .wipe img.over").first.wait_for()
+    return one
 
 
 def reading(page, key):
@@ -42,6 +49,8 @@ def reading(page, key):
 
 def changes(page, key, act):
     """Do something that must change a lesson's reading; the new reading."""
+    lesson(page, key)
+    at_rest(page)
     before = reading(page, key).inner_text()
     act()
     page.wait_for_function(
@@ -51,8 +60,8 @@ def changes(page, key, act):
     return reading(page, key).inner_text()
 
 
-def set_slider(page, key, value):
-    box = page.locator(f"#learn-{key} input[type=number]").first
+def set_slider(page, place, value):
+    box = page.locator(f"#learn-{place} input[type=number]").first
     box.fill(str(value))
     box.press("Enter")
 
@@ -61,11 +70,15 @@ def set_slider(page, key, value):
 def test_every_lesson_is_drawn_and_fits(request, look):
     page = request.getfixturevalue(look)
     width = page.viewport_size["width"]
+    for key in KEYS:
+        lesson(page, key)
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     assert page.locator(".lesson .formula .katex").count() == 9
     assert page.locator(".katex-error").count() == 0
     assert "$" not in page.locator("#tabs").inner_text()
-    for chart in page.locator(".lesson .js-plotly-plot").all():
+    charts = page.locator(".lesson .js-plotly-plot").all()
+    assert len(charts) == 8
+    for chart in charts:
         box = chart.bounding_box()
         assert 200 < box["width"] <= width and box["x"] + box["width"] <= width
     for formula in page.locator(".lesson .formula .katex-display").all():
@@ -84,12 +97,8 @@ def test_on_a_phone_the_chart_follows_its_control(narrow):
 def test_each_control_moves_its_lesson(wide):
     page = wide
     assert "8 bits" in changes(page, "rounding", lambda: set_slider(page, "rounding", 8))
-    scale = page.locator("#learn-scale input[type=number]")
-    scale.fill("0.5")
-    assert "beyond the grid" in changes(page, "rounding", lambda: scale.press("Enter"))
-    zero = page.locator("#learn-zero input[type=number]")
-    zero.fill("-3")
-    changes(page, "rounding", lambda: zero.press("Enter"))
+    assert "beyond the grid" in changes(page, "rounding", lambda: set_slider(page, "scale", 0.5))
+    changes(page, "rounding", lambda: set_slider(page, "zero", -3))
     assert "outlier of 20" in changes(page, "outlier", lambda: set_slider(page, "outlier", 20))
     assert "Balanced" in changes(page, "balance", lambda: set_slider(page, "balance", 100))
     assert "At timestep" in changes(page, "timesteps", lambda: set_slider(page, "timesteps", 10))
@@ -111,11 +120,11 @@ def test_the_salience_dial_is_followed(wide):
 def test_the_outlier_can_be_dragged_and_walked(wide):
     page = wide
     handle = page.locator("#learn-outlier .handle")
-    handle.scroll_into_view_if_needed()
-    box = handle.locator("circle").bounding_box()
-    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
 
     def drag():
+        handle.scroll_into_view_if_needed()
+        box = handle.locator("circle").bounding_box()
+        x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
         page.mouse.move(x, y)
         page.mouse.down()
         page.mouse.move(x + 120, y, steps=6)

@@ -1,25 +1,18 @@
-// Asks for a new drawing when the selection has moved: at once where it stands in the window; where it is scrolled away
-// once it comes into sight or nothing else has moved for a while; and on a tab that nobody sees not before it opens.
+// Asks for a new drawing when the selection has moved, where it stands in the window or within a window's height of it;
+// elsewhere, and on a tab that nobody sees, once it comes that near.
 const place = element.closest('.card') ?? element;
-let drawn = '', waiting = 0, inSight = false;
+let drawn = '', near = false;
 
 function ask() {
-  window.clearTimeout(waiting);
   const wanted = JSON.stringify(props.fields.map((name) => store.selection[name]));
-  if (!element.offsetParent || store.selection.layer === undefined || wanted === drawn) return;
+  if (!near || store.selection.layer === undefined || wanted === drawn) return;
   drawn = wanted;
   props.value = { ...store.selection };
   trigger('select');
 }
 
-store.listen((news) => {
-  if (!news.some((name) => props.fields.includes(name))) return;
-  window.clearTimeout(waiting);
-  if (inSight) ask();
-  else waiting = window.setTimeout(ask, 800);
-});
-new ResizeObserver(ask).observe(element); // it has a width once its tab shows
+store.listen(ask);
 new IntersectionObserver((seen) => {
-  inSight = seen[seen.length - 1].isIntersecting;
-  if (inSight) ask();
-}).observe(place);
+  near = seen[seen.length - 1].isIntersecting;
+  ask();
+}, { rootMargin: '100% 0px' }).observe(place);
