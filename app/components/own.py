@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 import gradio as gr
 
-from app.components.part import html_part, script
+from app.components.part import script
 
 
 def tell(controls: Mapping[str, gr.components.Component], link: Mapping[str, str] | None = None) -> None:
@@ -26,8 +26,3 @@ def tell(controls: Mapping[str, gr.components.Component], link: Mapping[str, str
         show_progress="hidden",
         api_visibility="private",
     )
-
-
-def linked(names: list[str]) -> gr.HTML:
-    """What the link that the page was opened with says of them: a dict of texts by name, of those that it names."""
-    return html_part("linked", {}, elem_classes="follower", names=names)

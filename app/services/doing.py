@@ -54,16 +54,7 @@ class Question:
     @property
     def request(self) -> Request:
         """The picture, as Compare would be asked for it."""
-        chosen = self.selection
-        return Request(
-            model=chosen.model,
-            class_id=chosen.class_id,
-            prompt=chosen.prompt,
-            seed=chosen.seed,
-            steps=STEPS,
-            guidance=chosen.guidance,
-            strength=chosen.strength,
-        )
+        return Request.of(self.selection, steps=STEPS)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

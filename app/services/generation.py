@@ -10,7 +10,7 @@ import math
 import statistics
 import time
 from collections.abc import Generator, Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 from threading import Event, Lock
 from typing import TYPE_CHECKING
@@ -23,6 +23,7 @@ from app.services.drawing import DRAWING, LONGEST, require_subject, subject
 from app.services.gpu import Refused, on_gpu
 from app.services.loading import is_loaded
 from app.services.request import DEFAULT_BITS, Request, parse_variants
+from app.services.shelf import entry
 from app.services.workpiece import POLL
 from app.state import Selection
 
@@ -156,9 +157,14 @@ def recall(request: Request) -> Frame | None:
 
 
 def prepare(start: Selection) -> None:
-    """Make the variants that Compare opens with, so that the first run waits for nothing."""
-    for variant in parse_variants(DEFAULT_BITS, start.csb, start.ssc, "auto", start.tokens):
+    """Make the variants that Compare opens with, so that the first run waits for nothing; of a demo that run, too."""
+    request = Request.of(start, parse_variants(DEFAULT_BITS, start.csb, start.ssc, "auto", start.tokens))
+    for variant in request.variants:
         contender(start.model, variant, start.strength)
+    if entry(start.model).demo:
+        with suppress(ValueError):  # too many wait, or it takes too long: then it is drawn when it is asked for
+            *_, last = run(request)
+            remember(last)
 
 
 def _drawn(models: list[Dit], start: Frame, stop: Event, *, alone: bool = False) -> Iterator[Frame]:

@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
+from typing import Any
 
 from app.balancing import SWITCHES, TOKENS
 from app.state import Selection, brief, one_of, switch
@@ -16,6 +17,7 @@ MOST_VARIANTS = 7
 BACKENDS = ("auto", "integer", "simulated")
 PTQ4DIT = "ptq4dit"
 DEFAULT_BITS = ("W8A8", "W4A8")
+PICTURE = ("class_id", "prompt", "seed", "steps", "guidance")  # what of a selection a picture is drawn by
 _BITS = re.compile(r"W(\d{1,2})A(\d{1,2})(?: (none|csb\+ssc|csb))?(?: (token|tensor))?", re.IGNORECASE)
 
 
@@ -136,6 +138,12 @@ class Request:
     strength: int = 1
     variants: tuple[Variant, ...] = ()
 
+    @classmethod
+    def of(cls, selection: Selection, variants: tuple[Variant, ...] = (), **others: Any) -> Request:
+        """The picture that is selected, by these variants. Raises ValueError where it cannot be generated."""
+        fields = {name: getattr(selection, name) for name in (*PICTURE, "model", "strength")}
+        return cls(**(fields | others), variants=variants)
+
     def __post_init__(self) -> None:
         """Refuse what cannot be generated."""
         if len(self.variants) > MOST_VARIANTS:
@@ -143,7 +151,7 @@ class Request:
         object.__setattr__(self, "sampler", one_of("sampler", self.sampler, SAMPLERS))
         for variant in self.contenders:
             selection = self._selection(variant)
-        for name in ("class_id", "prompt", "seed", "steps", "guidance", "strength"):
+        for name in (*PICTURE, "strength"):
             object.__setattr__(self, name, getattr(selection, name))
 
     @property

@@ -7,11 +7,12 @@ from typing import Any
 
 import gradio as gr
 from gradio.context import Context
+from gradio.events import Dependency
 
 from app.components.chart import chart
 from app.components.controls import Shared
 from app.components.follower import follow
-from app.components.own import linked, tell
+from app.components.own import tell
 from app.components.part import html_part
 from app.content import words
 from app.services.fitting import fit
@@ -28,6 +29,7 @@ AT_ONCE: dict[str, Any] = {"concurrency_limit": 2, "concurrency_id": "generation
 BITS = ("W8A8", "W6A8", "W5A8", "W4A8", "W3A8", "W2A8", "W8A6", "W6A6", "W4A6", "W8A4", "W4A4")
 SAMPLER_NAMES = [("DDIM", "ddim"), ("DDPM", "ddpm"), ("DPM-Solver++", "dpm++")]
 LINE_UPS = list(zip(("bit-widths", "balancing", "both, in two rows", "scales"), line_up.LINE_UPS, strict=True))
+LINED_UP = "compare-lined-up"  # said to the whole page, and heard by `parts/first.js`
 RUN_BY = list(zip(("integers where they can be", "rounded floats (simulated)"), line_up.RUN_BY, strict=True))
 LINK = {
     "line_up": "bits",
@@ -80,7 +82,8 @@ def create_compare_tab(shared: Shared) -> None:
         outputs = [html_part("table", handlers.NOTHING_MEASURED), gr.Markdown(elem_classes="source")]
         follow(shared, ("model",), handlers.draw_speed, outputs)
     with asked:
-        _take_up(shared, controls, views)
+        lined_up = _take_up(shared, controls, views)
+        _make_the_first(shared, controls, gain, views, lined_up)
     _wire(shared, controls, gain, views)
     compare_api.create_endpoints(AT_ONCE)
 
@@ -113,28 +116,43 @@ def _create_controls(shared: Shared) -> _Controls:
     return _Controls(line_up=way, backend=backend, bits=bits, sampler=sampler, generate=generate, cancel=cancel)
 
 
-def _take_up(shared: Shared, controls: _Controls, views: _Views) -> None:
-    """Line the variants up as the link and then the bar say; keep the link and the page in step with the controls."""
+def _take_up(shared: Shared, controls: _Controls, views: _Views) -> Dependency:
+    """Line the variants up as the link and then the bar say; keep the link and the page in step with the controls.
+
+    The event that lines them up.
+    """
     own = [controls.line_up, controls.bits, controls.sampler, controls.backend]
-    link, taken = linked(list(LINK)), gr.State("")
-    follow(
+    taken = gr.State("")
+    lined_up = follow(
         shared,
         ("weight_bits", "activation_bits"),
         line_up.take_up,
         [*own, taken, views.chart],
-        own=[controls.line_up, controls.bits, taken, link],
+        own=[controls.line_up, controls.bits, taken],
         triggers=[controls.line_up.change],
+        linked=list(LINK),
     )
     tell(dict(zip(LINK, own, strict=True)), LINK)
+    return lined_up
+
+
+def _make_the_first(shared: Shared, controls: _Controls, gain: gr.Slider, views: _Views, lined_up: Dependency) -> None:
+    """Open with a comparison: one that is kept, else as if Generate had been pressed, where that takes seconds."""
+    first = html_part("first", {"begin": False}, elem_classes="follower")
+    asked = [controls.bits, controls.sampler, controls.backend, gain, *shared.inputs]
+    private: dict[str, Any] = {"api_visibility": "private"}
+    quiet: dict[str, Any] = {"queue": False, "show_progress": "hidden", **private}
+    lined_up.then(None, js=f"() => {{ document.dispatchEvent(new Event('{LINED_UP}')); return []; }}", **private)
+    press = "(first) => { if (first.begin) document.querySelector('#compare-generate').click(); return []; }"
+    recalled = first.select(handlers.recall_first, asked, [first, *vars(views).values()], **quiet)
+    recalled.then(None, first, None, js=press, **private)
 
 
 def _create_views(shared: Shared, cancel: gr.Button) -> tuple[gr.Slider, _Views]:
     """Progress and pictures; after a run gain of the maps, slider, numbers and download; the drift as it goes."""
     start = fit(Selection(), shared.outline)[0]
     variants = parse_variants(DEFAULT_BITS, start.csb, start.ssc, "auto", start.tokens)
-    request = Request(
-        model=start.model, class_id=start.class_id, prompt=start.prompt, seed=start.seed, variants=variants
-    )
+    request = Request.of(start, variants)
     ages = ("store", "age")
     progress = html_part("progress", view.idle(start.steps), scripts=ages, elem_id="compare-progress")
     empty = Frame(request=request, note="")

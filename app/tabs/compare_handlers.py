@@ -16,6 +16,8 @@ from app.components.pace import Beat, paced
 from app.services import generation, running
 from app.services.drawing import require_subject
 from app.services.generation import Frame
+from app.services.loading import is_loaded
+from app.services.payloads import is_small
 from app.services.request import SAMPLERS, Request, parse_variants
 from app.services.shelf import entry
 from app.state import Selection
@@ -51,17 +53,8 @@ class Update:
 
 def make_request(bits: list[str], sampler: str, backend: str, selection: Selection) -> Request:
     """What the controls ask for. Raises ValueError where it cannot be generated."""
-    return Request(
-        model=selection.model,
-        prompt=selection.prompt,
-        class_id=selection.class_id,
-        seed=selection.seed,
-        steps=selection.steps,
-        guidance=selection.guidance,
-        sampler=sampler,
-        strength=selection.strength,
-        variants=parse_variants(bits, selection.csb, selection.ssc, backend, selection.tokens),
-    )
+    variants = parse_variants(bits, selection.csb, selection.ssc, backend, selection.tokens)
+    return Request.of(selection, variants, sampler=sampler)
 
 
 def _asked(bits: list[str], sampler: str, backend: str, gain: float, *values: Any) -> Request:
@@ -71,6 +64,24 @@ def _asked(bits: list[str], sampler: str, backend: str, gain: float, *values: An
     request = make_request(bits, sampler, backend, selection)
     require_subject(request)
     return request
+
+
+def recall_first(bits: list[str], sampler: str, backend: str, gain: float, *values: Any) -> list[Any]:
+    """The comparison that the tab opens with, where somebody's is kept; and whether the page is to begin it.
+
+    It begins by itself where that takes seconds: of a demo model, and of a small one that is in memory.
+    """
+    selection = Selection.from_controls(*values)
+    try:
+        asked = _asked(bits, sampler, backend, gain, *values)
+    except ValueError:  # a link asks for what cannot be drawn: told when Generate is pressed
+        return [{"begin": False}, *Update().outputs]
+    frame = generation.recall(asked)
+    if frame is not None:
+        made = view.made_for(asked, **line_up.own(bits, backend, selection))
+        return [{"begin": False}, *_finished(frame, gain, made).outputs]
+    quick = entry(asked.model).demo or (is_loaded(asked.model) and is_small(asked.model))
+    return [{"begin": quick}, *Update().outputs]
 
 
 @checked_by(_asked)

@@ -38,12 +38,15 @@ def line_up(by: str, bits: list[str], *values: Any) -> list[str]:
     return [*plain[:-1], named]
 
 
-def take_up(by: str, bits: list[str], taken: str, link: dict[str, str], *values: Any) -> list[Any]:
+def take_up(by: str, bits: list[str], taken: str, link: dict[str, str] | None, *values: Any) -> list[Any]:
     """Line-up, variants, sampler, backend, what they were made for, and the chart's frame.
 
     The variants are lined up anew where the way or the bar's bits are others than those they were `taken` for. When the
-    tab opens there are none yet: then all is as the page's link has it, and what makes no sense there is left alone.
+    tab opens there are none yet: then all is as the page's link has it, and what makes no sense there is left alone;
+    before the page has said what that is nothing is lined up.
     """
+    if link is None:
+        return [gr.skip()] * 6
     selection, said = Selection.from_controls(*values), {} if taken else from_link(link)
     by = said.get("line_up", by)
     now = f"{by} W{selection.weight_bits}A{selection.activation_bits}"

@@ -74,16 +74,7 @@ def make_request(first: str, second: str, selection: Selection) -> Request:
         raise ValueError(f"methods: expected two different ones; got {brief(first)} twice. Choose another for A or B")
     if variants[0].is_float:
         raise ValueError("bits: expected 2 to 8 for weights or activations; got float for both. Choose fewer above")
-    return Request(
-        model=selection.model,
-        class_id=selection.class_id,
-        prompt=selection.prompt,
-        seed=selection.seed,
-        steps=selection.steps,
-        guidance=selection.guidance,
-        strength=selection.strength,
-        variants=variants,
-    )
+    return Request.of(selection, variants)
 
 
 def _asked(first: str, second: str, *values: Any) -> Request:

@@ -18,6 +18,7 @@ from app.figures.drift import drift
 from app.figures.picture import data_uri, png
 from app.services import generation, running
 from app.services.generation import Frame
+from app.services.loading import is_loaded
 from app.services.request import MOST_VARIANTS, Request, Variant
 from app.state import FIELDS, Selection
 from app.tabs import compare_handlers as handlers
@@ -176,6 +177,32 @@ def test_a_run_ends_with_pictures_and_numbers_and_its_files_are_made_on_demand(e
     assert [u.progress["step"] for u in updates] == sorted(u.progress["step"] for u in updates)
 
 
+def first(bits=("W8A8", "W4A8")):
+    part, *update = handlers.recall_first(list(bits), "ddim", "simulated", 8, *SELECTED)
+    return part["begin"], handlers.Update(**dict(zip(vars(handlers.Update()), update, strict=True)))
+
+
+def test_the_tab_opens_with_a_comparison_that_somebody_made(explored_model, monkeypatch):
+    monkeypatch.setattr(generation, "_finished", {})
+    assert is_loaded("tiny", within=60)
+    assert first() == (True, handlers.Update())  # of a small model, in memory
+    *_, last = live()
+    begin, opened = first()
+    assert not begin and opened.finished == last[9]
+    assert opened.cards == last[1] and opened.table == last[3]
+    assert opened.progress["note"].startswith("Finished")
+
+
+def test_no_tab_begins_what_takes_long_or_cannot_be_drawn(explored_model, monkeypatch):
+    monkeypatch.setattr(generation, "_finished", {})
+    assert is_loaded("tiny", within=60)
+    monkeypatch.setattr(handlers, "is_small", lambda model: False)
+    assert first() == (False, handlers.Update())
+    monkeypatch.setattr(handlers, "is_small", lambda model: True)
+    assert first() == (True, handlers.Update())
+    assert first(bits=["huh"]) == (False, handlers.Update())
+
+
 def test_a_cancelled_run_says_so_and_keeps_its_pictures(explored_model):
     run = live("impatient")
     progress = {"step": 0}
@@ -254,6 +281,11 @@ def test_what_a_link_asks_in_vain_is_left_as_it_is(link):
     taken = taken_up(link=link, weight_bits=3)
     assert taken["variants"] == ["W8A8", "W3A8"]
     assert taken["line_up"] == taken["sampler"] == taken["backend"] == gr.skip()
+
+
+def test_nothing_is_lined_up_before_the_page_has_said_its_link():
+    values = compare_line_up.take_up("balancing", ["W8A8"], "", None, *vars(Selection()).values())
+    assert values == [gr.skip()] * 6
 
 
 def test_another_gain_changes_the_maps_of_the_last_run(frame):

@@ -1,6 +1,7 @@
 """Live comparison: the engine's own pictures and numbers, frame by frame, cancelled within one step, kept in bounds."""
 
 import threading
+from dataclasses import replace
 from threading import Event
 
 import numpy as np
@@ -153,6 +154,18 @@ def test_the_first_comparison_finds_its_models_made(explored_model, monkeypatch)
     variants = parse_variants(DEFAULT_BITS, start.csb, start.ssc, "auto")
     *_, last = run(ask(variants=variants, strength=start.strength))
     assert last.finished
+
+
+def test_the_first_comparison_of_a_demo_model_is_made_before_anybody_asks(explored_model, monkeypatch):
+    monkeypatch.setattr(generation, "_finished", {})
+    start = Selection(model="tiny", class_id=2, steps=2)
+    generation.prepare(start)
+    assert not generation._finished
+    demo = replace(generation.entry("tiny"), demo=True)
+    monkeypatch.setattr(generation, "entry", lambda name: demo)
+    generation.prepare(start)
+    variants = parse_variants(DEFAULT_BITS, start.csb, start.ssc, "auto")
+    assert generation.recall(Request.of(start, variants)).finished
 
 
 def test_making_one_model_keeps_nobody_from_another(explored_model, monkeypatch):

@@ -7,7 +7,8 @@ function ask() {
   const wanted = JSON.stringify(props.fields.map((name) => store.selection[name]));
   if (!near || store.selection.layer === undefined || wanted === drawn) return;
   drawn = wanted;
-  props.value = { ...store.selection };
+  const said = props.linked.filter((name) => store.opened.has(name)).map((name) => [name, store.opened.get(name)]);
+  props.value = { ...store.selection, link: Object.fromEntries(said) };
   trigger('select');
 }
 

@@ -9,6 +9,7 @@ const store = (window.ptq4dit ??= (() => {
     about: {},
     ssc: false, // as it last was with CSB on
     search: window.location.search,
+    opened: new URLSearchParams(window.location.search), // the link that the page was opened with
     set(given, from) {
       // CSB switched off takes SSC along, and brings it back as it was.
       const patch = 'csb' in given && !('ssc' in given) ? { ...given, ssc: Boolean(given.csb && this.ssc) } : given;
