@@ -32,6 +32,7 @@ from ptq4dit.reconstruction.rounding import (
 from ptq4dit.reconstruction.run import block_error, held_out, reconstruct
 from ptq4dit.reconstruction.training import training_data
 from ptq4dit.reconstruction.walk import Walk
+from tests.long_form import usually
 
 CALIBRATION = CalibrationConfig(timesteps=3, samples_per_timestep=6, steps=5, rows_per_timestep=16, seed=1)
 W4A8 = QuantConfig(weight_bits=4)
@@ -121,7 +122,7 @@ def test_data_of_another_shape_are_refused(dit, stats, data):
         reconstruct(folded, model, other, FAST)
 
 
-@pytest.mark.parametrize("name", VARIANTS)
+@pytest.mark.parametrize("name", usually(VARIANTS, ("static", "dynamic", "everything")))
 def test_closed_form_lowers_the_error_and_stays_on_the_grid(dit, stats, data, name):
     config = dataclasses.replace(W4A8, **VARIANTS[name])
     folded, model = made(dit, stats, config)
@@ -234,8 +235,11 @@ def test_activation_scales_can_be_left_alone(dit, stats, data):
         assert torch.equal(linear.activation_scale, quantized_linears(model)[path].activation_scale)
 
 
+WHOLE = ("everything", "groups of timesteps")
+
+
 @pytest.mark.parametrize("start", ["nearest", "gptq"])
-@pytest.mark.parametrize("name", ["static", "symmetric", "everything", "groups of timesteps"])
+@pytest.mark.parametrize("name", usually(("static", "symmetric", *WHOLE), WHOLE))
 def test_soft_and_hard_blocks_agree(dit, stats, data, name, start):
     """Before the first step: softened it is closer to the float block, and hardened it is what it was."""
     folded, model = made(dit, stats, dataclasses.replace(W4A8, **VARIANTS[name]))

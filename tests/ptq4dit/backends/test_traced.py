@@ -40,7 +40,8 @@ def sd3(options):
 
 
 TRACED = [name for name in TINY if not name.startswith("dit")]
-TRIED = [pytest.param(name, "W4A8", marks=() if name in ONE_EACH else pytest.mark.long) for name in TRACED]
+USUAL = set(ONE_EACH) - {"ltx", "cogvideox", "auraflow"}  # of the generic family two
+TRIED = [pytest.param(name, "W4A8", marks=() if name in USUAL else pytest.mark.long) for name in TRACED]
 TRIED += [("sd3", "W8A8")]
 """Both widths are int8 products in the graph: what differs from family to family is the graph."""
 
