@@ -105,6 +105,20 @@ def test_the_switches_change_picture_number_and_bar(again):
     page.wait_for_url(re.compile("(?=.*weight_bits=8)(?=.*ssc=0)(?=.*strength=1)"))
 
 
+def test_of_choices_that_follow_each_other_quickly_the_last_one_stands(again):
+    """The page's echo of an earlier one comes when a later one has been made, and changes nothing."""
+    page = again()
+    page.evaluate("""() => {
+      for (let i = 0; i < 31; i += 1) {
+        ptq4dit.set({ timestep: 10 + i });
+        document.querySelector('#copy-link').click();  // tells the page at once
+      }
+    }""")
+    at_rest(page)
+    assert page.evaluate("ptq4dit.selection.timestep") == 40
+    page.wait_for_url(re.compile("timestep=40"))
+
+
 def test_the_curve_says_where_one_is_and_whether_balancing_pays_there(again):
     """At four bits, as trained, CSB loses on average: by sign, shape and words."""
     page = again(width=375, theme="dark")

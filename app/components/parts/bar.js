@@ -3,12 +3,14 @@ const fields = [...element.querySelectorAll('[data-field]')];
 const search = element.querySelector('[data-search]');
 const field = (name) => element.querySelector(`[data-field="${name}"]`);
 const REST = 40; // milliseconds without a change after which the server is told
+const ECHO = 3000; // milliseconds within which a busy page echoes what it was told
 const FEW = 24; // classes that a menu shows; more are searched by name
 const models = { [props.about.name]: Promise.resolve(props.about) };
 const more = element.querySelector('#bar-more');
 let about = null; // the model whose layers, classes or prompts the fields offer
 let waiting = 0;
 let told = ''; // the selection that the page and the bar last agreed on
+let sent = []; // what the page was told lately: its echo may come when something else has been chosen already
 let wanted = ''; // the model that was chosen and is not here yet
 
 const plain = (text) => String(text).replace(/[&<>"]/g, (c) => ({ '&': '&amp;', '<': '&lt;', '>': '&gt;', '"': '&quot;' })[c]);
@@ -111,6 +113,9 @@ function tell() {
   window.clearTimeout(waiting);
   if (inWords(store.selection) === told) return;
   told = inWords(store.selection);
+  const one = told;
+  sent.push(one);
+  window.setTimeout(() => { sent = sent.filter((other) => other !== one); }, ECHO);
   props.value = { ...store.selection };
   trigger('select');
 }
@@ -123,6 +128,7 @@ store.listen(() => {
 
 function agree(said) {
   told = inWords(said);
+  sent = [];
   store.set(said);
   show();
 }
@@ -130,7 +136,7 @@ function agree(said) {
 // The page says what is chosen, as when a link was opened: of another model its layers and classes have to come first.
 async function hear() {
   const said = { ...props.value };
-  if (inWords(said) === told) return; // an echo: something else may have been chosen since
+  if (inWords(said) === told || sent.includes(inWords(said))) return; // an echo: something else may be chosen since
   if (said.model && said.model !== about?.name) {
     try { offer(await modelOf(said.model)); } catch (problem) { return; }
   }
