@@ -157,11 +157,14 @@ def recall(request: Request) -> Frame | None:
 
 
 def prepare(start: Selection) -> None:
-    """Make the variants that Compare opens with, so that the first run waits for nothing; of a demo that run, too."""
+    """Make the variants that Compare opens with, so that the first run waits for nothing; of a demo that run, too.
+
+    Not where a Space lends a GPU: that is lent to a visitor, for what the visitor asks.
+    """
     request = Request.of(start, parse_variants(DEFAULT_BITS, start.csb, start.ssc, "auto", start.tokens))
     for variant in request.variants:
         contender(start.model, variant, start.strength)
-    if entry(start.model).demo:
+    if entry(start.model).demo and _by_gpu is None:
         with suppress(ValueError):  # too many wait, or it takes too long: then it is drawn when it is asked for
             *_, last = run(request)
             remember(last)

@@ -163,6 +163,10 @@ def test_the_first_comparison_of_a_demo_model_is_made_before_anybody_asks(explor
     assert not generation._finished
     demo = replace(generation.entry("tiny"), demo=True)
     monkeypatch.setattr(generation, "entry", lambda name: demo)
+    with monkeypatch.context() as lent:
+        lent.setattr(generation, "_by_gpu", lambda *_: pytest.fail("nobody has asked"))
+        generation.prepare(start)
+    assert not generation._finished
     generation.prepare(start)
     variants = parse_variants(DEFAULT_BITS, start.csb, start.ssc, "auto")
     assert generation.recall(Request.of(start, variants)).finished
