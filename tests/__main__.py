@@ -3,8 +3,8 @@
 The steps are run one after another and the first that fails is the last: the gate and the engine's formulas, within
 three minutes; all else, in three processes, a file in one of them; then, alone, what measures how soon somebody is
 answered. The long form is what the others try once, with every other family, method and format; and the whole engine
-with every annotated type and shape checked at every call, which the others do for the formulas: it takes 2.4 times as
-long.
+with every annotated type and shape checked at every call, which takes 2.4 times as long: the first step does so, for
+the formulas and for one way through methods, reconstruction, backends and checkpoints.
 """
 
 from __future__ import annotations
@@ -31,6 +31,13 @@ QUICK = (
     *(f"tests/ptq4dit/test_{name}.py" for name in ("attention", "quantize", "integer_linear", "layer_error", "dit")),
     *(f"tests/ptq4dit/test_{name}.py" for name in ("trajectories", "recorded_calls", "official", "sensitivity")),
 )
+WAYS_THROUGH = (
+    "tests/ptq4dit/test_methods.py::test_every_method_makes_finite_pictures_and_says_who_made_it",
+    "tests/ptq4dit/test_reconstruction_families.py::test_quantize_transformer_learns_from_recorded_calls",
+    "tests/ptq4dit/test_checkpoint.py::test_same_bits_after_loading",
+    "tests/ptq4dit/backends/test_traced.py::test_every_family[flux-W4A8]",
+)
+"""Run with types and shapes checked, and once more, unchecked, where they stand."""
 ALONE = (
     *(f"tests/app/test_{name}.py" for name in ("crowd", "doors", "leaving", "load", "sessions")),
     "tests/browser/test_compare.py",
@@ -53,7 +60,7 @@ def all_else() -> list[str]:
 
 
 STEPS: dict[str, tuple[str, ...]] = {
-    "quick": (*TWO, *CHECKED, "-m", "not alone and not long", *QUICK),
+    "quick": (*TWO, *CHECKED, "-m", "not alone and not long", *QUICK, *WAYS_THROUGH),
     "all else": (*THREE, *IN_ORDER, "-m", "not alone and not long", *all_else()),
     "alone": ("-m", "alone and not long", *ALONE),
 }

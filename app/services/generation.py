@@ -22,7 +22,7 @@ from app.services.contenders import contender, making, megabytes
 from app.services.drawing import DRAWING, LONGEST, require_subject, subject
 from app.services.gpu import Refused, on_gpu
 from app.services.loading import is_loaded
-from app.services.request import DEFAULT_BITS, Request, parse_variants
+from app.services.request import Request, selected_variants
 from app.services.shelf import entry
 from app.services.workpiece import POLL
 from app.state import Selection
@@ -161,7 +161,7 @@ def prepare(start: Selection) -> None:
 
     Not where a Space lends a GPU: that is lent to a visitor, for what the visitor asks.
     """
-    request = Request.of(start, parse_variants(DEFAULT_BITS, start.csb, start.ssc, "auto", start.tokens))
+    request = Request.of(start, selected_variants(start))
     for variant in request.variants:
         contender(start.model, variant, start.strength)
     if entry(start.model).demo and _by_gpu is None:

@@ -121,6 +121,13 @@ def parse_variants(
     return variants
 
 
+def selected_variants(
+    selection: Selection, bits: Sequence[str] = DEFAULT_BITS, backend: str = "auto"
+) -> tuple[Variant, ...]:
+    """The variants of bit-widths with the switches as selected. Raises ValueError as `parse_variants` does."""
+    return parse_variants(bits, selection.csb, selection.ssc, backend, selection.tokens)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Request:
     """One picture of a class or prompt from a seed, by a model and by each of its `variants`, from the same noise.

@@ -17,7 +17,7 @@ from app.components.part import html_part
 from app.content import words
 from app.services.fitting import fit
 from app.services.generation import Frame
-from app.services.request import DEFAULT_BITS, MOST_VARIANTS, SAMPLERS, Request, parse_variants
+from app.services.request import DEFAULT_BITS, MOST_VARIANTS, SAMPLERS, Request, selected_variants
 from app.state import LONGEST_PROMPT, Selection
 from app.tabs import compare_api
 from app.tabs import compare_handlers as handlers
@@ -29,7 +29,9 @@ AT_ONCE: dict[str, Any] = {"concurrency_limit": 2, "concurrency_id": "generation
 BITS = ("W8A8", "W6A8", "W5A8", "W4A8", "W3A8", "W2A8", "W8A6", "W6A6", "W4A6", "W8A4", "W4A4")
 SAMPLER_NAMES = [("DDIM", "ddim"), ("DDPM", "ddpm"), ("DPM-Solver++", "dpm++")]
 LINE_UPS = list(zip(("bit-widths", "balancing", "both, in two rows", "scales"), line_up.LINE_UPS, strict=True))
-LINED_UP = "compare-lined-up"  # said to the whole page, and heard by `parts/first.js`
+LINED_UP = "compare-lined-up"  # said to the whole page once the controls stand as link and bar say
+PRIVATE: dict[str, Any] = {"api_visibility": "private"}
+QUIET: dict[str, Any] = {"queue": False, "show_progress": "hidden", **PRIVATE}
 RUN_BY = list(zip(("integers where they can be", "rounded floats (simulated)"), line_up.RUN_BY, strict=True))
 LINK = {
     "line_up": "bits",
@@ -138,24 +140,25 @@ def _take_up(shared: Shared, controls: _Controls, views: _Views) -> Dependency:
 
 def _make_the_first(shared: Shared, controls: _Controls, gain: gr.Slider, views: _Views, lined_up: Dependency) -> None:
     """Open with a comparison: one that is kept, else as if Generate had been pressed, where that takes seconds."""
-    first = html_part("first", {"begin": False}, elem_classes="follower")
-    asked = [controls.bits, controls.sampler, controls.backend, gain, *shared.inputs]
-    private: dict[str, Any] = {"api_visibility": "private"}
-    quiet: dict[str, Any] = {"queue": False, "show_progress": "hidden", **private}
-    lined_up.then(None, js=f"() => {{ document.dispatchEvent(new Event('{LINED_UP}')); return []; }}", **private)
+    first = html_part("first", {"begin": False}, elem_classes="follower", after=LINED_UP)
+    lined_up.then(None, js=f"() => {{ document.dispatchEvent(new Event('{LINED_UP}')); return []; }}", **PRIVATE)
     press = "(first) => { if (first.begin) document.querySelector('#compare-generate').click(); return []; }"
-    recalled = first.select(handlers.recall_first, asked, [first, *vars(views).values()], **quiet)
-    recalled.then(None, first, None, js=press, **private)
+    asked = _asked(shared, controls, gain)
+    recalled = first.select(handlers.recall_first, asked, [first, *vars(views).values()], **QUIET)
+    recalled.then(None, first, None, js=press, **PRIVATE)
+
+
+def _asked(shared: Shared, controls: _Controls, gain: gr.Slider) -> list[gr.components.Component]:
+    """What a run is asked by, in the order of `compare_handlers.compare_live`."""
+    return [controls.bits, controls.sampler, controls.backend, gain, *shared.inputs]
 
 
 def _create_views(shared: Shared, cancel: gr.Button) -> tuple[gr.Slider, _Views]:
     """Progress and pictures; after a run gain of the maps, slider, numbers and download; the drift as it goes."""
     start = fit(Selection(), shared.outline)[0]
-    variants = parse_variants(DEFAULT_BITS, start.csb, start.ssc, "auto", start.tokens)
-    request = Request.of(start, variants)
     ages = ("store", "age")
     progress = html_part("progress", view.idle(start.steps), scripts=ages, elem_id="compare-progress")
-    empty = Frame(request=request, note="")
+    empty = Frame(request=Request.of(start, selected_variants(start)), note="")
     cards = html_part("cards", view.cards(empty, 1), scripts=ages, elem_id="compare-cards")
     with gr.Column(visible=False, elem_id="compare-details") as details:
         gain = gr.Slider(1, 64, 8, step=1, label="Gain of the difference maps", elem_id="compare-gain")
@@ -188,21 +191,19 @@ def _create_views(shared: Shared, cancel: gr.Button) -> tuple[gr.Slider, _Views]
 
 
 def _wire(shared: Shared, controls: _Controls, gain: gr.Slider, views: _Views) -> None:
-    private: dict[str, Any] = {"api_visibility": "private"}
-    quiet: dict[str, Any] = {**private, "queue": False, "show_progress": "hidden"}
     controls.generate.click(
         handlers.compare_live,
-        [controls.bits, controls.sampler, controls.backend, gain, *shared.inputs],
+        _asked(shared, controls, gain),
         list(vars(views).values()),
         show_progress="minimal",
         show_progress_on=views.progress,
         trigger_mode="multiple",  # pressed again, it begins anew
         **AT_ONCE,
-        **private,
-    ).then(lambda: gr.update(interactive=False), None, controls.cancel, **quiet)
-    controls.cancel.click(handlers.cancel_run, None, None, **quiet)
-    shared.model.change(handlers.start_anew, [controls.bits, *shared.inputs], list(vars(views).values()), **quiet)
-    gain.change(handlers.regain, [gain, views.finished], views.cards, trigger_mode="always_last", **quiet)
-    views.against.input(handlers.slide, [views.against, views.finished], views.wipe, **quiet)
+        **PRIVATE,
+    ).then(lambda: gr.update(interactive=False), None, controls.cancel, **QUIET)
+    controls.cancel.click(handlers.cancel_run, None, None, **QUIET)
+    shared.model.change(handlers.start_anew, [controls.bits, *shared.inputs], list(vars(views).values()), **QUIET)
+    gain.change(handlers.regain, [gain, views.finished], views.cards, trigger_mode="always_last", **QUIET)
+    views.against.input(handlers.slide, [views.against, views.finished], views.wipe, **QUIET)
     if Context.root_block is not None:
         Context.root_block.unload(handlers.cancel_run)

@@ -18,7 +18,7 @@ from app.services.drawing import require_subject
 from app.services.generation import Frame
 from app.services.loading import is_loaded
 from app.services.payloads import is_small
-from app.services.request import SAMPLERS, Request, parse_variants
+from app.services.request import SAMPLERS, Request, selected_variants
 from app.services.shelf import entry
 from app.state import Selection
 from app.tabs import compare_line_up as line_up
@@ -53,8 +53,7 @@ class Update:
 
 def make_request(bits: list[str], sampler: str, backend: str, selection: Selection) -> Request:
     """What the controls ask for. Raises ValueError where it cannot be generated."""
-    variants = parse_variants(bits, selection.csb, selection.ssc, backend, selection.tokens)
-    return Request.of(selection, variants, sampler=sampler)
+    return Request.of(selection, selected_variants(selection, bits, backend), sampler=sampler)
 
 
 def _asked(bits: list[str], sampler: str, backend: str, gain: float, *values: Any) -> Request:

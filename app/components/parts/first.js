@@ -1,2 +1,2 @@
-// Asks once for the comparison that the tab opens with, when its controls say what the link and the bar do.
-document.addEventListener('compare-lined-up', () => trigger('select'), { once: true });
+// Asks once, after the event of that name, for the comparison that the tab opens with.
+document.addEventListener(props.after, () => trigger('select'), { once: true });
