@@ -56,7 +56,7 @@ class Questions:
             raise ValueError(f"data: expected a list of values; got {brief(data)}")
         blocks = self._blocks(asked.get("session_hash"))
         inputs = [blocks.get(block._id, block) for block in function.inputs]
-        if len(data) != len(inputs):  # some programs leave out what is the server's own
+        if len(data) != len(inputs) and about and about[1].startswith("call"):  # there the server's own may be left out
             inputs = [block for block in inputs if not block.skip_api]
         if len(data) != len(inputs):
             names = list(inspect.signature(function.fn).parameters)

@@ -6,8 +6,9 @@ A `DiTTransformer2DModel` with the sizes of DiT-XL/2 and seeded random weights i
 every stage runs on it in a process of its own, whose peak of resident memory the operating system reports: calibrating
 a little, quantizing and saving at W8A8 and W4A8 with modulation and conditioning switched on (and final layer and patch
 embedding left in float), loading again with one forward pass, and reconstructing the first block, in closed form and
-with a few gradient steps after it. Neither bytes nor seconds depend on what the weights are; seconds are processor
-time, all threads together. Simulated quantization.
+with a few gradient steps after it. Calibrating, and two and six blocks in closed form, are tried with the weights left
+on disk, too. Neither bytes nor seconds depend on what the weights are; seconds are processor time of all threads.
+Simulated quantization.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ COMMAND = "python assets/recipes/full_size.py"
 SIZES = {"blocks": 28, "heads": 16, "head_dim": 72, "patch": 2, "latent": 32, "classes": 1000}
 BITS = ((8, 8), (4, 8))
 SAMPLES, GRADIENT_STEPS, BATCH = 128, 10, 8
+ON_DISK = 2, 6
 """Behind the reconstruction: 128 samples of 256 tokens are as many as the closed form looks at."""
 
 
@@ -58,12 +60,12 @@ def build(folder: Path) -> dict[str, Any]:
     return {"parameters": total, "float32_bytes": 4 * total, "float32_bytes_copies_once": 4 * (total - copies)}
 
 
-def calibrate(folder: Path) -> dict[str, Any]:
+def calibrate(folder: Path, on_disk: bool = False) -> dict[str, Any]:
     """Two timesteps of one image, with guidance."""
     import ptq4dit
 
     config = ptq4dit.CalibrationConfig(timesteps=2, samples_per_timestep=1, steps=2, seed=0)
-    ptq4dit.calibrate(ptq4dit.load(folder / "float"), config).save(folder / "calibration.safetensors")
+    ptq4dit.calibrate(_float(folder, on_disk), config).save(folder / "calibration.safetensors")
     return {"timesteps": 2, "images": 1, "forward_passes": 2}
 
 
@@ -98,14 +100,14 @@ def load(folder: Path, label: str) -> dict[str, Any]:
     return {"load_seconds": loaded - begun, "forward_seconds": time.process_time() - loaded}
 
 
-def reconstruct(folder: Path, steps: int) -> dict[str, Any]:
-    """Quantize to W4A8 and reconstruct the first block of the whole model, then stop."""
+def reconstruct(folder: Path, steps: int, blocks: int = 1, on_disk: bool = False) -> dict[str, Any]:
+    """Quantize to W4A8 and reconstruct the first block of the whole model, or more without `steps`, then stop."""
     import torch
 
     import ptq4dit
 
     learned = ptq4dit.ReconstructionConfig(steps=steps, batch_size=BATCH, held_out=0.0)
-    dit, stats, config = _loaded(folder, 4, 8, learned)
+    dit, stats, config = _loaded(folder, 4, 8, learned, on_disk)
     generator = torch.Generator().manual_seed(0)
     images = torch.arange(SAMPLES) % 16
     data = ptq4dit.Trajectories(
@@ -123,13 +125,15 @@ def reconstruct(folder: Path, steps: int) -> dict[str, Any]:
             config,
             data=data,
             progress=lambda done, *_: seen.setdefault(done, time.process_time()),
-            cancelled=lambda: len(seen) > 1 + steps,
+            cancelled=lambda: len(seen) > blocks + steps,
+            offload_folder=folder / "integers" if on_disk else None,
         )
     except ptq4dit.Cancelled:
-        closed = seen[1] - seen[0]
-        last = seen[1 + steps] - seen[1] if steps else 0.0
-        return {"samples": SAMPLES, "gradient_steps": steps, "closed_form_seconds": closed, "gradient_seconds": last}
-    raise SystemExit("Expected to stop after the first block.")
+        closed = (seen[blocks] - seen[0]) / blocks
+        last = seen[blocks + steps] - seen[blocks] if steps else 0.0
+        seconds = {"closed_form_seconds": closed, "gradient_seconds": last}
+        return {"samples": SAMPLES, "blocks": blocks, "gradient_steps": steps} | seconds
+    raise SystemExit(f"Expected to stop after {blocks} blocks.")
 
 
 STAGES: dict[str, Callable[..., dict[str, Any]]] = {
@@ -139,6 +143,13 @@ STAGES: dict[str, Callable[..., dict[str, Any]]] = {
     **{f"load W{w}A{a}": lambda folder, w=w, a=a: load(folder, f"W{w}A{a}") for w, a in BITS},
     "reconstruct one block, closed form": lambda folder: reconstruct(folder, 0),
     f"reconstruct one block, {GRADIENT_STEPS} gradient steps after it": lambda f: reconstruct(f, GRADIENT_STEPS),
+    "calibrate, weights on disk": lambda folder: calibrate(folder, on_disk=True),
+    **{
+        f"reconstruct {count} blocks, closed form, weights on disk": lambda folder, count=count: reconstruct(
+            folder, 0, count, on_disk=True
+        )
+        for count in ON_DISK
+    },
 }
 
 
@@ -183,7 +194,15 @@ def peak_memory() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
-def _loaded(folder: Path, weight_bits: int, activation_bits: int, reconstruction: Any = None) -> tuple[Any, Any, Any]:
+def _float(folder: Path, on_disk: bool = False) -> Any:
+    import ptq4dit
+
+    return ptq4dit.load(folder / "float", offload_folder=folder / "offloaded" if on_disk else None)
+
+
+def _loaded(
+    folder: Path, weight_bits: int, activation_bits: int, reconstruction: Any = None, on_disk: bool = False
+) -> tuple[Any, Any, Any]:
     import ptq4dit
 
     config = ptq4dit.QuantConfig(
@@ -194,13 +213,15 @@ def _loaded(folder: Path, weight_bits: int, activation_bits: int, reconstruction
         reconstruction=reconstruction,
     )
     stats = ptq4dit.Calibration.load(folder / "calibration.safetensors")
-    return ptq4dit.load(folder / "float"), stats, config
+    return _float(folder, on_disk), stats, config
 
 
 def _summary(stages: dict[str, Any]) -> dict[str, Any]:
-    """Shares of float32's bytes, and the largest peak of all stages but the making of the model."""
-    peaks = [numbers["peak_bytes"] for name, numbers in stages.items() if name != "build"]
-    result: dict[str, Any] = {"peak_gib": round(max(peaks) / 2**30, 2)} if peaks else {}
+    """Shares of float32's bytes, and the largest peak of all stages but the first, by where the weights are."""
+    result: dict[str, Any] = {}
+    for key, on_disk in {"peak_gib": False, "peak_gib_on_disk": True}.items():
+        peaks = [n["peak_bytes"] for name, n in stages.items() if name != "build" and ("on disk" in name) == on_disk]
+        result |= {key: round(max(peaks) / 2**30, 2)} if peaks else {}
     if "build" in stages:
         for key in ("float32_bytes", "float32_bytes_copies_once"):
             result[f"share_of_{key}"] = {

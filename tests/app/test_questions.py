@@ -158,3 +158,13 @@ def test_what_nobody_foresaw_is_logged_and_told_in_our_words(caplog):
     assert inspect.signature(safe) == inspect.signature(handler)
     assert inspect.isgeneratorfunction(safe_stream) and not inspect.isgeneratorfunction(safe)
     assert answering(handler)(SimpleNamespace(), "x") == {"problem": UNFORESEEN}
+
+
+def test_what_the_server_keeps_itself_is_left_out_only_where_gradio_fills_it_in(page, said):
+    """A simple call by name may; what joins the queue without it would end in gradio's own words."""
+    keeping = {n: f for n, f in page.fns.items() if f.fn and any(isinstance(one, gr.State) for one in f.inputs)}
+    assert keeping
+    for number, function in keeping.items():
+        data = [getattr(block, "value", None) for block in function.inputs if not block.skip_api]
+        body = {"data": data, "fn_index": number, "session_hash": "one"}
+        assert said("queue/join", body).startswith(f"data: expected {len(function.inputs)} values")
