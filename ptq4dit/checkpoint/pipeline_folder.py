@@ -16,16 +16,19 @@ from ptq4dit.config.record import QuantRecord, short
 from ptq4dit.model.folder_sizes import CONFIG, INDEX, rehearsed, require_sizes, weight_files
 from ptq4dit.model.loading import loading
 from ptq4dit.storage.strict_json import read_strict_json
+from ptq4dit.storage.tensors import sort_text
 
 _NAMES = {"_name_or_path", "name_or_path"}
 
 
 def write_pipeline(pipeline: Any, folder: Path, max_shard_size: int | str | None = None) -> None:
-    """Write all components as diffusers does, then take paths of this machine out of the configs."""
+    """Write all components as diffusers does, without paths of this machine; the same ones give the same bytes."""
     pipeline.save_pretrained(folder, max_shard_size=max_shard_size)
     for path in [folder / INDEX, *folder.glob("*/*config.json")]:
         content = json.loads(path.read_text(encoding="utf-8"))
         path.write_text(json.dumps(_portable(content), indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    for path in folder.glob("*/*.safetensors"):
+        sort_text(path)
 
 
 def read_pipeline(folder: Path, dtypes: Mapping[str, str]) -> Any:

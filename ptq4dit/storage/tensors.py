@@ -1,5 +1,6 @@
 """One safetensors file with a named format and text beside the tensors: written whole or not at all, read strictly."""
 
+import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,7 +15,7 @@ from ptq4dit.storage.whole_file import whole_file
 def write_tensors(
     path: str | os.PathLike[str], tensors: Mapping[str, Tensor], metadata: Mapping[str, str], format_name: str
 ) -> None:
-    """Write tensors and text under a temporary name, then rename.
+    """Write tensors and text under a temporary name, then rename; the same ones give the same bytes.
 
     Args:
         path: file to write; its folder exists.
@@ -28,6 +29,19 @@ def write_tensors(
     with whole_file(Path(path)) as new:
         contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
         save_file(contiguous, new, {"format": format_name, **metadata})
+        sort_text(new)
+
+
+def sort_text(path: str | os.PathLike[str]) -> None:
+    """Sort the text in a safetensors file's header by its names: the library writes it in another order each time."""
+    with open(path, "r+b") as file:
+        size = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(size))
+        header["__metadata__"] = dict(sorted(header.get("__metadata__", {}).items()))
+        written = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode().ljust(size)
+        if len(written) == size:
+            file.seek(8)
+            file.write(written)
 
 
 def read_tensors(

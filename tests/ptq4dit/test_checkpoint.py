@@ -79,6 +79,16 @@ def test_whatever_a_config_says_comes_back_bit_for_bit(dit, stats, tmp_path, nam
     assert (loaded.noise_correction is None) == (name != "corrected")
 
 
+def test_a_model_is_saved_as_the_same_bytes_each_time(model, tmp_path):
+    for number in range(4):
+        save_quantized(model, tmp_path / str(number), max_shard_size="20kB")
+    written = [
+        {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+        for folder in tmp_path.iterdir()
+    ]
+    assert all(one == written[0] for one in written) and sum(path.suffix == ".safetensors" for path in written[0]) > 2
+
+
 def test_same_bits_in_a_fresh_process_without_the_float_model(model, tmp_path):
     save_quantized(model, tmp_path / "model")
     expected = generate(model, [2], steps=3)

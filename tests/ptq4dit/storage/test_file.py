@@ -146,3 +146,17 @@ def test_what_is_no_object_is_refused_before_anything_is_written(tmp_path, text)
     with pytest.raises(ValueError, match=r"^Expected .*x\.json.* Remove it"):
         update(file, dict)
     assert file.read_text() == text
+
+
+def test_the_same_tensors_and_text_give_the_same_bytes(tmp_path):
+    """Whatever the text is, and in whatever order it comes: files may be compared by their hashes."""
+    tensors = {"b": torch.arange(3), "a/ü": torch.ones(2, 2, dtype=torch.float16), "empty": torch.zeros(0)}
+    text = {"ö": '"quoted" \\ / \n\t\x00\x1f\x7f €😀', **{str(number): "x" * number for number in range(20)}}
+    for number, words in enumerate((text, dict(reversed(text.items())))):
+        for again in range(3):
+            write_tensors(tmp_path / f"{number}-{again}", tensors, words, "test")
+    files = list(tmp_path.iterdir())
+    assert len(files) == 6 and len({file.read_bytes() for file in files}) == 1
+    read, kept = read_tensors(files[0], "test", "test")
+    assert kept == {"format": "test", **text}
+    assert all(torch.equal(read[name], tensors[name]) for name in tensors)
