@@ -184,7 +184,7 @@ def test_quantized_while_it_is_loaded(tmp_path):
     "code",
     [
         "import ptq4dit, sys; assert 'torch' not in sys.modules; import diffusers",
-        "from diffusers import SD3Transformer2DModel; import ptq4dit, diffusers",
+        pytest.param("from diffusers import SD3Transformer2DModel; import ptq4dit, diffusers", marks=pytest.mark.long),
         pytest.param("import diffusers.quantizers.auto; import ptq4dit", marks=pytest.mark.long),
         pytest.param("from ptq4dit import DiffusersConfig; import diffusers", marks=pytest.mark.long),
         pytest.param("import ptq4dit.checkpoint.quantizer; import diffusers", marks=pytest.mark.long),
