@@ -18,6 +18,7 @@ from matplotlib.figure import Figure
 
 from ptq4dit.benchmark.table import adds
 from ptq4dit.metrics.interval import paired_difference
+from ptq4dit.storage.markdown import markdown_table
 
 RESULTS = ROOT / "assets/demo/results/benchmark.json"
 FIGURE = ROOT / "assets/screenshots/benchmark.webp"
@@ -50,12 +51,12 @@ def short_table(content: dict[str, Any]) -> str:
 def table(content: dict[str, Any], names: Sequence[str] = ()) -> str:
     """Mean PSNR to full precision of every method, and where it differs from PTQ4DiT picture by picture."""
     head = ["method", *(title for title, *_ in places()), "adds"]
-    lines = [head, ["---"] * len(head)]
+    lines = []
     for name in names or content["methods"]:
         about = content["methods"][name]
         cells = [compared(content, strength, label, name) for _, strength, label in places()]
         lines.append([about["title"], *cells, adds(content, "W8A8", name)])
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+    return markdown_table(head, lines)
 
 
 def compared(content: dict[str, Any], strength: int, label: str, name: str) -> str:
@@ -104,7 +105,7 @@ def figure(content: dict[str, Any]) -> Figure:
 def factorial_table(content: dict[str, Any]) -> str:
     """Mean PSNR of PTQ4DiT's parts, each with and without reconstruction and dynamic scales."""
     head = ["balancing", "scales", "integers", *(title for title, *_ in places())]
-    lines = [head, ["---"] * len(head)]
+    lines = []
     for parts, title in (("none", "none"), ("csb", "CSB"), ("csb+ssc", "CSB and SSC")):
         for dynamic, scales in (("", "static"), ("+dynamic", "for every token")):
             for learned, integers in (("", "nearest"), ("+reconstruction", "closed form")):
@@ -112,21 +113,21 @@ def factorial_table(content: dict[str, Any]) -> str:
                 found = [cell(content, strength, label, key) for _, strength, label in places()]
                 numbers = ["" if row is None else f"{row['metrics']['psnr']['mean']:.1f}" for row in found]
                 lines.append([title, scales, integers, *numbers])
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+    return markdown_table(head, lines)
 
 
 def parts_table(content: dict[str, Any]) -> str:
     """What each part of ours brings, paired by picture with PTQ4DiT, and how far ours is above each row."""
     results = content["results"]
     head = ["bits", "recipe", "PSNR", "above PTQ4DiT", "ours above it", "processor seconds"]
-    lines = [head, ["---"] * len(head)]
+    lines = []
     for key, row in results.items():
         bits, name = key.split("/")
         base, ours = results[f"{bits}/PTQ4DiT"], results[f"{bits}/ours"]
         above = gain(row, base) if name != "PTQ4DiT" else ""
         rest = gain(ours, row) if name != "ours" else ""
         lines.append([bits, name, f"{row['psnr']:.1f}", above, rest, f"{row['cpu_seconds']:,.0f}"])
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+    return markdown_table(head, lines)
 
 
 def gain(row: dict[str, Any], base: dict[str, Any]) -> str:
@@ -140,8 +141,7 @@ def speed_table(content: dict[str, Any], title: str) -> str:
     rows = content["contestants"]
     bases = [key for key in ("torch-fp32", "torch-bf16", "openvino-fp32") if key in rows]
     ratios = [f"{rows[key]['name']} / this" for key in bases]
-    lines = [[title, "execution", "ms", *ratios, "resident MB", "MB on disk", "error"]]
-    lines.append(["---"] * len(lines[0]))
+    head, lines = [title, "execution", "ms", *ratios, "resident MB", "MB on disk", "error"], []
     timed = {key: row["batches"]["2"] for key, row in rows.items()}
     for key, row in rows.items():
         ms = timed[key]["ms"]
@@ -157,7 +157,7 @@ def speed_table(content: dict[str, Any], title: str) -> str:
                 f"{timed[key]['error']:.2g}",
             ]
         )
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+    return markdown_table(head, lines)
 
 
 def speed_tables() -> dict[str, str]:

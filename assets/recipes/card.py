@@ -12,17 +12,14 @@ from typing import Any
 
 from provenance import ROOT
 
+from ptq4dit.storage.markdown import markdown_table
+
 DEMO = ROOT / "assets" / "demo"
 CARD = Path(__file__).with_name("card.md")
 
 
 def read(name: str) -> dict[str, Any]:
     return json.loads((DEMO / "results" / name).read_text())
-
-
-def table(head: list[str], rows: list[list[str]]) -> str:
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
 def salience_table(layers: dict[str, dict[str, float]]) -> str:
@@ -37,7 +34,7 @@ def salience_table(layers: dict[str, dict[str, float]]) -> str:
         ]
         for layer, n in layers.items()
     ]
-    return table(head, rows)
+    return markdown_table(head, rows)
 
 
 def dial_table(dial: dict[str, dict[str, float]]) -> str:
@@ -47,11 +44,11 @@ def dial_table(dial: dict[str, dict[str, float]]) -> str:
     rows = [
         [*place.split("/"), *(f"{dial[f'{place}/{variant}']['psnr']:.1f}" for variant in variants)] for place in places
     ]
-    return table(["bits", "salience", *variants], rows)
+    return markdown_table(["bits", "salience", *variants], rows)
 
 
 def class_table(accuracy: dict[str, float]) -> str:
-    return table(list(accuracy), [[f"{value:.0%}" for value in accuracy.values()]])
+    return markdown_table(list(accuracy), [[f"{value:.0%}" for value in accuracy.values()]])
 
 
 def main() -> None:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import provenance  # noqa: F401  finds ptq4dit
 from cost_laws import BASE, MEASURES, PARTS, ROWS, XL_WIDTH, sweep
 from matplotlib.figure import Figure
+
+from ptq4dit.storage.markdown import markdown_table
 
 COLOURS = {"products": "#2A86C2", "attention": "#D55E00", "rest": "#9AA5B4", "ours": "#009E73", "float": "#4B5563"}
 
@@ -18,26 +21,22 @@ def tables(content: dict[str, Any]) -> dict[str, str]:
 def growth_table(content: dict[str, Any]) -> str:
     """The first and last point of every sweep and the exponents between."""
     head = ["varied", "from, to", *MEASURES.values()]
-    lines = [head, ["---"] * len(head)]
+    lines = []
     for size in content["fits"]["exponents"]:
         points = sweep(content["points"], size)
         first, last, powers = points[0], points[-1], content["fits"]["exponents"][size]
         cells = [f"{first[name]:.3g} to {last[name]:.3g}: {powers[name]:.2f}" for name in MEASURES]
         lines.append([size, f"{first[size]}, {last[size]}", *cells])
-    return _markdown(lines)
+    return markdown_table(head, lines)
 
 
 def image_table(content: dict[str, Any]) -> str:
     """Seconds of one image with guidance at two sizes and two numbers of steps."""
-    lines = [["pixels", "steps", "torch fp32, s", "W8A8, s", "of it decoding, s"], ["---"] * 5]
+    head, lines = ["pixels", "steps", "torch fp32, s", "W8A8, s", "of it decoding, s"], []
     for row in content["images"]:
         seconds = [f"{row[name]:.1f}" for name in ("float_s", "ours_s", "decode_s")]
         lines.append([str(row["pixels"]), str(row["steps"]), *seconds])
-    return _markdown(lines)
-
-
-def _markdown(lines: list[list[str]]) -> str:
-    return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
+    return markdown_table(head, lines)
 
 
 def figure(content: dict[str, Any]) -> Figure:

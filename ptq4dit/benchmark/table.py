@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ptq4dit.metrics.interval import paired_difference
+from ptq4dit.storage.markdown import markdown_table
 
 COLUMNS: dict[str, tuple[str, str]] = {
     "psnr": ("PSNR", "{:.2f}"),
@@ -49,14 +50,14 @@ def markdown(content: Mapping[str, Any], strength: int, label: str, *, factorial
         "MB",
         *([] if factorial else ["adds to a forward pass"]),
     ]
-    lines = [head, ["---"] * len(head)]
+    lines = []
     for name, numbers in rows.items():
         title = name if factorial else content["methods"][name]["title"]
         cells = [_cell(metric, numbers["metrics"][metric]) for metric in names]
         difference = "" if base not in rows or name == base else _difference(numbers, rows[base])
         sizes = f"{numbers['cpu_seconds']:.0f}", f"{numbers['bytes'] / 1e6:.2f}"
         lines.append([title, *cells, difference, *sizes, *([] if factorial else [adds(content, label, name)])])
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
+    return markdown_table(head, lines) + "\n"
 
 
 def adds(content: Mapping[str, Any], label: str, name: str) -> str:

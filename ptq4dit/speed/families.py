@@ -26,6 +26,7 @@ from ptq4dit.config.quantization import QuantConfig
 from ptq4dit.methods.registry import quantize_transformer
 from ptq4dit.quantized.linear import QuantizedLinear
 from ptq4dit.speed.interleaved import ratio, summary, time_in_turn
+from ptq4dit.storage.markdown import markdown_table
 
 FORMAT = "ptq4dit-speed-family-1"
 WIDTH, HEADS, SIDE, TEXT, TEXT_WIDTH = 768, 12, 32, 77, 4096
@@ -145,13 +146,13 @@ def random_model(config: FamilySpeed) -> tuple[nn.Module, dict[str, Any]]:
 def markdown(content: dict[str, Any]) -> str:
     """One row a contestant."""
     head = ("what", "execution", "ms", "quartiles", "times torch", "times OpenVINO fp32", "int8 products", "error")
-    lines = [head, ("---",) * len(head)]
+    lines = []
     for result in content["contestants"].values():
         low, high = result["ms_quartiles"]
         numbers = f"{result['ms']:.1f}", f"{low:.1f} to {high:.1f}", f"{result['speedup']:.2f}"
         rest = f"{result['over_openvino']:.2f}", result.get("products", ""), f"{result['error']:.2g}"
         lines.append((result["name"], result["execution"], *numbers, *rest))
-    return "".join("| " + " | ".join(line) + " |\n" for line in lines) + f"\n{content['processor']['meaning']}\n"
+    return markdown_table(head, lines) + f"\n\n{content['processor']['meaning']}\n"
 
 
 def _sd3(blocks: int) -> nn.Module:

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from ptq4dit.storage.markdown import markdown_table
+
 _HEAD = ("what", "bits", "execution", "ms", "quartiles", "times baseline", "s per image", "load, s", "memory, MB")
 _MORE = ("disk, MB", "error", "floor, ms")
 _OWN, _PICTURES = "error, own inputs", "PSNR, dB"
@@ -13,8 +15,7 @@ def markdown(content: dict[str, Any], batch: int) -> str:
     asked = [name for name, key in ((_OWN, "own_error"), (_PICTURES, "psnr")) if any(key in one for one in results)]
     head = (*_HEAD, *_MORE, *asked)
     rows = [(*_row(one, str(batch), len(_HEAD + _MORE)), *_quality(one, asked)) for one in results]
-    lines = [head, ("---",) * len(head), *rows]
-    return "".join("| " + " | ".join(line) + " |\n" for line in lines)
+    return markdown_table(head, rows) + "\n"
 
 
 def _quality(result: dict[str, Any], asked: list[str]) -> list[str]:
