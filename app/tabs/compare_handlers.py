@@ -16,7 +16,7 @@ from app.components.pace import Beat, paced
 from app.services import generation, running
 from app.services.drawing import require_subject
 from app.services.generation import Frame
-from app.services.loading import is_loaded
+from app.services.loading import ModelMissing, is_loaded
 from app.services.payloads import is_small
 from app.services.request import SAMPLERS, Request, selected_variants
 from app.services.shelf import entry
@@ -79,7 +79,10 @@ def recall_first(bits: list[str], sampler: str, backend: str, gain: float, *valu
     if frame is not None:
         made = view.made_for(asked, **line_up.own(bits, backend, selection))
         return [{"begin": False}, *_finished(frame, gain, made).outputs]
-    quick = entry(asked.model).demo or (is_loaded(asked.model) and is_small(asked.model))
+    try:
+        quick = entry(asked.model).demo or (is_loaded(asked.model) and is_small(asked.model))
+    except ModelMissing as error:
+        return [{"begin": False}, *_impossible(error, selection.steps).outputs]
     return [{"begin": quick}, *Update().outputs]
 
 
@@ -92,12 +95,20 @@ def compare_live(
     with explained(), running.begin(session) as cancelled:
         asked = _asked(bits, sampler, backend, gain, *values)
         made = view.made_for(asked, **line_up.own(bits, backend, Selection.from_controls(*values)))
-        for beat in paced(generation.run(asked, cancelled)):
-            if beat.cancelled and not running.is_last(session, cancelled):
-                return  # another run of the session is shown already
-            if beat.frame.finished:
-                generation.remember(beat.frame)
-            yield _update(beat, gain, made).outputs
+        try:
+            for beat in paced(generation.run(asked, cancelled)):
+                if beat.cancelled and not running.is_last(session, cancelled):
+                    return  # another run of the session is shown already
+                if beat.frame.finished:
+                    generation.remember(beat.frame)
+                yield _update(beat, gain, made).outputs
+        except (ValueError, ModelMissing) as error:  # in its place, and not over what there is
+            yield _impossible(error, asked.steps).outputs
+
+
+def _impossible(error: Exception, steps: int) -> Update:
+    """Nothing runs, and what stands in the way is said where a run would say how far it is."""
+    return Update(progress=view.idle(steps, in_words(error)), cancel=gr.update(interactive=False))
 
 
 def _update(beat: Beat, gain: float, made: dict[str, Any]) -> Update:

@@ -50,7 +50,7 @@ def watch(transformer: nn.Module, *, rows_per_timestep: int = 8, seed: int = 0) 
     are alike, and threads too. What was seen stays available after the block; the hooks are gone.
 
     Args:
-        transformer: any float diffusers transformer.
+        transformer: any float transformer, of diffusers or of your own.
         rows_per_timestep: token rows kept per layer and timestep, drawn uniformly from all that passed.
         seed: chooses them.
 
@@ -58,8 +58,10 @@ def watch(transformer: nn.Module, *, rows_per_timestep: int = 8, seed: int = 0) 
         A `Watch`, whose ``calibration()`` is what `quantize_transformer` takes.
 
     Raises:
-        ValueError: if the model is quantized already, or its weights are not finite.
+        ValueError: if it is no torch module, is quantized already, or its weights are not finite.
     """
+    if not isinstance(transformer, nn.Module):
+        raise ValueError(f"Expected a transformer, a torch module, got a {type(transformer).__name__}.")
     require_finite(transformer)
     calls = 0
 

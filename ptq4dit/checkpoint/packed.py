@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import DiffusionPipeline, DiTPipeline
+from diffusers import DiffusionPipeline, DiTPipeline, ModelMixin
+from torch import nn
 
 from ptq4dit.backends.dispatch import with_backend
 from ptq4dit.backends.options import IntegerOptions
@@ -57,6 +58,8 @@ def save_quantized(
         ValueError: if the model is not quantized, the folder holds something else or cannot be written, or the disk
             is full.
     """
+    if isinstance(model, nn.Module):
+        raise ValueError(f"Expected a pipeline, or what ptq4dit.load made, got a bare {_bare(model)}")
     record = getattr(model.transformer, "ptq4dit_record", None)
     if not isinstance(record, QuantRecord):
         raise ValueError("Expected a quantized model, got a float one. Use ptq4dit.quantize(...) first.")
@@ -64,6 +67,19 @@ def save_quantized(
     require_writable(target, KIND)
     with whole_folder(target) as new:
         _write(model, record, new, max_shard_size)
+
+
+def _bare(transformer: nn.Module) -> str:
+    """A transformer alone, and how it is kept."""
+    name = type(transformer).__name__
+    if isinstance(transformer, ModelMixin):
+        return (
+            f"{name}. Write it with its own save_pretrained(folder), and read it with {name}.from_pretrained(folder)."
+        )
+    return (
+        f"{name}, which is no diffusers model. Derive its class from diffusers' ModelMixin and ConfigMixin, with "
+        "@register_to_config on __init__: then its own save_pretrained and from_pretrained keep it."
+    )
 
 
 def load_quantized(

@@ -15,6 +15,7 @@ from ptq4dit.config.diffusers import DiffusersConfig
 from ptq4dit.config.record import QuantRecord, short
 from ptq4dit.model.folder_sizes import CONFIG, INDEX, rehearsed, require_sizes, weight_files
 from ptq4dit.model.loading import loading
+from ptq4dit.model.pipelines import absent_parts
 from ptq4dit.storage.strict_json import read_strict_json
 from ptq4dit.storage.tensors import sort_text
 
@@ -50,9 +51,10 @@ def read_pipeline(folder: Path, dtypes: Mapping[str, str]) -> Any:
         require_sizes(part)
     _rehearse(folder / "transformer")
     types: dict[str, torch.dtype | None] = {part: as_floating(dtype) for part, dtype in dtypes.items()}
+    given = {"dtype": {**types, "transformer": None}, **absent_parts(index)}
     made: Any = kind
     with loading():
-        return made.from_pretrained(folder, dtype={**types, "transformer": None}, local_files_only=True)
+        return made.from_pretrained(folder, local_files_only=True, **given)
 
 
 def stored_record(folder: Path) -> QuantRecord:

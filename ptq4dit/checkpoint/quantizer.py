@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
+from diffusers.configuration_utils import ConfigMixin
 from diffusers.quantizers.base import DiffusersQuantizer
 from torch import Tensor, nn
 
@@ -164,9 +165,12 @@ def as_diffusers(transformer: Any, record: QuantRecord) -> None:
     """Make a quantized transformer one that diffusers knows to be quantized: `save_pretrained` writes it packed.
 
     Args:
-        transformer: what `ptq4dit.quantized.convert` made; only attributes are added.
+        transformer: what `ptq4dit.quantized.convert` made; only attributes are added. One that is no diffusers model
+            stays as it is.
         record: what made it.
     """
+    if not isinstance(transformer, ConfigMixin):
+        return
     config = DiffusersConfig(stored=record)
     transformer.hf_quantizer = PackedQuantizer(config, pre_quantized=True)
     transformer.register_to_config(quantization_config=config)

@@ -1,13 +1,17 @@
 """The command line, ``python -m ptq4dit <command>``: calibrate, quantize, sample, measure; see `COMMANDS`."""
 
 import argparse
+import sys
 from collections.abc import Sequence
+from difflib import get_close_matches
+from pathlib import Path
 from types import ModuleType
 
 from ptq4dit.cli import benchmark, calibrate, evaluate, info, prepare, quantize, sample, sensitivity, speed
 from ptq4dit.cli.report import require_stdout, say
 from ptq4dit.parallel import processes
 from ptq4dit.quiet import quiet
+from ptq4dit.version import __version__
 
 COMMANDS: dict[str, ModuleType] = {
     "info": info,
@@ -31,7 +35,9 @@ _END = (
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status. Bad input is a sentence on stderr and status 2, not a traceback."""
-    options = build_parser().parse_args(arguments)
+    options, unknown = build_parser().parse_known_args(arguments)
+    if unknown:
+        options.parser.error(_unknown(unknown[0], options.parser))
     if not options.verbose:
         quiet()
     try:
@@ -48,6 +54,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
+def _unknown(argument: str, parser: argparse.ArgumentParser) -> str:
+    """What is said of an argument that a command does not have."""
+    name = argument.split("=")[0]
+    near = get_close_matches(name, parser._option_string_actions, n=1)
+    return f"unrecognized argument {name}" + (f"; did you mean {near[0]}?" if near else "")
+
+
 def _who(command: str) -> str:
     """The command, and which process of several it is."""
     here = processes()
@@ -57,8 +70,11 @@ def _who(command: str) -> str:
 def build_parser() -> argparse.ArgumentParser:
     """The parser of all commands."""
     parser = argparse.ArgumentParser(
-        prog="python -m ptq4dit", description="Quantize diffusion transformers (PTQ4DiT).", epilog=_END
+        prog="ptq4dit" if Path(sys.argv[0]).stem == "ptq4dit" else "python -m ptq4dit",
+        description="Quantize diffusion transformers (PTQ4DiT).",
+        epilog=_END,
     )
+    parser.add_argument("--version", action="version", version=f"ptq4dit {__version__}")
     commands = parser.add_subparsers(dest="command", required=True)
     for name, module in COMMANDS.items():
         command = commands.add_parser(
@@ -69,7 +85,7 @@ def build_parser() -> argparse.ArgumentParser:
             epilog=_END,
             formatter_class=_Formatter,
         )
-        command.set_defaults(module=module)
+        command.set_defaults(module=module, parser=command)
         module.add_options(command)
         command.add_argument("--json", action="store_true", help="print the result as JSON")
         command.add_argument("-v", "--verbose", action="store_true", help="show what other packages log, too")

@@ -11,7 +11,15 @@ import ptq4dit
 from ptq4dit.cli.options import add_dry_run, add_quantization, quantization
 from ptq4dit.cli.progress import Bar, told
 from ptq4dit.cli.report import Report, lines
-from ptq4dit.cli.source import add_model, add_offload, model_source, open_calibration, open_float, short_name
+from ptq4dit.cli.source import (
+    add_model,
+    add_offload,
+    model_source,
+    open_calibration,
+    open_float,
+    require_float,
+    short_name,
+)
 from ptq4dit.parallel import Job, processes
 from ptq4dit.storage.disk import require_room
 from ptq4dit.storage.folder import require_writable
@@ -45,6 +53,7 @@ def run(options: argparse.Namespace) -> Report:
     from ptq4dit.sharing import together
 
     here, config, source = processes(), quantization(options, options.seed), model_source(options)
+    require_float(source)
     stats = open_calibration(options.calibration, source)
     config = _within_budget(config, options, stats.model)
     name = f"{short_name(source)}-{config.label.lower()}"

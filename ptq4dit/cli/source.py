@@ -70,6 +70,23 @@ def open_float(source: str, device: str, offload: str | None = None) -> "Dit":
     return ptq4dit.load(source, device=device, offload_folder=folder)
 
 
+def require_float(source: str) -> None:
+    """Refuse, before anything else is asked for, a folder that holds no float model; a hub id is let through.
+
+    Raises:
+        ValueError: if it holds none, or a quantized one.
+    """
+    from ptq4dit.model.official import is_official
+    from ptq4dit.model.pipelines import require_folder
+
+    if (Path(source) / "manifest.json").is_file():
+        raise ValueError(
+            f"Expected a float model, got {source!r}, which is quantized already. Name the one that it was made from."
+        )
+    if not is_official(source):
+        require_folder(source)
+
+
 def open_calibration(file: str | None, source: str) -> "Calibration":
     """The calibration that was named, or the model's own.
 

@@ -63,6 +63,7 @@ def quantize(
         ValueError: if the model is quantized already, ``stats`` belong to another one, a weight is not finite, or the
             method does not know what the config asks for.
     """
+    _require_kinds(stats, config)
     config = config or QuantConfig()
     _require_simulated(dit.transformer, config)
     recall(dit.transformer, stats.paths)
@@ -96,7 +97,7 @@ def quantize_transformer(
     cancelled: Callable[[], bool] | None = None,
     offload_folder: str | os.PathLike[str] | None = None,
 ) -> nn.Module:
-    """Quantize any float diffusers transformer, without a pipeline around it.
+    """Quantize any float transformer, of diffusers or of your own, without a pipeline around it.
 
     That folding changes nothing is proven on a call that `watch` saw; statistics from a file know none.
 
@@ -116,6 +117,19 @@ def quantize_transformer(
     bare = Dit(transformer=transformer, vae=None, scheduler=None, id2label={}, source=type(transformer).__name__)
     given = {"data": data, "progress": progress, "cancelled": cancelled, "offload_folder": offload_folder}
     return quantize(bare, stats, config, **given).transformer  # type: ignore[arg-type]
+
+
+def _require_kinds(stats: object, config: object) -> None:
+    if not isinstance(stats, Calibration):
+        got = f"{stats!r}" if isinstance(stats, str | os.PathLike | None) else f"a {type(stats).__name__}"
+        raise ValueError(
+            f"Expected a ptq4dit.Calibration, got {got}. Pass ptq4dit.Calibration.load(file), or what "
+            "`with ptq4dit.watch(transformer) as seen` saw: seen.calibration()."
+        )
+    if not isinstance(config, QuantConfig | None):
+        raise ValueError(
+            f"Expected a ptq4dit.QuantConfig, got a {type(config).__name__}. Write ptq4dit.QuantConfig(weight_bits=4)."
+        )
 
 
 def _require_simulated(transformer: nn.Module, config: QuantConfig) -> None:

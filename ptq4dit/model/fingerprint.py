@@ -24,7 +24,7 @@ def fingerprint(transformer: nn.Module) -> str:
     float64 give the same fingerprint.
 
     Args:
-        transformer: a float diffusers transformer.
+        transformer: a float transformer; one that is no diffusers model has no config to hash.
 
     Returns:
         32 hexadecimal digits, a hyphen, and 16 for the sum.
@@ -40,7 +40,8 @@ def is_fingerprint_of(stored: str, transformer: nn.Module) -> bool:
 @torch.no_grad()
 def _hash(transformer: nn.Module) -> str:
     digest = hashlib.blake2b(digest_size=_BYTES)
-    config = {k: v for k, v in dict(transformer.config).items() if not k.startswith("_")}  # type: ignore[arg-type]
+    said = dict(getattr(transformer, "config", None) or {})  # type: ignore[call-overload]
+    config = {k: v for k, v in said.items() if not k.startswith("_")}
     digest.update(json.dumps(config, sort_keys=True, default=str).encode())
     if frequencies_of(transformer) != "diffusers":
         digest.update(frequencies_of(transformer).encode())

@@ -39,13 +39,13 @@ def read_pipeline(
     Raises:
         ValueError: if there is no such pipeline, it cannot be read, lacks weights, or has no transformer.
     """
-    _require_folder(name)
+    require_folder(name)
     try:
         folder = Path(name) if Path(name).is_dir() else _fetched(name, variant)
         index = _index(name, folder)
         names = {int(key): str(value) for key, value in (index.get("id2label") or {}).items()}
         given: dict[str, Any] = {"id2label": names} if names else {}
-        given |= {part: None for part, kind in index.items() if kind == [None, None]}  # saved without it
+        given |= absent_parts(index)
         _require_sound(folder, index)
         chosen = variant or _only_variant(folder)
         with loading():
@@ -91,6 +91,11 @@ def _index(name: str, folder: Path) -> Mapping[str, Any]:
     if not isinstance(labels, dict) or not all(key.isdecimal() and isinstance(labels[key], str) for key in labels):
         raise ValueError(f"Expected id2label in {INDEX} of {name!r} to have names by class number, got others.")
     return index
+
+
+def absent_parts(index: Mapping[str, Any]) -> dict[str, None]:
+    """The parts that a pipeline was saved without, such as a third text encoder, as its loader wants to be told."""
+    return {part: None for part, kind in index.items() if kind == [None, None]}
 
 
 def _require_sound(folder: Path, index: Mapping[str, Any]) -> None:
@@ -146,7 +151,12 @@ def _only_variant(folder: Path) -> str | None:
     return None
 
 
-def _require_folder(name: str) -> None:
+def require_folder(name: str) -> None:
+    """Refuse a file, and a folder that holds no pipeline.
+
+    Raises:
+        ValueError: if it is one.
+    """
     path = Path(name)
     if path.is_file() or (path.is_dir() and not (path / "model_index.json").is_file()):
         raise ValueError(

@@ -130,15 +130,20 @@ def free_text_encoders(model: Bundle) -> None:
 
 
 def require_encoders(pipeline: Any) -> None:
-    """Refuse a pipeline whose text encoders were freed.
+    """Refuse a pipeline without text encoders, or whose own were freed.
 
     Raises:
-        ValueError: if they were.
+        ValueError: if it has none.
     """
     if vars(pipeline).get("text_encoders_freed"):
         raise ValueError(
             "Expected a model with its text encoders, got one whose encoders were freed. Pass what "
             "ptq4dit.encode_prompts gave before that, or load the model again."
+        )
+    if not text_encoders(pipeline):
+        raise ValueError(
+            f"Expected a pipeline with a text encoder to read prompts, got a {type(pipeline).__name__} with none. Save "
+            "the whole pipeline, or run your own loop inside `with ptq4dit.watch(pipeline.transformer)`."
         )
 
 

@@ -18,7 +18,7 @@ from app.figures.drift import drift
 from app.figures.picture import data_uri, png
 from app.services import generation, running
 from app.services.generation import Frame
-from app.services.loading import is_loaded
+from app.services.loading import ModelMissing, is_loaded
 from app.services.request import MOST_VARIANTS, Request, Variant
 from app.state import FIELDS, Selection
 from app.tabs import compare_handlers as handlers
@@ -201,6 +201,25 @@ def test_no_tab_begins_what_takes_long_or_cannot_be_drawn(explored_model, monkey
     monkeypatch.setattr(handlers, "is_small", lambda model: True)
     assert first() == (True, handlers.Update())
     assert first(bits=["huh"]) == (False, handlers.Update())
+
+
+def test_what_stands_in_the_way_is_said_where_the_run_would_be(explored_model, monkeypatch):
+    """Such as a model without a calibration: neither a failure of the page nor a run that never ends."""
+
+    def missing(*_):
+        raise ModelMissing("There is no calibration of tiny yet. Make it.")
+
+    monkeypatch.setattr(generation, "_finished", {})
+    assert is_loaded("tiny", within=60)
+    with monkeypatch.context() as patch:
+        patch.setattr(handlers, "is_small", missing)
+        begin, opened = first()
+        assert not begin and opened.progress["note"] == "There is no calibration of tiny yet. Make it."
+        assert opened.cancel == gr.update(interactive=False)
+    monkeypatch.setattr(generation, "_ready", missing)
+    *_, (progress, *_, cancel, _against, _wipe, _done) = live("hindered")
+    assert progress["note"] == "There is no calibration of tiny yet. Make it." and progress["step"] == 0
+    assert cancel == gr.update(interactive=False)
 
 
 def test_a_cancelled_run_says_so_and_keeps_its_pictures(explored_model):

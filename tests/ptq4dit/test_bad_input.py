@@ -199,6 +199,17 @@ def test_group_sizes_that_do_not_divide(dit, stats):
         quantize(dit, stats, config)
 
 
+@pytest.mark.parametrize(("given", "got"), [(None, "None"), ("c.safetensors", "'c.safetensors'"), ({}, "a dict")])
+def test_what_is_no_calibration(dit, given, got):
+    with pytest.raises(ValueError, match=rf"Expected a ptq4dit.Calibration, got {got}\. Pass ptq4dit.Calibration.load"):
+        quantize(dit, given)
+
+
+def test_what_is_no_config(dit, stats):
+    with pytest.raises(ValueError, match=r"Expected a ptq4dit.QuantConfig, got a dict\. Write"):
+        quantize(dit, stats, {"weight_bits": 4})
+
+
 @pytest.mark.parametrize("method", ["magic", "", "PTQ4DiT"])
 def test_unknown_method(method):
     with pytest.raises(ValueError, match=r"Expected method to be one of .*'ptq4dit'"):

@@ -281,6 +281,25 @@ def test_unknown_options_end_with_status_2(capsys):
     assert "invalid choice: 'magic'" in capsys.readouterr().err
 
 
+def test_what_a_command_does_not_know_is_told_with_what_is_near(capsys):
+    with pytest.raises(SystemExit, match="2"):
+        run("quantize", "--wieght-bits", 4)
+    told = capsys.readouterr().err
+    assert "unrecognized argument --wieght-bits; did you mean --weight-bits?" in told
+    assert told.startswith("usage: python -m ptq4dit quantize")
+    with pytest.raises(SystemExit, match="0"):
+        run("--version")
+    assert capsys.readouterr().out == f"ptq4dit {ptq4dit.__version__}\n"
+
+
+def test_a_folder_without_a_float_model_is_told_before_its_calibration_is_asked_for(tmp_path, capsys):
+    assert run("quantize", tmp_path) == 2
+    assert "Expected a diffusers pipeline folder with model_index.json" in capsys.readouterr().err
+    (tmp_path / "manifest.json").write_text("{}")
+    assert run("quantize", tmp_path) == 2
+    assert "which is quantized already. Name the one that it was made from." in capsys.readouterr().err
+
+
 def test_a_missing_demo_is_said(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(source, "DEMO", tmp_path / "demo")
     assert run("info") == 2

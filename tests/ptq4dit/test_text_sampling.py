@@ -89,6 +89,14 @@ def test_negative_prompts_are_encoded_too(models):
         )
 
 
+def test_a_pipeline_without_encoders_is_refused_in_a_sentence():
+    pipeline = PIPELINES["sd3"]()
+    for name in ("text_encoder", "text_encoder_2", "text_encoder_3"):
+        setattr(pipeline, name, None)
+    with pytest.raises(ValueError, match=r"Expected a pipeline with a text encoder .* got a StableDiffusion3Pipeline"):
+        generate(load(pipeline), prompts=["a red cube"], steps=1)
+
+
 def test_the_names_of_what_encoders_give():
     from diffusers import DiTPipeline, FluxPipeline, HunyuanDiTPipeline, WanPipeline
 

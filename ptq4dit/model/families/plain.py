@@ -19,7 +19,7 @@ def plain_linear(transformer: nn.Module, path: str) -> nn.Linear | nn.Conv2d:
     module = transformer.get_submodule(path)
     problem = _problem(module)
     if problem is None and not isinstance(module, nn.Linear | nn.Conv2d):
-        problem = f"a {type(module).__name__}. {_QUANTIZED}"
+        problem = f"a {type(module).__name__}. {_instead(module)}"
     elif problem is None and type(module).forward not in (nn.Linear.forward, nn.Conv2d.forward):
         problem = f"a {type(module).__name__} with a forward of its own. {_QUANTIZED}"
     if problem is not None:
@@ -38,7 +38,7 @@ def shape_of(transformer: nn.Module, path: str) -> tuple[int, int]:
     for rows, columns in (("out_features", "in_features"), ("out_channels", "in_channels")):
         if hasattr(module, rows) and hasattr(module, columns):
             return getattr(module, rows), getattr(module, columns)
-    raise ValueError(f"Expected a float nn.Linear at {path!r}, got a {type(module).__name__}. {_QUANTIZED}")
+    raise ValueError(f"Expected a float nn.Linear at {path!r}, got a {type(module).__name__}. {_instead(module)}")
 
 
 def require_whole(transformer: nn.Module) -> None:
@@ -98,7 +98,7 @@ def _problem(module: nn.Module) -> str | None:
     if weight is None and _computed(module):
         return "a computed weight (weight_norm, spectral_norm or another parametrization). Remove it first."
     if weight is None:
-        return f"a {type(module).__name__}. {_QUANTIZED}"
+        return f"a {type(module).__name__}. {_instead(module)}"
     if type(weight) is not nn.Parameter:
         return f"a weight of type {type(weight).__name__}. {_QUANTIZED}"
     if weight.is_meta and not is_streamed(module):
@@ -106,6 +106,13 @@ def _problem(module: nn.Module) -> str | None:
     if weight.dtype not in FLOATS:
         return f"a weight of {weight.dtype}. {_QUANTIZED}"
     return None
+
+
+def _instead(module: nn.Module) -> str:
+    """What to do about a module that stands where a linear is expected."""
+    if any(type(part) is nn.Linear for part in module.modules()):
+        return "It wraps a linear, as adapters do: merge it into the weights, or put the linear in its place, first."
+    return _QUANTIZED
 
 
 def _computed(module: nn.Module) -> bool:

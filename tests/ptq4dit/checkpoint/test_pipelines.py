@@ -11,7 +11,7 @@ import torch
 import ptq4dit
 from ptq4dit import CalibrationConfig, QuantConfig, calibrate, quantize
 from tests.ptq4dit.checkpoint.quantized_tiny import require_same, said
-from tests.ptq4dit.tiny_pipelines import CALL, PIPELINES
+from tests.ptq4dit.tiny_pipelines import CALL, PIPELINES, tiny_sd3
 
 NAMES = ("sd3", "pixart", "flux")
 
@@ -95,6 +95,27 @@ def test_a_bundle_of_a_text_conditioned_model(tmp_path):
     require_same(model.transformer, loaded.transformer)
     given = {"prompts": ["a red cube"], "steps": 2, "seed": 3}
     assert torch.equal(ptq4dit.generate(loaded, **given), ptq4dit.generate(model, **given))
+
+
+def test_a_pipeline_that_was_saved_without_a_part(tmp_path):
+    """As Stable Diffusion 3 without its third text encoder."""
+    pipeline = tiny_sd3(third_encoder=False)
+    with ptq4dit.watch(pipeline.transformer) as seen:
+        draw(pipeline, "sd3")
+    model = quantize(ptq4dit.load(pipeline), seen.calibration(), QuantConfig(weight_bits=4))
+    ptq4dit.save_quantized(model, tmp_path / "model")
+    loaded = ptq4dit.load_quantized(tmp_path / "model")
+    assert loaded.pipeline.text_encoder_3 is None
+    require_same(model.transformer, loaded.transformer)
+
+
+def test_a_bare_transformer_is_told_how_it_is_kept(case, tmp_path):
+    _, pipeline = case
+    name = type(pipeline.transformer).__name__
+    with pytest.raises(ValueError, match=rf"got a bare {name}\. Write it with its own save_pretrained"):
+        ptq4dit.save_quantized(pipeline.transformer, tmp_path / "model")
+    with pytest.raises(ValueError, match=r"got a bare Linear, which is no diffusers model\. Derive its class"):
+        ptq4dit.save_quantized(torch.nn.Linear(2, 2), tmp_path / "model")
 
 
 @pytest.fixture(scope="module")

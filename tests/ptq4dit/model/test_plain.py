@@ -18,6 +18,21 @@ class Adapted(nn.Module):
         self.weight = base_layer.weight
 
 
+class Lora(nn.Module):
+    """As people write adapters themselves."""
+
+    def __init__(self, linear):
+        super().__init__()
+        self.linear, self.down, self.up = linear, nn.Linear(16, 2, bias=False), nn.Linear(2, 16, bias=False)
+
+    def forward(self, x):
+        return self.linear(x) + self.up(self.down(x))
+
+
+def wrap(attention):
+    attention.to_q = Lora(attention.to_q)
+
+
 class Packed(torch.Tensor):
     """As quantizers replace a weight."""
 
@@ -43,6 +58,7 @@ SPOILS = {
     "computed weight": lambda attention: nn.utils.parametrizations.weight_norm(attention.to_q),
     r"computed weight .*spectral_norm": lambda attention: nn.utils.parametrizations.spectral_norm(attention.to_v),
     "adapter .LoRA. is attached": adapt,
+    "a Lora. It wraps a linear, as adapters do: merge it": wrap,
     "weight of type Packed": pack,
     "meta device": lambda attention: attention.to_k.to("meta"),
     r"to_.*.weight' and .*to_.*.weight' in the same memory": share_memory,

@@ -1,0 +1,89 @@
+"""A transformer of one's own, a plain torch module that diffusers knows nothing of, goes the whole way but to disk."""
+
+import pytest
+import torch
+from torch import nn
+from torch.nn.functional import gelu, scaled_dot_product_attention, silu
+
+import ptq4dit
+from ptq4dit.model.fingerprint import fingerprint
+
+WIDTH, HEADS, SIDE = 64, 4, 4
+
+
+class Block(nn.Module):
+    """As people write it: one projection for q, k and v, one for all six modulations."""
+
+    def __init__(self):
+        super().__init__()
+        self.norm = nn.LayerNorm(WIDTH, elementwise_affine=False)
+        self.qkv, self.out = nn.Linear(WIDTH, 3 * WIDTH), nn.Linear(WIDTH, WIDTH)
+        self.up, self.down = nn.Linear(WIDTH, 4 * WIDTH), nn.Linear(4 * WIDTH, WIDTH)
+        self.modulation = nn.Linear(WIDTH, 6 * WIDTH)
+
+    def forward(self, x, condition):
+        s1, b1, g1, s2, b2, g2 = self.modulation(silu(condition))[:, None].chunk(6, dim=-1)
+        q, k, v = self.qkv(self.norm(x) * (1 + s1) + b1).unflatten(-1, (3, HEADS, -1)).permute(2, 0, 3, 1, 4)
+        x = x + g1 * self.out(scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
+        return x + g2 * self.down(gelu(self.up(self.norm(x) * (1 + s2) + b2)))
+
+
+class OwnDiT(nn.Module):
+    """Tokens in, tokens out, the timestep an argument without a name that diffusers would give it."""
+
+    def __init__(self, blocks=3):
+        super().__init__()
+        self.embed, self.time, self.head = nn.Linear(4, WIDTH), nn.Linear(1, WIDTH), nn.Linear(WIDTH, 4)
+        self.blocks = nn.ModuleList(Block() for _ in range(blocks))
+
+    def forward(self, x, t):
+        condition = self.time(t[:, None].float() / 1000)
+        h = self.embed(x)
+        for block in self.blocks:
+            h = block(h, condition)
+        return self.head(h)
+
+
+@torch.no_grad()
+def sample(model, steps=8):
+    x = torch.randn(3, SIDE * SIDE, 4, generator=torch.Generator().manual_seed(1))
+    for t in torch.linspace(1000, 0, steps + 1)[:-1]:
+        x = x - model(x, t.expand(3)) / steps
+    return x
+
+
+@pytest.fixture(scope="module")
+def own():
+    torch.manual_seed(0)
+    return OwnDiT().eval()
+
+
+@pytest.fixture(scope="module")
+def stats(own):
+    with ptq4dit.watch(own) as seen:
+        sample(own)
+    return seen.calibration()
+
+
+def apart(one, other):
+    return float((one - other).norm() / other.norm())
+
+
+def test_it_is_quantized_and_run_on_integers(own, stats):
+    before, wanted = fingerprint(own), sample(own)
+    coarse, fine = (ptq4dit.quantize_transformer(own, stats, ptq4dit.QuantConfig(weight_bits=bits)) for bits in (4, 8))
+    assert type(coarse) is OwnDiT and fingerprint(own) == before
+    assert torch.equal(sample(own), wanted)
+    assert 1e-4 < apart(sample(fine), wanted) < 0.02 < 3 * apart(sample(coarse), wanted) < 0.3
+    assert apart(sample(ptq4dit.with_backend(fine, "integer")), sample(fine)) < 2e-3
+
+
+def test_its_calibration_is_of_these_weights(own, stats):
+    torch.manual_seed(1)
+    with pytest.raises(ValueError, match="Expected"):
+        ptq4dit.quantize_transformer(OwnDiT().eval(), stats, ptq4dit.QuantConfig())
+
+
+def test_what_is_no_module_cannot_be_watched():
+    with pytest.raises(ValueError, match="Expected a transformer, a torch module, got a str"), ptq4dit.watch("own"):
+        pass
