@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from app.services.models import identity
+from app.services.loading import ModelMissing, is_loaded
+from app.services.models import explored, identity
 from app.services.result_files import fingerprint_of, read_result, result_files, told
+from app.state import STRENGTHS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,6 +69,7 @@ FILES = {
     "rounding.json": Known(holds="How every layer is rounded at all bits, and the errors", seen="Inspect"),
 }
 COMMAND = "a script of assets/recipes"
+OTHERS = "other weights: not shown"
 DAMAGED = Known(holds="Damaged: it holds no JSON object, so nothing of it is shown", seen="")
 
 
@@ -106,7 +109,22 @@ def whose(model: str, content: dict[str, Any]) -> str:
     fingerprint = fingerprint_of(content)
     if fingerprint is None:
         return "not said"
-    return model if same_model(fingerprint, identity(model)) else "other weights: not shown"
+    if (strength := _strength(content)) > 1:
+        raised = f"{model}, salience x {strength}"
+        if not is_loaded(model):
+            return f"{raised}: checked once it is loaded"
+        try:
+            return raised if same_model(fingerprint, explored(model, strength).stats.model) else OTHERS
+        except ModelMissing:
+            return OTHERS
+    return model if same_model(fingerprint, identity(model)) else OTHERS
+
+
+def _strength(content: dict[str, Any]) -> int:
+    """The strength of the salience dial at which the weights were that results are of."""
+    settings = content.get("settings")
+    strength = settings.get("strength") if isinstance(settings, dict) else None
+    return strength if strength in STRENGTHS else 1
 
 
 def source(model: str, file: Path) -> Source:

@@ -18,7 +18,7 @@ LATEX: list[dict[str, str | bool]] = [
     {"left": "$$", "right": "$$", "display": True},
     {"left": "$", "right": "$", "display": False},
 ]
-LOADING = "The model is loading; the chart appears by itself in a few seconds."
+LOADING = "The chart is drawn as you come to it, once the model is loaded."
 HEIGHTS = {"rounding": 340, "outlier": 400, "salience": 400, "balance": 400}
 USUAL_HEIGHT = 440
 START_BITS, START_OUTLIER = 4, 6

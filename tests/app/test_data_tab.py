@@ -18,8 +18,9 @@ from PIL import Image
 from app.content.code import HOLE, template
 from app.figures.export.picture import chart_picture, printed
 from app.figures.export.table import HEADING, chart_rows
+from app.services.loading import is_loaded
 from app.services.result_files import model_results
-from app.services.sources import sources
+from app.services.sources import sources, whose
 from app.state import Selection
 from app.tabs import data_handlers as handlers
 from app.tabs import inspect_api
@@ -90,6 +91,17 @@ def test_sources_name_the_command_and_no_path_of_the_machine():
     assert found["results.json"].backend == "simulated"
     assert all(not source.file.startswith("/") and source.holds for source in found.values())
     assert len(handlers.files("demo")["rows"]) == len(found)
+
+
+def test_results_at_the_salience_dial_are_the_models_own(explored_once, monkeypatch):
+    """Their weights are the model's, raised; which is only known once it is in memory."""
+    assert is_loaded("demo", within=60)
+    found = {source.file.rsplit("/", 1)[1]: source.of for source in sources("demo")}
+    assert found["sensitivity.json"] == "demo" and found["sensitivity-x8.json"] == "demo, salience x 8"
+    content = {"settings": {"strength": 4}, "model_fingerprint": "0" * 32}
+    assert whose("demo", content) == "other weights: not shown"
+    monkeypatch.setattr("app.services.sources.is_loaded", lambda model: False)
+    assert whose("demo", content) == "demo, salience x 4: checked once it is loaded"
 
 
 def test_how_the_app_feels_is_told_with_its_bars(explored_once):

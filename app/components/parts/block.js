@@ -4,11 +4,13 @@ const parts = (layer) => /^blocks\.(\d+)\.(qkv|proj|fc1|fc2)$/.exec(layer ?? '')
 const known = () => (store.about.layers ?? []).flatMap(([, few]) => few.map(([, value]) => value));
 
 function show() {
-  const chosen = parts(store.selection.layer);
+  const chosen = known().length ? parts(store.selection.layer) : null;
   for (const layer of layers) layer.setAttribute('aria-pressed', String(layer.dataset.role === chosen?.[2]));
   element.querySelector('figcaption').textContent = chosen
     ? `One of the model's blocks; block ${chosen[1]} is selected. Press a layer to follow it through the lessons.`
-    : 'The block of the DiT, which the paper quantizes. The open model is built otherwise: its layers are in the bar above.';
+    : known().length
+      ? 'The block of the DiT, which the paper quantizes. The open model is built otherwise: its layers are in the bar above.'
+      : 'The block of the DiT, which the paper quantizes. The layers of the open model are known once it is calibrated.';
 }
 
 function choose(role) {

@@ -75,7 +75,7 @@ def test_it_is_quantized_and_run_on_integers(own, stats):
     assert type(coarse) is OwnDiT and fingerprint(own) == before
     assert torch.equal(sample(own), wanted)
     assert 1e-4 < apart(sample(fine), wanted) < 0.02 < 3 * apart(sample(coarse), wanted) < 0.3
-    assert apart(sample(ptq4dit.with_backend(fine, "integer")), sample(fine)) < 2e-3
+    assert apart(sample(ptq4dit.with_backend(fine, "integer")), sample(fine)) < 1e-2
 
 
 def test_its_calibration_is_of_these_weights(own, stats):
