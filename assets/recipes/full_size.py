@@ -6,7 +6,7 @@ A `DiTTransformer2DModel` with the sizes of DiT-XL/2 and seeded random weights i
 every stage runs on it in a process of its own, whose peak of resident memory the operating system reports: calibrating
 a little, quantizing and saving at W8A8 and W4A8 with modulation and conditioning switched on (and final layer and patch
 embedding left in float), loading again with one forward pass, and reconstructing the first block, in closed form and
-with a few gradient steps after it. Calibrating, and two and six blocks in closed form, are tried with the weights left
+with a few gradient steps after it. Calibrating, and one and three blocks in closed form, are tried with the weights left
 on disk, too. Neither bytes nor seconds depend on what the weights are; seconds are processor time of all threads.
 Simulated quantization.
 """
@@ -30,7 +30,7 @@ COMMAND = "python assets/recipes/full_size.py"
 SIZES = {"blocks": 28, "heads": 16, "head_dim": 72, "patch": 2, "latent": 32, "classes": 1000}
 BITS = ((8, 8), (4, 8))
 SAMPLES, GRADIENT_STEPS, BATCH = 128, 10, 8
-ON_DISK = 2, 6
+ON_DISK = 1, 3
 """Behind the reconstruction: 128 samples of 256 tokens are as many as the closed form looks at."""
 
 
@@ -145,7 +145,7 @@ STAGES: dict[str, Callable[..., dict[str, Any]]] = {
     f"reconstruct one block, {GRADIENT_STEPS} gradient steps after it": lambda f: reconstruct(f, GRADIENT_STEPS),
     "calibrate, weights on disk": lambda folder: calibrate(folder, on_disk=True),
     **{
-        f"reconstruct {count} blocks, closed form, weights on disk": lambda folder, count=count: reconstruct(
+        f"reconstruct the first {count}, closed form, weights on disk": lambda folder, count=count: reconstruct(
             folder, 0, count, on_disk=True
         )
         for count in ON_DISK

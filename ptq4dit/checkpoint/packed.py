@@ -121,9 +121,14 @@ def load_quantized(
 
 
 def packed_bytes(model: Dit) -> int:
-    """Bytes of the transformer's tensors as `save_quantized` stores them: packed, repeated ones once."""
-    state, record = model.torch_transformer.state_dict(), getattr(model.transformer, "ptq4dit_record", None)
-    stored, _ = pack(state, {} if record is None else packed_names(record))
+    """Bytes of the transformer's tensors on disk.
+
+    Of a quantized one as `save_quantized` stores them, packed and repeated ones once; of a float one as diffusers does,
+    with a copy of the embedders in every block of a DiT.
+    """
+    stored, record = model.torch_transformer.state_dict(), getattr(model.transformer, "ptq4dit_record", None)
+    if record is not None:
+        stored, _ = pack(stored, packed_names(record))
     return sum(tensor.numel() * tensor.element_size() for tensor in stored.values())
 
 

@@ -20,6 +20,6 @@ function row(name, way, found) {
   let marks = '';
   for (let q = 0; q < levels; q += every) marks += rule(x(way.first + q * way.step), base, x(way.first + q * way.step), base + 6, 'level');
   const own = name === 'spared' ? '' : bars(way.own, COLOUR.weight);
-  const said = levels ? `step ${brief(way.step)}; the others on ${way.used} of ${levels} levels${every > 1 ? `, every ${every}th drawn` : ''}` : 'float, no grid';
+  const said = levels ? `step ${brief(way.step)}; the others on ${way.used} of ${levels} levels${every > 1 ? `, 1 in ${every} drawn` : ''}` : 'float, no grid';
   return `<figure><svg viewBox="0 0 ${width} ${height}" aria-hidden="true">${bars(way.rest, COLOUR.activation)}${own}${rule(6, base, width - 6, base, 'axis')}${marks}${words(6, height - 1, brief(way.low))}${words(width - 6, height - 1, brief(way.high), 'text-anchor="end"')}</svg><figcaption><b>${WAY[name]}</b>: ${said}</figcaption></figure>`;
 }

@@ -24,7 +24,7 @@ function variantCard(name) {
   const switches = { none: 'csb 0', csb: 'csb 1 ssc 0', 'csb+ssc': 'csb 1 ssc 1' }[name];
   return `<button type="button" class="variant ${sign}" data-variant="${name}" aria-pressed="${chosen}" aria-label="${VARIANTS[name]}: error ${brief(100 * one.error)} % of the output${sign === 'plain' ? '' : `, ${PAYS[sign]}`}. Choose it" title="${switches}">
     <span class="name"><i style="background:${COLOUR[name]}"></i>${VARIANTS[name]}</span><strong>${brief(100 * one.error)} %</strong><span class="unit">of the output, simulated</span>${sign === 'plain' ? '' : `<span class="unit sign"><i></i>${PAYS[sign]}</span>`}${name in (other?.effect?.variants ?? {}) ? `<span class="unit referred">reference: <b>${brief(100 * other.effect.variants[name].error)} %</b></span>` : ''}
-    ${histogram(one.input, one.input.steps ? "input X, in its token's steps" : 'input X', COLOUR.activation)}${histogram(one.weight, 'weight W, in steps of its output channel', COLOUR.weight)}</button>`;
+    ${histogram(one.input, one.input.steps ? "input X, in its token's steps" : 'input X', COLOUR.activation)}${histogram(one.weight, 'weight W, per output channel', COLOUR.weight)}</button>`;
 }
 
 // Bars on a root scale, so that the tails show; a line for each level of the grid, or for each so many where they crowd.
@@ -35,7 +35,7 @@ function histogram(data, title, colour) {
   const levels = data.levels ?? 0, every = Math.max(1, 2 ** Math.ceil(Math.log2(levels / 64 || 1)));
   let grid = '';
   for (let q = 0; q < levels; q += every) grid += rule(x(data.first + q * data.step), base, x(data.first + q * data.step), base + 6, 'level');
-  const said = levels ? `${title}: ${levels} levels${every > 1 ? `, every ${every}th drawn` : ''}` : `${title}: float, no grid`;
+  const said = levels ? `${title}: ${levels} levels${every > 1 ? `, 1 in ${every} drawn` : ''}` : `${title}: float, no grid`;
   return `<svg viewBox="0 0 ${width} ${height}" aria-hidden="true">${words(6, 11, said)}${bars}${rule(6, base, width - 6, base, 'axis')}${grid}${words(6, height - 1, brief(data.low))}${words(width - 6, height - 1, brief(data.high), 'text-anchor="end"')}</svg>`;
 }
 
