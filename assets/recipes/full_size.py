@@ -6,8 +6,8 @@ A `DiTTransformer2DModel` with the sizes of DiT-XL/2 and seeded random weights i
 every stage runs on it in a process of its own, whose peak of resident memory the operating system reports: calibrating
 a little, quantizing and saving at W8A8 and W4A8 with modulation and conditioning switched on (and final layer and patch
 embedding left in float), loading again with one forward pass, and reconstructing the first block, in closed form and
-with a few gradient steps after it. Calibrating, and one and three blocks in closed form, are tried with the weights left
-on disk, too. Neither bytes nor seconds depend on what the weights are; seconds are processor time of all threads.
+with a few gradient steps after it. Calibrating, and one and three blocks in closed form, are tried with the weights
+left on disk, too. Neither bytes nor seconds depend on what the weights are; seconds are processor time of all threads.
 Simulated quantization.
 """
 
