@@ -73,7 +73,7 @@ def salience_reading(layer: str, both: int, top: int, channels: int, timestep: f
     return (
         f"In {layer}{dial}, timestep {timestep:g}: of the {top} most salient activation channels **{both}** {verb} "
         f"also among the {top} most salient weight channels. If the two were unrelated, {top * top / channels:.1f} "
-        "would be."
+        "would be, on average."
     )
 
 

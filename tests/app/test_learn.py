@@ -321,7 +321,8 @@ def test_every_lesson_has_its_words_and_formulas_close():
 
 
 @pytest.mark.parametrize(
-    "word", ["salience", "scale", "zero point", "per tensor", "per channel", "timestep", "rho", "eta", "W4A8"]
+    "word",
+    ["salience", "scale", "zero point", "per tensor", "per channel", "timestep", "rho", "eta", "W4A8", "token", "PSNR"],
 )
 def test_the_glossary_explains_the_words(word):
     assert re.search(rf"\|[^|]*\b{word}\b", words("learn/glossary"))
