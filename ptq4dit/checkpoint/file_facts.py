@@ -70,15 +70,21 @@ def facts_of(transformer: Any) -> Facts:
     """The facts of a live transformer, copies apart."""
     buffers = dict(transformer.named_buffers(remove_duplicate=False))
     unsaved = get_non_persistent_buffers(transformer, recurse=True, fqns=True)
+    dtype = getattr(transformer, "dtype", None) or _dtype_of(transformer)
     return Facts(
-        dtype=transformer.dtype,
+        dtype=dtype,
         buffers={
             name: buffer.dtype
             for name, buffer in buffers.items()
-            if name in unsaved and buffer.is_floating_point() and buffer.dtype != transformer.dtype
+            if name in unsaved and buffer.is_floating_point() and buffer.dtype != dtype
         },
         frequencies=frequencies_of(transformer),
     )
+
+
+def _dtype_of(module: nn.Module) -> torch.dtype:
+    """The floating type of a module that does not say it, as a diffusers model does."""
+    return next((value.dtype for value in module.parameters() if value.is_floating_point()), torch.float32)
 
 
 def told(state: Mapping[str, Any]) -> Facts:

@@ -15,22 +15,23 @@ from ptq4dit.storage.strict_json import read_strict_json
 from ptq4dit.version import __version__
 
 KIND = "ptq4dit-checkpoint"
-FORMAT, FORMER_FORMAT = f"{KIND}-4", f"{KIND}-3"
+FORMAT, FORMER_FORMAT, MODULE_FORMAT = f"{KIND}-4", f"{KIND}-3", f"{KIND}-module-1"
 _SHARED = {"format", "label", "method", "versions", "config", "calibration", "statistics", "model", "source"}
 _FIELDS = {
     FORMAT: _SHARED | {"pipeline", "dtypes", "id2label", "options", "layers", "sha256"},
+    MODULE_FORMAT: _SHARED | {"layers", "sha256"},
     FORMER_FORMAT: _SHARED
     | {"frequencies", "dtype", "scheduler", "id2label", "layers", "columns", "aliases", "sha256"},
 }
 _TEXTS = {"label", "method", "model", "source", "pipeline", "frequencies", "dtype", "scheduler"}
 
 
-def write_manifest(folder: Path, content: Mapping[str, Any]) -> None:
+def write_manifest(folder: Path, content: Mapping[str, Any], kind: str = FORMAT) -> None:
     """Write the manifest of a folder whose other files are all there: ``content``, format, versions and checksums."""
     versions = {"ptq4dit": __version__, "torch": torch.__version__, "diffusers": diffusers.__version__}
     files = sorted(path for path in folder.rglob("*") if path.is_file() and path != folder / MANIFEST)
     sums = {path.relative_to(folder).as_posix(): _digest(path) for path in files}
-    whole = {"format": FORMAT, "versions": versions} | dict(content) | {"sha256": sums}
+    whole = {"format": kind, "versions": versions} | dict(content) | {"sha256": sums}
     (folder / MANIFEST).write_text(json.dumps(whole, indent=2) + "\n", encoding="utf-8")
 
 
@@ -63,12 +64,12 @@ def read_manifest(folder: Path) -> dict[str, Any]:
 def _require_types(manifest: Mapping[str, Any]) -> None:
     for name in _TEXTS & set(manifest):
         required_text(manifest, name)
-    for name in ("versions", "config", "calibration", "statistics", "id2label", "sha256"):
+    for name in ("versions", "config", "calibration", "statistics", "sha256"):
         required_dict(manifest, name)
-    for name in {"dtypes", "options", "columns", "aliases"} & set(manifest):
+    for name in {"id2label", "dtypes", "options", "columns", "aliases"} & set(manifest):
         required_dict(manifest, name)
     required_list(manifest, "layers")
-    for key, label in manifest["id2label"].items():
+    for key, label in manifest.get("id2label", {}).items():
         if not key.isdecimal() or not isinstance(label, str):
             raise ValueError(f"Expected id2label to have names by class number, got {short(key)}: {short(label)}.")
     for name, value in [*manifest.get("dtypes", {}).items(), *manifest.get("aliases", {}).items()]:
@@ -100,8 +101,8 @@ def _loaded(folder: Path) -> list[str]:
     """Files in the parts of a checkpoint, all of which may be read, whatever the manifest names."""
     inside = [path for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")]
     files = [path for part in inside for path in part.rglob("*") if path.is_file()]
-    index = folder / "model_index.json"
-    return [path.relative_to(folder).as_posix() for path in [*files, *([index] if index.is_file() else [])]]
+    here = [path for path in (folder / "model_index.json", *folder.glob("*.safetensors")) if path.is_file()]
+    return [path.relative_to(folder).as_posix() for path in [*files, *here]]
 
 
 def _digest(path: Path) -> str:

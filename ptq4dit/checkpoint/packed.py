@@ -10,7 +10,7 @@ import os
 from collections import OrderedDict
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 import torch
 from diffusers import DiffusionPipeline, DiTPipeline, ModelMixin
@@ -19,11 +19,13 @@ from torch import nn
 from ptq4dit.backends.dispatch import with_backend
 from ptq4dit.backends.options import IntegerOptions
 from ptq4dit.checkpoint.former import read_former
-from ptq4dit.checkpoint.manifest import FORMER_FORMAT, KIND, read_manifest, write_manifest
+from ptq4dit.checkpoint.manifest import FORMER_FORMAT, KIND, MODULE_FORMAT, read_manifest, write_manifest
+from ptq4dit.checkpoint.own_module import read_module, write_module
 from ptq4dit.checkpoint.packed_state import pack, packed_names
 from ptq4dit.checkpoint.pipeline_folder import (
     component_dtypes,
     read_pipeline,
+    record_in,
     stored_record,
     write_pipeline,
 )
@@ -42,7 +44,10 @@ _CORRECTION, _CORRECTION_FORMAT = "noise_correction.safetensors", "ptq4dit-noise
 
 
 def save_quantized(
-    model: Dit | DiffusionPipeline, folder: str | os.PathLike[str], *, max_shard_size: int | str | None = None
+    model: Dit | DiffusionPipeline | nn.Module,
+    folder: str | os.PathLike[str],
+    *,
+    max_shard_size: int | str | None = None,
 ) -> None:
     """Write a quantized model as a pipeline folder that diffusers loads after ``import ptq4dit``.
 
@@ -50,7 +55,8 @@ def save_quantized(
     has a copy of the embedders in every block) are stored once. The folder appears whole or not at all.
 
     Args:
-        model: what `ptq4dit.quantize` returned, or a pipeline with a quantized transformer.
+        model: what `ptq4dit.quantize` returned, a pipeline with a quantized transformer, or a quantized module that is
+            no diffusers model (one that is has ``save_pretrained``).
         folder: a new folder, or an older checkpoint to replace; may be a link, a mount, or ``"."``.
         max_shard_size: of the transformer's files, such as ``"5GB"``; None for diffusers' default.
 
@@ -58,28 +64,42 @@ def save_quantized(
         ValueError: if the model is not quantized, the folder holds something else or cannot be written, or the disk
             is full.
     """
-    if isinstance(model, nn.Module):
-        raise ValueError(f"Expected a pipeline, or what ptq4dit.load made, got a bare {_bare(model)}")
-    record = getattr(model.transformer, "ptq4dit_record", None)
+    if isinstance(model, ModelMixin):
+        name = type(model).__name__
+        raise ValueError(
+            f"Expected a pipeline, or what ptq4dit.load made, got a bare {name}. Write it with its own "
+            f"save_pretrained(folder), read it with {name}.from_pretrained(folder)."
+        )
+    record = getattr(model if isinstance(model, nn.Module) else model.transformer, "ptq4dit_record", None)
     if not isinstance(record, QuantRecord):
         raise ValueError("Expected a quantized model, got a float one. Use ptq4dit.quantize(...) first.")
     target = Path(folder)
     require_writable(target, KIND)
     with whole_folder(target) as new:
-        _write(model, record, new, max_shard_size)
+        if isinstance(model, nn.Module):
+            write_module(model, record, new)
+        else:
+            _write(model, record, new, max_shard_size)
 
 
-def _bare(transformer: nn.Module) -> str:
-    """A transformer alone, and how it is kept."""
-    name = type(transformer).__name__
-    if isinstance(transformer, ModelMixin):
-        return (
-            f"{name}. Write it with its own save_pretrained(folder), and read it with {name}.from_pretrained(folder)."
-        )
-    return (
-        f"{name}, which is no diffusers model. Derive its class from diffusers' ModelMixin and ConfigMixin, with "
-        "@register_to_config on __init__: then its own save_pretrained and from_pretrained keep it."
-    )
+@overload
+def load_quantized(
+    folder: str | os.PathLike[str],
+    device: str | torch.device = ...,
+    backend: str | None = ...,
+    options: IntegerOptions | None = ...,
+) -> Dit: ...
+
+
+@overload
+def load_quantized(
+    folder: str | os.PathLike[str],
+    device: str | torch.device = ...,
+    backend: str | None = ...,
+    options: IntegerOptions | None = ...,
+    *,
+    into: nn.Module,
+) -> nn.Module: ...
 
 
 def load_quantized(
@@ -87,7 +107,9 @@ def load_quantized(
     device: str | torch.device = "cpu",
     backend: str | None = None,
     options: IntegerOptions | None = None,
-) -> Dit:
+    *,
+    into: nn.Module | None = None,
+) -> Any:
     """Read what `save_quantized` wrote, now or in the former format. The result computes the same bits.
 
     For the integer backend of CPUs no float weight is made, and integers stay in the files, which are mapped.
@@ -97,6 +119,11 @@ def load_quantized(
         device: where to put the models.
         backend: what is to run the model; None for the one that it was saved with.
         options: of the integer backend.
+        into: for a transformer that is no diffusers model, the float module that its code makes, whatever its weights
+            are: it becomes the quantized one.
+
+    Returns:
+        A bundle as `ptq4dit.load` makes them; with ``into`` the module.
 
     Raises:
         ValueError: if the folder is no checkpoint, is damaged, lacks or adds a tensor, or the backend cannot run it.
@@ -108,7 +135,7 @@ def load_quantized(
     lean = chosen == "integer" and torch.device(device).type == "cpu"
     try:
         with integers_only() if lean else nullcontext():
-            model = _read_former(source, manifest) if manifest["format"] == FORMER_FORMAT else _read(source, manifest)
+            model = _read_any(source, manifest, into)
     except Exception as error:  # diffusers, safetensors and torch each have errors of their own for damaged files
         if isinstance(error, ValueError) and str(error).startswith("Expected"):
             raise
@@ -180,6 +207,16 @@ def _dressed(transformer: Any, record: QuantRecord) -> Any:
     vars(own)["_forward_pre_hooks"] = OrderedDict(own._forward_pre_hooks)
     as_diffusers(own, record)
     return own
+
+
+def _read_any(source: Path, manifest: dict[str, Any], into: nn.Module | None) -> Any:
+    """What is in a folder, by the format that its manifest says."""
+    if manifest["format"] == MODULE_FORMAT:
+        _require_agreement(manifest, record_in(source))
+        return read_module(source, manifest, into)
+    if into is not None:
+        raise ValueError(f"Expected no into=... for the pipeline in {str(source)!r}, got a {type(into).__name__}.")
+    return _read_former(source, manifest) if manifest["format"] == FORMER_FORMAT else _read(source, manifest)
 
 
 def _read(source: Path, manifest: dict[str, Any]) -> Dit:

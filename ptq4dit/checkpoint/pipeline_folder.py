@@ -58,12 +58,17 @@ def read_pipeline(folder: Path, dtypes: Mapping[str, str]) -> Any:
 
 
 def stored_record(folder: Path) -> QuantRecord:
-    """What made the transformer of a pipeline folder.
+    """What made the transformer of a pipeline folder. Raises ValueError if its config does not say."""
+    return record_in(folder / "transformer")
+
+
+def record_in(folder: Path) -> QuantRecord:
+    """What made the quantized model of a folder.
 
     Raises:
         ValueError: if its config does not say.
     """
-    config = read_strict_json(folder / "transformer" / CONFIG)
+    config = read_strict_json(folder / CONFIG)
     said = config.get("quantization_config") if isinstance(config, dict) else None
     if not isinstance(said, dict) or said.get("quant_method") != DiffusersConfig.quant_method:
         raise ValueError(f"Expected the quantization_config of a quantized transformer, got {short(said)}.")

@@ -40,7 +40,7 @@ def is_fingerprint_of(stored: str, transformer: nn.Module) -> bool:
 @torch.no_grad()
 def _hash(transformer: nn.Module) -> str:
     digest = hashlib.blake2b(digest_size=_BYTES)
-    said = dict(getattr(transformer, "config", None) or {})  # type: ignore[call-overload]
+    said = dict(getattr(transformer, "config", None) or {})
     config = {k: v for k, v in said.items() if not k.startswith("_")}
     digest.update(json.dumps(config, sort_keys=True, default=str).encode())
     if frequencies_of(transformer) != "diffusers":

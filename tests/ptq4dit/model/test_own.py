@@ -1,4 +1,4 @@
-"""A transformer of one's own, a plain torch module that diffusers knows nothing of, goes the whole way but to disk."""
+"""A transformer of one's own, a plain torch module, goes the whole way, to disk and back."""
 
 import pytest
 import torch
@@ -6,6 +6,7 @@ from torch import nn
 from torch.nn.functional import gelu, scaled_dot_product_attention, silu
 
 import ptq4dit
+from ptq4dit.checkpoint.own_module import WEIGHTS
 from ptq4dit.model.fingerprint import fingerprint
 
 WIDTH, HEADS, SIDE = 64, 4, 4
@@ -76,6 +77,35 @@ def test_it_is_quantized_and_run_on_integers(own, stats):
     assert torch.equal(sample(own), wanted)
     assert 1e-4 < apart(sample(fine), wanted) < 0.02 < 3 * apart(sample(coarse), wanted) < 0.3
     assert apart(sample(ptq4dit.with_backend(fine, "integer")), sample(fine)) < 1e-2
+
+
+@pytest.mark.parametrize("bits", [4, 8])
+def test_it_comes_back_from_disk_bit_for_bit(own, stats, tmp_path, bits):
+    model = ptq4dit.quantize_transformer(own, stats, ptq4dit.QuantConfig(weight_bits=bits))
+    for _ in range(2):  # an older one is replaced
+        ptq4dit.save_quantized(model, tmp_path / "own")
+    torch.manual_seed(9)
+    loaded = ptq4dit.load_quantized(tmp_path / "own", into=OwnDiT())
+    assert torch.equal(sample(loaded), sample(model)) and loaded.ptq4dit_record == model.ptq4dit_record
+    integers = ptq4dit.load_quantized(tmp_path / "own", backend="integer", into=OwnDiT())
+    assert torch.equal(sample(integers), sample(ptq4dit.with_backend(model, "integer")))
+    floats = sum(4 * value.numel() for value in own.parameters())
+    assert (tmp_path / "own" / WEIGHTS).stat().st_size < (0.6 if bits == 8 else 0.5) * floats
+
+
+def test_what_does_not_fit_is_a_sentence(own, stats, tmp_path):
+    ptq4dit.save_quantized(ptq4dit.quantize_transformer(own, stats), tmp_path / "own")
+    with pytest.raises(ValueError, match=r"Expected into=..., a float OwnDiT for the weights in"):
+        ptq4dit.load_quantized(tmp_path / "own")
+    with pytest.raises(ValueError, match=r"Expected exactly the tensors of this OwnDiT, got \d+ missing or unknown"):
+        ptq4dit.load_quantized(tmp_path / "own", into=OwnDiT(blocks=4))
+    with pytest.raises(ValueError, match=r"Expected a linear layer .* in a Linear, got none"):
+        ptq4dit.load_quantized(tmp_path / "own", into=nn.Linear(2, 2))
+    with pytest.raises(ValueError, match="Expected a quantized model, got a float one"):
+        ptq4dit.save_quantized(own, tmp_path / "float")
+    (tmp_path / "own" / WEIGHTS).write_bytes(b"0" * 100)
+    with pytest.raises(ValueError, match="a damaged file"):
+        ptq4dit.load_quantized(tmp_path / "own", into=OwnDiT())
 
 
 def test_its_calibration_is_of_these_weights(own, stats):
