@@ -140,7 +140,7 @@ def unencoded(path: Path) -> Iterator[int]:
         called = ast.unparse(node.func)
         modes = [argument.value for argument in node.args if isinstance(argument, ast.Constant)]
         bytes_only = ("Image.open", "os.open", "archive.open")
-        binary = any(mode in ("rb", "wb", "ab") for mode in modes) or called in bytes_only
+        binary = any(mode in ("rb", "wb", "ab", "r+b") for mode in modes) or called in bytes_only
         if called.rsplit(".", 1)[-1] in ("read_text", "write_text", "open") and not binary:
             yield node.lineno
 

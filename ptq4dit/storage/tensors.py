@@ -34,7 +34,7 @@ def write_tensors(
 
 def sort_text(path: str | os.PathLike[str]) -> None:
     """Sort the text in a safetensors file's header by its names: the library writes it in another order each time."""
-    with open(path, "r+b") as file:
+    with Path(path).open("r+b") as file:
         size = int.from_bytes(file.read(8), "little")
         header = json.loads(file.read(size))
         header["__metadata__"] = dict(sorted(header.get("__metadata__", {}).items()))

@@ -200,11 +200,13 @@ def test_group_sizes_that_do_not_divide(dit, stats):
 
 
 @pytest.mark.parametrize(("given", "got"), [(None, "None"), ("c.safetensors", "'c.safetensors'"), ({}, "a dict")])
+@pytest.mark.usefixtures("untyped")
 def test_what_is_no_calibration(dit, given, got):
     with pytest.raises(ValueError, match=rf"Expected a ptq4dit.Calibration, got {got}\. Pass ptq4dit.Calibration.load"):
         quantize(dit, given)
 
 
+@pytest.mark.usefixtures("untyped")
 def test_what_is_no_config(dit, stats):
     with pytest.raises(ValueError, match=r"Expected a ptq4dit.QuantConfig, got a dict\. Write"):
         quantize(dit, stats, {"weight_bits": 4})

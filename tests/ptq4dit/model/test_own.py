@@ -114,6 +114,7 @@ def test_its_calibration_is_of_these_weights(own, stats):
         ptq4dit.quantize_transformer(OwnDiT().eval(), stats, ptq4dit.QuantConfig())
 
 
+@pytest.mark.usefixtures("untyped")
 def test_what_is_no_module_cannot_be_watched():
     with pytest.raises(ValueError, match="Expected a transformer, a torch module, got a str"), ptq4dit.watch("own"):
         pass
