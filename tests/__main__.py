@@ -1,7 +1,7 @@
 """Run all tests, those first that tell soonest: `python -m tests`; `python -m tests long` adds what they leave out.
 
 The steps are run one after another and the first that fails is the last: the gate and the engine's formulas, within
-three minutes; all else, in four processes, a file in one of them; then, alone, what measures how soon somebody is
+three minutes; all else, in three processes, a file in one of them; then, alone, what measures how soon somebody is
 answered. The long form is what the others try once, with every other family, method and format; and the whole engine
 with every annotated type and shape checked at every call, which takes 2.4 times as long: the first step does so, for
 the formulas and for one way through methods, reconstruction, backends and checkpoints.
@@ -16,7 +16,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 CHECKED = ("--jaxtyping-packages=ptq4dit,beartype.beartype",)  # types and shapes, at every call
-TWO, FOUR = (("-n", count, "--dist", "loadfile") for count in "24")  # two cores; who has a browser waits for it
+TWO, THREE = (("-n", count, "--dist", "loadfile") for count in "23")  # two cores; browsers wait a third of their time
 IN_ORDER = ("--no-loadscope-reorder",)
 APP, BROWSER = "tests/app/", "tests/browser/"
 QUICK = (
@@ -61,7 +61,7 @@ def all_else() -> list[str]:
 
 STEPS: dict[str, tuple[str, ...]] = {
     "quick": (*TWO, *CHECKED, "-m", "not alone and not long", *QUICK, *WAYS_THROUGH),
-    "all else": (*FOUR, *IN_ORDER, "-m", "not alone and not long", *all_else()),
+    "all else": (*THREE, *IN_ORDER, "-m", "not alone and not long", *all_else()),
     "alone": ("-m", "alone and not long", *ALONE),
 }
 LONG = {"long": (*TWO, "-m", "long"), "checked": (*TWO, *CHECKED, "-m", "not alone", "tests/ptq4dit")}

@@ -16,6 +16,7 @@ from ptq4dit.config.record import short
 from ptq4dit.model.folder_sizes import CONFIG, INDEX, rehearsed, require_filled, require_sizes
 from ptq4dit.model.loading import loading
 from ptq4dit.model.streamed import is_streamed
+from ptq4dit.storage.memory import give_back_at_once
 from ptq4dit.storage.strict_json import read_strict_json
 
 _SIZES = (16, 32, 64, 128, 256)
@@ -119,6 +120,7 @@ def _streamed(folder: Path, dtype: torch.dtype, variant: str | None, place: Path
     places = dict.fromkeys(own, str(device)) | {
         name: "disk" if name in blocks else str(device) for name, _ in model.named_children()
     }
+    give_back_at_once()
     given: dict[str, Any] = {"dtype": dtype, "variant": variant, "device_map": places, "offload_folder": place}
     return type(model).from_pretrained(folder, subfolder="transformer", **given)  # type: ignore[attr-defined]
 

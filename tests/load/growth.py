@@ -28,7 +28,7 @@ from ptq4dit.calibration.trajectories import Trajectories
 from ptq4dit.config.calibration import CalibrationConfig
 from ptq4dit.config.quantization import QuantConfig
 from ptq4dit.config.reconstruction import ReconstructionConfig
-from ptq4dit.storage.memory import held_bytes
+from ptq4dit.storage.memory import give_back_at_once, held_bytes
 
 HEAD = 128
 CLOSED_FORM = ReconstructionConfig(held_out=0.0, tokens=2**12)
@@ -89,6 +89,7 @@ def memory(blocks: int, width: int) -> dict[str, float]:
     config = QuantConfig(
         method="gptq", weight_bits=4, csb=False, ssc=False, weight_range="minmax", reconstruction=CLOSED_FORM
     )
+    give_back_at_once()  # as loading such a model by this package does
     with tempfile.TemporaryDirectory() as folder, torch.no_grad():
         (weights := Path(folder) / "weights").mkdir()
         transformer = on_disk(blocks, width, weights)

@@ -227,7 +227,7 @@ def test_everything_has_a_default_that_works_from_anywhere(tmp_path, monkeypatch
         (("quantize", "{model}", "--weight-bits", "9"), "weight_bits to be 2 to 8, or 16 to leave it in float, got 9"),
         (("quantize", "{model}", "--group-size", "5"), "a group_size that divides 16 input channels, got 5"),
         (("quantize", "{model}", "--no-csb"), "ssc=True has nothing to act on"),
-        (("quantize", "{quantized}"), "Expected a calibration, got none with"),
+        (("quantize", "{quantized}"), "which is quantized already. Name the one that it was made from"),
         (("calibrate", "{model}", "--timesteps", "0"), "timesteps to be an integer of at least 1"),
         (("calibrate", "{model}/vae"), "Expected a diffusers pipeline folder with model_index.json"),
         (("evaluate", "{quantized}", "--pictures", "2"), "at least 5 pictures"),
