@@ -5,12 +5,14 @@ import sys
 from app.server.arguments import take
 from app.server.environment import prepare
 from ptq4dit.quiet import quiet
+from ptq4dit.storage.memory import share_heaps
 
 
 def main() -> None:
     """Serve the page, then load torch and the first model behind it."""
     take(sys.argv[1:])
     quiet()
+    share_heaps()
     prepare()
     from app.page import build  # with gradio, which reads the environment as it is imported
     from app.server.launch import serve

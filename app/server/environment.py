@@ -2,36 +2,22 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import tempfile
 from getpass import getuser
 from pathlib import Path
 
 HERE = ("localhost", "127.0.0.1", "::1")
-ARENAS = 2  # heaps of the C library that threads share; its own bound, eight a core, keeps what forty threads freed
-_M_ARENA_MAX = -8  # of glibc's mallopt
 
 
 def prepare() -> None:
-    """Threads share heaps, files go to a folder of this user's, requests to this machine through no proxy."""
-    share_heaps()
+    """Files go to a folder of this user's, requests to this machine through no proxy."""
     if "GRADIO_TEMP_DIR" not in os.environ:
         folder = Path(tempfile.gettempdir()) / f"ptq4dit-{_user()}"
         os.environ["GRADIO_TEMP_DIR"] = str(_own(folder))
     for name in ("NO_PROXY", "no_proxy"):
         named = [part for part in os.environ.get(name, "").split(",") if part]
         os.environ[name] = ",".join([*named, *(host for host in HERE if host not in named)])
-
-
-def share_heaps() -> bool:
-    """Let all threads take memory from a few heaps, where the C library is glibc; whether it is."""
-    try:
-        library = ctypes.CDLL(None)
-        library.gnu_get_libc_version  # noqa: B018  # other libraries give the same numbers other meanings
-        return bool(library.mallopt(_M_ARENA_MAX, ARENAS))
-    except (OSError, AttributeError, TypeError):
-        return False
 
 
 def _user() -> str:

@@ -56,6 +56,7 @@ FILES = {
         holds="How time and memory grow with tokens, rows, blocks, width", seen="README", of=XL_KIND
     ),
     "feel.json": Known(holds="How the app feels: start, clicks, many visitors, memory", seen="Data & API"),
+    "feel_xl.json": Known(holds="How soon Inspect answers at DiT-XL/2's size", seen="README", of=XL),
     **{
         f"sensitivity{which}.json": Known(holds=f"Each layer's rounding alone, {how}", seen="Inspect")
         for which, how in {

@@ -30,8 +30,9 @@ COMMAND = "python assets/recipes/full_size.py"
 SIZES = {"blocks": 28, "heads": 16, "head_dim": 72, "patch": 2, "latent": 32, "classes": 1000}
 BITS = ((8, 8), (4, 8))
 SAMPLES, GRADIENT_STEPS, BATCH = 128, 10, 8
-ON_DISK = 1, 3
 """Behind the reconstruction: 128 samples of 256 tokens are as many as the closed form looks at."""
+ON_DISK = 1, 3
+"""Blocks in closed form with the weights on disk: the peak of memory is the same for both."""
 
 
 def build(folder: Path) -> dict[str, Any]:

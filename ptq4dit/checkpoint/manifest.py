@@ -9,13 +9,16 @@ from typing import Any
 import diffusers
 import torch
 
-from ptq4dit.config.record import required_dict, required_list, required_text, short
+from ptq4dit.config.record import QuantRecord, required_dict, required_list, required_text, short
+from ptq4dit.model.folder_sizes import CONFIG
 from ptq4dit.storage.folder import MANIFEST
 from ptq4dit.storage.strict_json import read_strict_json
 from ptq4dit.version import __version__
 
 KIND = "ptq4dit-checkpoint"
 FORMAT, FORMER_FORMAT, MODULE_FORMAT = f"{KIND}-4", f"{KIND}-3", f"{KIND}-module-1"
+WEIGHTS = "diffusion_pytorch_model.safetensors"
+"""As diffusers calls the weights of one model."""
 _SHARED = {"format", "label", "method", "versions", "config", "calibration", "statistics", "model", "source"}
 _FIELDS = {
     FORMAT: _SHARED | {"pipeline", "dtypes", "id2label", "options", "layers", "sha256"},
@@ -23,7 +26,28 @@ _FIELDS = {
     FORMER_FORMAT: _SHARED
     | {"frequencies", "dtype", "scheduler", "id2label", "layers", "columns", "aliases", "sha256"},
 }
+_AT_TOP = {
+    FORMAT: ("model_index.json",),
+    MODULE_FORMAT: (CONFIG, WEIGHTS),
+    FORMER_FORMAT: ("model_index.json",),
+}
+"""Files that are read beside the manifest; whatever else is there, such as a calibration or a hub's README, is not."""
 _TEXTS = {"label", "method", "model", "source", "pipeline", "frequencies", "dtype", "scheduler"}
+
+
+def made_by(record: QuantRecord, source: str) -> dict[str, Any]:
+    """What a manifest of any kind says of how its model was made; ``source`` is what it was made from."""
+    said = record.to_dict()
+    return {
+        "label": record.config.label,
+        "method": record.config.method,
+        "config": said["config"],
+        "calibration": said["calibration"],
+        "statistics": said["statistics"],
+        "model": record.model,
+        "source": source,
+        "layers": said["settings"],
+    }
 
 
 def write_manifest(folder: Path, content: Mapping[str, Any], kind: str = FORMAT) -> None:
@@ -57,7 +81,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         wrong = short(sorted(set(manifest) ^ _FIELDS[found]))
         raise ValueError(f"Expected exactly the fields of a manifest in {str(path)!r}, got {wrong} missing or unknown.")
     _require_types(manifest)
-    _require_files(folder, manifest["sha256"])
+    _require_files(folder, manifest["sha256"], _AT_TOP[found])
     return manifest
 
 
@@ -77,14 +101,14 @@ def _require_types(manifest: Mapping[str, Any]) -> None:
             raise ValueError(f"Expected text for {short(name)} in the manifest, got {short(value)}.")
 
 
-def _require_files(folder: Path, sums: Mapping[str, Any]) -> None:
+def _require_files(folder: Path, sums: Mapping[str, Any], at_top: tuple[str, ...]) -> None:
     for name, digest in sums.items():
         parts = PurePosixPath(name).parts
         if not parts or PurePosixPath(name).is_absolute() or ".." in parts or "\\" in name or "\0" in name:
             raise ValueError(f"Expected names of files inside {str(folder)!r}, got {short(name)}. It is not ours.")
         if not isinstance(digest, str):
             raise ValueError(f"Expected the checksum of {short(name)} as text, got {short(digest)}.")
-    if unsigned := sorted(path for path in _loaded(folder) if path not in sums):
+    if unsigned := sorted(path for path in _loaded(folder, at_top) if path not in sums):
         raise ValueError(
             f"Expected a checksum of every file of {str(folder)!r}, got none of {short(unsigned)}. Copy it again."
         )
@@ -97,11 +121,11 @@ def _require_files(folder: Path, sums: Mapping[str, Any]) -> None:
             )
 
 
-def _loaded(folder: Path) -> list[str]:
+def _loaded(folder: Path, at_top: tuple[str, ...]) -> list[str]:
     """Files in the parts of a checkpoint, all of which may be read, whatever the manifest names."""
     inside = [path for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")]
     files = [path for part in inside for path in part.rglob("*") if path.is_file()]
-    here = [path for path in (folder / "model_index.json", *folder.glob("*.safetensors")) if path.is_file()]
+    here = [folder / name for name in at_top if (folder / name).is_file()]
     return [path.relative_to(folder).as_posix() for path in [*files, *here]]
 
 

@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from ptq4dit.checkpoint.file_facts import facts_of, read_files, to_metadata
-from ptq4dit.checkpoint.manifest import MODULE_FORMAT, write_manifest
+from ptq4dit.checkpoint.manifest import MODULE_FORMAT, WEIGHTS, made_by, write_manifest
 from ptq4dit.checkpoint.packed_state import pack, packed_names, unpack
 from ptq4dit.checkpoint.pipeline_folder import record_in
 from ptq4dit.checkpoint.rebuild import complete, rebuild
@@ -20,8 +20,6 @@ from ptq4dit.config.diffusers import DiffusersConfig
 from ptq4dit.config.record import QuantRecord
 from ptq4dit.model.folder_sizes import CONFIG
 from ptq4dit.storage.tensors import sort_text
-
-WEIGHTS = "diffusion_pytorch_model.safetensors"
 
 
 def write_module(module: nn.Module, record: QuantRecord, folder: Path) -> None:
@@ -32,18 +30,7 @@ def write_module(module: nn.Module, record: QuantRecord, folder: Path) -> None:
     sort_text(folder / WEIGHTS)
     content = {"_class_name": type(module).__name__, "quantization_config": DiffusersConfig(stored=record).to_dict()}
     (folder / CONFIG).write_text(json.dumps(content, indent=2, sort_keys=True) + "\n", encoding="utf-8")
-    said = record.to_dict()
-    manifest = {
-        "label": record.config.label,
-        "method": record.config.method,
-        "config": said["config"],
-        "calibration": said["calibration"],
-        "statistics": said["statistics"],
-        "model": record.model,
-        "source": type(module).__name__,
-        "layers": said["settings"],
-    }
-    write_manifest(folder, manifest, MODULE_FORMAT)
+    write_manifest(folder, made_by(record, type(module).__name__), MODULE_FORMAT)
 
 
 def read_module(folder: Path, manifest: dict[str, Any], into: nn.Module | None) -> nn.Module:

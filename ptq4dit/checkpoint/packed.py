@@ -19,7 +19,7 @@ from torch import nn
 from ptq4dit.backends.dispatch import with_backend
 from ptq4dit.backends.options import IntegerOptions
 from ptq4dit.checkpoint.former import read_former
-from ptq4dit.checkpoint.manifest import FORMER_FORMAT, KIND, MODULE_FORMAT, read_manifest, write_manifest
+from ptq4dit.checkpoint.manifest import FORMER_FORMAT, KIND, MODULE_FORMAT, made_by, read_manifest, write_manifest
 from ptq4dit.checkpoint.own_module import read_module, write_module
 from ptq4dit.checkpoint.packed_state import pack, packed_names
 from ptq4dit.checkpoint.pipeline_folder import (
@@ -49,7 +49,8 @@ def save_quantized(
     *,
     max_shard_size: int | str | None = None,
 ) -> None:
-    """Write a quantized model as a pipeline folder that diffusers loads after ``import ptq4dit``.
+    """Write a quantized model as a folder that diffusers loads after ``import ptq4dit``; a module of one's own, as one
+    that `load_quantized` fills in.
 
     Weights of up to 4 bits take half a byte each, others one byte. Tensors that occur more than once (diffusers' DiT
     has a copy of the embedders in every block) are stored once. The folder appears whole or not at all.
@@ -166,20 +167,11 @@ def _write(model: Any, record: QuantRecord, folder: Path, max_shard_size: int | 
     correction = getattr(model, "noise_correction", None)
     if correction is not None:
         write_tensors(folder / _CORRECTION, correction.tensors(), {}, _CORRECTION_FORMAT)
-    said = record.to_dict()
-    manifest = {
-        "label": record.config.label,
-        "method": record.config.method,
-        "config": said["config"],
-        "calibration": said["calibration"],
-        "statistics": said["statistics"],
-        "model": record.model,
-        "source": portable_source(getattr(model, "source", type(pipeline).__name__)),
+    manifest = made_by(record, portable_source(getattr(model, "source", type(pipeline).__name__))) | {
         "pipeline": type(pipeline).__name__,
         "dtypes": component_dtypes(pipeline),
         "id2label": dict(getattr(model, "id2label", {})),
         "options": {name: value for name, value in getattr(model, "options", {}).items() if _is_plain(value)},
-        "layers": said["settings"],
     }
     write_manifest(folder, manifest)
 

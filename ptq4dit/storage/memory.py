@@ -3,9 +3,11 @@
 import ctypes
 from pathlib import Path
 
-_M_MMAP_THRESHOLD = -3  # of glibc's mallopt
+_M_MMAP_THRESHOLD, _M_ARENA_MAX = -3, -8  # of glibc's mallopt
 LARGE = 2**20
 """Bytes from which freed memory goes back at once, see `give_back_at_once`."""
+HEAPS = 2
+"""That threads share: glibc's own bound, eight a core, keeps what forty threads of a server freed."""
 
 
 def held_bytes() -> dict[str, int]:
@@ -23,9 +25,18 @@ def give_back_at_once(size: int = LARGE) -> bool:
     glibc raises that bound by itself, to 32 MB, as large blocks come and go; a model that passes through memory block
     by block then stays in it, freed and not given back.
     """
+    return _mallopt(_M_MMAP_THRESHOLD, size)
+
+
+def share_heaps(count: int = HEAPS) -> bool:
+    """Have all threads take memory from so many heaps; whether that can be had here. For programs, not libraries."""
+    return _mallopt(_M_ARENA_MAX, count)
+
+
+def _mallopt(option: int, value: int) -> bool:
     try:
         library = ctypes.CDLL(None)
         library.gnu_get_libc_version  # noqa: B018  # other libraries give the same numbers other meanings
-        return bool(library.mallopt(_M_MMAP_THRESHOLD, size))
+        return bool(library.mallopt(option, value))
     except (OSError, AttributeError, TypeError):
         return False

@@ -79,6 +79,13 @@ def test_whatever_a_config_says_comes_back_bit_for_bit(dit, stats, tmp_path, nam
     assert (loaded.noise_correction is None) == (name != "corrected")
 
 
+def test_what_is_kept_beside_a_checkpoint_is_not_of_it(model, stats, tmp_path):
+    """Such as its calibration: the manifest does not name it, and nothing of it is read."""
+    save_quantized(model, tmp_path / "model")
+    stats.save(tmp_path / "model" / "calibration.safetensors")
+    assert torch.equal(generate(load_quantized(tmp_path / "model"), [1], steps=2), generate(model, [1], steps=2))
+
+
 def test_a_model_is_saved_as_the_same_bytes_each_time(model, tmp_path):
     for number in range(4):
         save_quantized(model, tmp_path / str(number), max_shard_size="20kB")

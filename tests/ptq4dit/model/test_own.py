@@ -6,7 +6,7 @@ from torch import nn
 from torch.nn.functional import gelu, scaled_dot_product_attention, silu
 
 import ptq4dit
-from ptq4dit.checkpoint.own_module import WEIGHTS
+from ptq4dit.checkpoint.manifest import WEIGHTS
 from ptq4dit.model.fingerprint import fingerprint
 
 WIDTH, HEADS, SIDE = 64, 4, 4
