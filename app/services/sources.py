@@ -113,7 +113,7 @@ def whose(model: str, content: dict[str, Any]) -> str:
     if (strength := _strength(content)) > 1:
         raised = f"{model}, salience x {strength}"
         if not is_loaded(model):
-            return f"{raised}: checked once it is loaded"
+            return f"{raised}: checked where it is shown"
         try:
             return raised if same_model(fingerprint, explored(model, strength).stats.model) else OTHERS
         except ModelMissing:

@@ -101,7 +101,7 @@ def test_results_at_the_salience_dial_are_the_models_own(explored_once, monkeypa
     content = {"settings": {"strength": 4}, "model_fingerprint": "0" * 32}
     assert whose("demo", content) == "other weights: not shown"
     monkeypatch.setattr("app.services.sources.is_loaded", lambda model: False)
-    assert whose("demo", content) == "demo, salience x 4: checked once it is loaded"
+    assert whose("demo", content) == "demo, salience x 4: checked where it is shown"
 
 
 def test_how_the_app_feels_is_told_with_its_bars(explored_once):
